@@ -1,0 +1,45 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export CC  # as make has it (cc): Debian python would make scikit-build-core ask for x86_64-linux-gnu-gcc
+TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+INPUT ?=
+
+.PHONY: setup build run test ctest lint asan tsan bench clean
+
+# Once, and again when pyproject.toml changes. The build tools live in the venv, so that `make build` finds them later.
+setup: .venv/ready
+.venv/ready: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(PIP) install 'cmake>=3.25' ninja 'scikit-build-core>=1.1'
+	$(TOOLS) $(PIP) install --no-build-isolation -e '.[dev]'
+	touch $@
+
+# After a C edit: seconds, and the editable install sees it at once.
+build: setup
+	@$(TOOLS) cmake --build build/editable
+
+# The demo rack under supervisord, shown live. INPUT=song.flac plays a file of yours.
+run: build
+	@$(BIN)/sigrack up examples/demo.toml $(if $(INPUT),--input '$(INPUT)')
+
+test: build
+	$(BIN)/pytest
+
+# The core's own tests in C; `make asan` and `make tsan` run them under sanitizers.
+ctest asan tsan: setup
+	@$(TOOLS) cmake --preset $(subst ctest,tests,$@) >/dev/null
+	@$(TOOLS) cmake --build --preset $(subst ctest,tests,$@) -- --quiet
+	@$(TOOLS) ctest --preset $(subst ctest,tests,$@)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: build
+	$(BIN)/python benchmarks/chain.py
+
+clean:
+	rm -rf .venv build
+	find engine plugins -name '*.so' -delete

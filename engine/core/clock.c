@@ -1,0 +1,182 @@
+#define _GNU_SOURCE
+#include "clock.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "memory.h"
+#include "ticks.h"
+
+#define NS_PER_S 1000000000ll
+#define CATCH_UP_PERIODS 8
+
+struct core_clock {
+    struct core_clock_setup setup;
+    pthread_t thread;
+    int started;
+    float *buffers; /* [2][channels][frames]: input, output */
+    _Atomic int stop, running, fifo;
+    /* Written by the engine thread. */
+    _Atomic uint64_t blocks, late, resyncs, source_underrun, sink_overrun;
+    _Atomic uint64_t lateness[CLOCK_LATENESS_BINS];
+    _Atomic int64_t latest_ns;
+};
+
+static void add(_Atomic uint64_t *counter, uint64_t amount) {
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount, memory_order_relaxed);
+}
+
+struct core_clock *core_clock_new(const struct core_clock_setup *setup) {
+    struct core_clock *clock = core_take(sizeof *clock);
+    float *buffers = core_take((size_t)2 * setup->engine->channels * setup->frames * sizeof(float));
+    if (!clock || !buffers) {
+        free(buffers);
+        free(clock);
+        return NULL;
+    }
+    clock->setup = *setup;
+    clock->buffers = buffers;
+    return clock;
+}
+
+static int bin_of(int64_t lateness_ns) {
+    int bin = 0;
+    for (int64_t us = lateness_ns / 1000; us > 0 && bin < CLOCK_LATENESS_BINS - 1; us >>= 1)
+        bin++;
+    return bin;
+}
+
+static void count_lateness(struct core_clock *clock, int64_t lateness_ns, int64_t period_ns) {
+    add(&clock->lateness[bin_of(lateness_ns)], 1);
+    if (lateness_ns > period_ns)
+        add(&clock->late, 1);
+    if (lateness_ns > atomic_load_explicit(&clock->latest_ns, memory_order_relaxed))
+        atomic_store_explicit(&clock->latest_ns, lateness_ns, memory_order_relaxed);
+}
+
+/* Fill the input block from the source; silence stands for what a live source lacks. Returns the frames to process: fewer at the
+   end of the stream, then 0. */
+static uint32_t pull(struct core_clock *clock, float *const *in) {
+    struct core_ring *source = clock->setup.source;
+    uint32_t frames = clock->setup.frames;
+    int closed = core_ring_closed(source); /* before the fill: what was written before the closing is then in it */
+    uint32_t fill = core_ring_fill(source);
+    uint32_t take = fill < frames ? fill : frames;
+    core_ring_read(source, in, take);
+    if (closed)
+        return take;
+    for (uint32_t c = 0; c < source->channels; c++)
+        memset(in[c] + take, 0, (frames - take) * sizeof(float));
+    add(&clock->source_underrun, frames - take);
+    return frames;
+}
+
+static void push(struct core_clock *clock, const float *const *out, uint32_t frames) {
+    if (clock->setup.sink && !core_ring_write(clock->setup.sink, out, frames))
+        add(&clock->sink_overrun, frames);
+}
+
+static struct timespec timespec_of(int64_t ns) {
+    return (struct timespec){.tv_sec = ns / NS_PER_S, .tv_nsec = ns % NS_PER_S};
+}
+
+/* Start time of period n without rounding drift. */
+static int64_t period_start(const struct core_clock *clock, int64_t origin_ns, uint64_t n) {
+    uint64_t frames = n * clock->setup.frames, rate = clock->setup.rate_hz;
+    return origin_ns + (int64_t)(frames / rate) * NS_PER_S + (int64_t)(frames % rate * NS_PER_S / rate);
+}
+
+static void run(struct core_clock *clock) {
+    uint32_t channels = clock->setup.engine->channels, frames = clock->setup.frames;
+    float *in[SIGRACK_MAX_CHANNELS], *out[SIGRACK_MAX_CHANNELS];
+    for (uint32_t c = 0; c < channels; c++) {
+        in[c] = clock->buffers + (size_t)c * frames;
+        out[c] = in[c] + (size_t)channels * frames;
+    }
+    int64_t period_ns = (int64_t)frames * NS_PER_S / clock->setup.rate_hz;
+    int64_t origin_ns = core_now_ns();
+    for (uint64_t n = 0; !atomic_load_explicit(&clock->stop, memory_order_relaxed); n++) {
+        int64_t start_ns = period_start(clock, origin_ns, n);
+        struct timespec deadline = timespec_of(start_ns);
+        while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, NULL) == EINTR) {
+        }
+        uint32_t length = pull(clock, in);
+        if (!length)
+            break;
+        core_engine_block(clock->setup.engine, (const float *const *)in, out, length);
+        push(clock, (const float *const *)out, length);
+        add(&clock->blocks, 1);
+        int64_t lateness_ns = core_now_ns() - start_ns;
+        count_lateness(clock, lateness_ns, period_ns);
+        if (lateness_ns > CATCH_UP_PERIODS * period_ns) {
+            add(&clock->resyncs, 1);
+            origin_ns += lateness_ns;
+        }
+    }
+}
+
+static void *thread_main(void *argument) {
+    struct core_clock *clock = argument;
+    run(clock);
+    if (clock->setup.sink)
+        core_ring_close(clock->setup.sink);
+    atomic_store(&clock->running, 0);
+    core_bell_ring(clock->setup.bell);
+    return NULL;
+}
+
+/* SCHED_FIFO where it is permitted, the reason where it is not. */
+static int go_fifo(struct core_clock *clock) {
+    if (!clock->setup.priority)
+        return 0;
+    struct sched_param param = {.sched_priority = (int)clock->setup.priority};
+    int error = pthread_setschedparam(clock->thread, SCHED_FIFO, &param);
+    return error ? -error : 1;
+}
+
+int core_clock_start(struct core_clock *clock) {
+    atomic_store(&clock->running, 1);
+    int error = pthread_create(&clock->thread, NULL, thread_main, clock);
+    if (error) {
+        atomic_store(&clock->running, 0);
+        return error;
+    }
+    clock->started = 1;
+    pthread_setname_np(clock->thread, "sigrack-engine");
+    atomic_store(&clock->fifo, go_fifo(clock));
+    return 0;
+}
+
+void core_clock_stop(struct core_clock *clock) { atomic_store(&clock->stop, 1); }
+
+void core_clock_join(struct core_clock *clock) {
+    if (clock->started)
+        pthread_join(clock->thread, NULL);
+    clock->started = 0;
+}
+
+void core_clock_free(struct core_clock *clock) {
+    if (!clock)
+        return;
+    core_clock_stop(clock);
+    core_clock_join(clock);
+    free(clock->buffers);
+    free(clock);
+}
+
+void core_clock_stats(struct core_clock *clock, struct core_clock_stats *stats) {
+    stats->blocks = atomic_load(&clock->blocks);
+    stats->late = atomic_load(&clock->late);
+    stats->resyncs = atomic_load(&clock->resyncs);
+    stats->source_underrun = atomic_load(&clock->source_underrun);
+    stats->sink_overrun = atomic_load(&clock->sink_overrun);
+    for (int i = 0; i < CLOCK_LATENESS_BINS; i++)
+        stats->lateness[i] = atomic_load_explicit(&clock->lateness[i], memory_order_relaxed);
+    stats->latest_ns = atomic_load(&clock->latest_ns);
+    stats->fifo = atomic_load(&clock->fifo);
+    stats->running = atomic_load(&clock->running);
+}

@@ -1,0 +1,177 @@
+#include "engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "fpu.h"
+#include "kernels.h"
+#include "memory.h"
+#include "ticks.h"
+
+#define MOST_STEPS 255u /* the progress word has eight bits for them */
+
+/* The wish for a dip travels in the lowest bit of the list's address, so that one cannot be seen without the other. */
+#define NEXT_DIPS ((uintptr_t)1)
+
+static struct core_run_list *list_in(uintptr_t next) { return (struct core_run_list *)(next & ~NEXT_DIPS); }
+
+struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames) {
+    if (!channels || channels > SIGRACK_MAX_CHANNELS || !max_frames)
+        return NULL;
+    struct core_engine *engine = core_take(sizeof *engine);
+    if (!engine)
+        return NULL;
+    size_t bus_size = (size_t)channels * max_frames * sizeof(float);
+    engine->bus[0] = core_take(bus_size);
+    engine->bus[1] = core_take(bus_size);
+    if (!engine->bus[0] || !engine->bus[1]) {
+        core_engine_free(engine);
+        return NULL;
+    }
+    engine->channels = channels;
+    engine->max_frames = max_frames;
+    engine->dip_frames = dip_frames ? dip_frames : 1;
+    return engine;
+}
+
+void core_engine_free(struct core_engine *engine) {
+    if (!engine)
+        return;
+    core_run_list_free(engine->current);
+    core_run_list_free(list_in(atomic_load(&engine->next)));
+    core_run_list_free(atomic_load(&engine->retired));
+    free(engine->bus[0]);
+    free(engine->bus[1]);
+    free(engine);
+}
+
+struct core_run_list *core_run_list_new(const struct core_step *steps, uint32_t count) {
+    if (count > MOST_STEPS)
+        return NULL;
+    struct core_run_list *list = core_take(sizeof *list + count * sizeof *steps);
+    if (!list)
+        return NULL;
+    list->count = count;
+    if (count)
+        memcpy(list->steps, steps, count * sizeof *steps);
+    return list;
+}
+
+void core_run_list_free(struct core_run_list *list) { free(list); }
+
+struct core_run_list *core_engine_publish(struct core_engine *engine, struct core_run_list *list, int dip) {
+    uintptr_t before = atomic_load(&engine->next), next;
+    do /* a dip that was wanted by a list that never ran is still wanted */
+        next = list ? (uintptr_t)list | (dip ? NEXT_DIPS : 0) | (before & NEXT_DIPS) : 0;
+    while (!atomic_compare_exchange_weak(&engine->next, &before, next));
+    return list_in(before);
+}
+
+struct core_run_list *core_engine_collect(struct core_engine *engine) { return atomic_exchange(&engine->retired, NULL); }
+
+static void use(struct core_engine *engine, struct core_run_list *list) {
+    if (!list)
+        return;
+    atomic_store_explicit(&engine->retired, engine->current, memory_order_release);
+    engine->current = list;
+    atomic_fetch_add_explicit(&engine->applied, 1, memory_order_relaxed);
+}
+
+/* Decide what a published list means for this block. */
+static void look_for_next(struct core_engine *engine) {
+    if (engine->dip == DIP_OUT) {
+        if (engine->dip_left)
+            return;
+        use(engine, list_in(atomic_exchange(&engine->next, 0)));
+        engine->dip = DIP_IN;
+        engine->dip_left = engine->dip_frames;
+        return;
+    }
+    uintptr_t next = atomic_load_explicit(&engine->next, memory_order_acquire);
+    if (!next || atomic_load_explicit(&engine->retired, memory_order_acquire))
+        return;
+    if (engine->current && next & NEXT_DIPS) {
+        /* Coming back from the last dip: turn round at the gain that has been reached. */
+        engine->dip_left = engine->dip == DIP_IN ? engine->dip_frames - engine->dip_left : engine->dip_frames;
+        engine->dip = DIP_OUT;
+    } else if (atomic_compare_exchange_strong(&engine->next, &next, 0)) { /* else another was published just now: next block */
+        use(engine, list_in(next));
+    }
+}
+
+/* Fade the block out or in. */
+static void apply_dip(struct core_engine *engine, float *const *out, uint32_t frames) {
+    if (engine->dip == DIP_NONE)
+        return;
+    float step = 1.0f / (float)engine->dip_frames;
+    uint32_t moving = engine->dip_left < frames ? engine->dip_left : frames;
+    float done = (float)(engine->dip_frames - engine->dip_left) * step;
+    for (uint32_t c = 0; c < engine->channels; c++) {
+        if (engine->dip == DIP_OUT) {
+            kernels_chosen()->ramp(out[c], moving, 1.0f - done, -step);
+            memset(out[c] + moving, 0, (frames - moving) * sizeof(float));
+        } else {
+            kernels_chosen()->ramp(out[c], moving, done, step);
+        }
+    }
+    engine->dip_left -= moving;
+    if (engine->dip == DIP_IN && !engine->dip_left)
+        engine->dip = DIP_NONE;
+}
+
+static void set_progress(struct core_engine *engine, uint64_t block, uint32_t step) {
+    atomic_store_explicit(&engine->progress, block << 8 | step, memory_order_relaxed);
+}
+
+/* Run the steps; slots write to one half of the bus and read from the other. Returns the planes that hold the result. */
+static const float *const *run_steps(struct core_engine *engine, const float *const *in, float *const halves[2][SIGRACK_MAX_CHANNELS],
+                                     uint32_t frames, uint64_t frame, uint64_t block) {
+    const struct core_run_list *list = engine->current;
+    int half = 0;
+    for (uint32_t i = 0; list && i < list->count; i++) {
+        const struct core_step *step = &list->steps[i];
+        set_progress(engine, block, i + 1);
+        if (step->tap) {
+            core_tap_write(step->tap, in, frames, frame);
+            continue;
+        }
+        slot_run(step->slot, in, halves[half], frames, frame);
+        in = (const float *const *)halves[half];
+        half ^= 1;
+    }
+    return in;
+}
+
+void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames) {
+    uint32_t saved = fpu_flush_denormals();
+    uint64_t frame = atomic_load_explicit(&engine->frame, memory_order_relaxed);
+    uint64_t block = atomic_load_explicit(&engine->blocks, memory_order_relaxed);
+    look_for_next(engine);
+
+    float *halves[2][SIGRACK_MAX_CHANNELS];
+    for (uint32_t c = 0; c < engine->channels; c++) {
+        halves[0][c] = engine->bus[0] + (size_t)c * engine->max_frames;
+        halves[1][c] = engine->bus[1] + (size_t)c * engine->max_frames;
+    }
+    const float *const *result = run_steps(engine, in, halves, frames, frame, block);
+    for (uint32_t c = 0; c < engine->channels; c++)
+        memcpy(out[c], result[c], frames * sizeof(float));
+    apply_dip(engine, out, frames);
+
+    set_progress(engine, block + 1, 0);
+    atomic_store_explicit(&engine->frame, frame + frames, memory_order_relaxed);
+    atomic_store_explicit(&engine->blocks, block + 1, memory_order_release);
+    if (!block)
+        atomic_store_explicit(&engine->first_block_ns, core_now_ns(), memory_order_relaxed);
+    fpu_restore(saved);
+}
+
+void core_engine_stats(const struct core_engine *engine, struct core_engine_stats *stats) {
+    stats->frame = atomic_load(&engine->frame);
+    stats->blocks = atomic_load(&engine->blocks);
+    stats->progress = atomic_load(&engine->progress);
+    stats->applied = atomic_load(&engine->applied);
+    stats->first_block_ns = atomic_load(&engine->first_block_ns);
+}
+
+const _Atomic uint64_t *core_engine_frame(const struct core_engine *engine) { return &engine->frame; }

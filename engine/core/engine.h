@@ -1,0 +1,71 @@
+/* engine.h - one block = one pass over the run list. */
+#ifndef SIGRACK_ENGINE_H
+#define SIGRACK_ENGINE_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "core.h"
+#include "slot.h"
+#include "tap.h"
+
+/* One entry of a run list: a slot or a tap, the other is NULL. Both are borrowed. */
+struct core_step {
+    struct core_slot *slot;
+    struct core_tap *tap;
+};
+
+/* Immutable once published. */
+struct core_run_list {
+    uint32_t count;
+    struct core_step steps[];
+};
+
+enum engine_dip { DIP_NONE, DIP_OUT, DIP_IN };
+
+struct core_engine {
+    alignas(64) _Atomic uintptr_t next; /* the list that is published, not yet running, and whether it wants a dip */
+    /* The engine thread's. */
+    alignas(64) struct core_run_list *current;
+    float *bus[2]; /* [channels][max_frames] */
+    uint32_t channels, max_frames, dip_frames;
+    enum engine_dip dip;
+    uint32_t dip_left;
+    /* Written by the engine thread, read by anyone. */
+    alignas(64) _Atomic uint64_t frame;            /* of the next block */
+    _Atomic uint64_t blocks;
+    _Atomic uint64_t progress;                     /* block << 8 | step number + 1; 0 in the low byte between blocks */
+    _Atomic uint64_t applied;                      /* run lists taken into use */
+    _Atomic int64_t first_block_ns;                /* CLOCK_MONOTONIC at the end of the first block */
+    alignas(64) _Atomic(struct core_run_list *) retired; /* may be freed by main */
+};
+
+/* NULL when out of memory. [control] */
+CORE_API struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames);
+/* The engine must not be running; frees its run lists, not their slots and taps. [control] */
+CORE_API void core_engine_free(struct core_engine *engine);
+
+/* Copies `steps`. NULL when out of memory or more than 255. [control] */
+CORE_API struct core_run_list *core_run_list_new(const struct core_step *steps, uint32_t count);
+CORE_API void core_run_list_free(struct core_run_list *list);
+
+/* Make `list` the next one, from a block boundary on: at once, or (`dip`) between a fade to silence and back. Takes the list over;
+   returns one that was published and never ran, or NULL: the caller's to free. [main] */
+CORE_API struct core_run_list *core_engine_publish(struct core_engine *engine, struct core_run_list *list, int dip);
+/* A list that the engine has left for good, or NULL: the caller's to free. While one is uncollected no other is taken into use, so
+   at most two are alive in the engine. [main] */
+CORE_API struct core_run_list *core_engine_collect(struct core_engine *engine);
+
+/* Run one block of at most `max_frames` frames. [engine; in freewheel the caller's thread] */
+CORE_API void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames);
+
+struct core_engine_stats {
+    uint64_t frame, blocks, progress, applied;
+    int64_t first_block_ns;
+};
+CORE_API void core_engine_stats(const struct core_engine *engine, struct core_engine_stats *stats); /* [any] */
+/* The counter that result rings stamp their records with. [any] */
+CORE_API const _Atomic uint64_t *core_engine_frame(const struct core_engine *engine);
+
+#endif

@@ -1,0 +1,264 @@
+/* fft.c - see fft.h. Compiled once per level: KERNEL_SUFFIX names the copy.
+
+   Decimation works on the modulus: x^n - w = (x^(n/2) - r) (x^(n/2) + r) with r * r = w, so a polynomial a + b x^(n/2)
+   becomes the pair a + r b, a - r b. The moduli form a binary tree. Its nodes are numbered as in a heap: node 1 is x^bins - i,
+   and node k has the children 2k and 2k + 1. Each node needs one root only, so the roots are read in order and broadcast. The
+   last LANE_WIDTH squared points of a branch are done in registers: half their levels on rows, a transposition, half on
+   columns. */
+#include "fft.h"
+
+#include "kernels.h"
+#include "lane.h"
+#include "memory.h"
+
+#include <math.h>
+#include <stdbool.h>
+
+#define PI 3.14159265358979323846
+#define SQUARE (LANE_WIDTH * LANE_WIDTH)
+
+/* Lanes of roots that the columns of one square need: 1 + 2 + ... + LANE_WIDTH / 2 complex ones. */
+#define SQUARE_ROOTS (2 * (LANE_WIDTH - 1))
+
+struct fft {
+    uint32_t bins;
+    size_t bytes;
+    float *roots;   /* re, im of each node above the columns, by node */
+    float *columns; /* [square][SQUARE_ROOTS][LANE_WIDTH], each lane for its own node */
+};
+
+/* A row of complex values. */
+struct row {
+    lane re, im;
+};
+
+/* The angle of w in node `node`'s modulus x^n - w. */
+static double node_angle(uint32_t node) {
+    if (node == 1)
+        return PI / 2;
+    return node_angle(node / 2) / 2 + (node % 2 ? PI : 0);
+}
+
+static void fill_roots(float *roots, uint32_t nodes) {
+    for (uint32_t node = 1; node < nodes; node++) {
+        roots[2 * node] = (float)cos(node_angle(node) / 2);
+        roots[2 * node + 1] = (float)sin(node_angle(node) / 2);
+    }
+}
+
+/* `first` is the node of the first column. */
+static void fill_columns(float *columns, uint32_t first) {
+    for (uint32_t level = 0; level < LANE_LOG; level++) {
+        for (uint32_t child = 0; child < 1u << level; child++) {
+            for (uint32_t k = 0; k < LANE_WIDTH; k++) {
+                double angle = node_angle(((first + k) << level) + child) / 2;
+                columns[k] = (float)cos(angle);
+                columns[LANE_WIDTH + k] = (float)sin(angle);
+            }
+            columns += 2 * LANE_WIDTH;
+        }
+    }
+}
+
+static void fft_free(struct fft *fft) {
+    if (fft)
+        free(fft->columns);
+    free(fft);
+}
+
+static struct fft *fft_new(uint32_t bins) {
+    if (bins < FFT_MIN_BINS || bins > FFT_MAX_BINS || (bins & (bins - 1)))
+        return NULL;
+    struct fft *fft = core_take(sizeof *fft);
+    if (!fft)
+        return NULL;
+    uint32_t squares = bins / SQUARE, nodes = bins / LANE_WIDTH;
+    size_t columns = (size_t)squares * SQUARE_ROOTS * LANE_WIDTH;
+    size_t size = (columns + 2 * (size_t)nodes) * sizeof(float);
+    fft->bins = bins;
+    fft->bytes = sizeof *fft + size;
+    fft->columns = core_take(size);
+    if (!fft->columns) {
+        fft_free(fft);
+        return NULL;
+    }
+    fft->roots = fft->columns + columns;
+    fill_roots(fft->roots, nodes);
+    for (uint32_t square = 0; square < squares; square++)
+        fill_columns(fft->columns + (size_t)square * SQUARE_ROOTS * LANE_WIDTH, (squares + square) * LANE_WIDTH);
+    return fft;
+}
+
+static size_t fft_bytes(const struct fft *fft) { return fft->bytes; }
+
+LANE_INLINE struct row load(const float *re, const float *im, size_t at) {
+    return (struct row){lane_load(re + at), lane_load(im + at)};
+}
+
+LANE_INLINE void store(float *re, float *im, size_t at, struct row row) {
+    lane_store(re + at, row.re);
+    lane_store(im + at, row.im);
+}
+
+LANE_INLINE struct row spread(const float *root) {
+    return (struct row){lane_spread(root[0]), lane_spread(root[1])};
+}
+
+/* The root of node 2k + 1's children, given the one of node 2k's: it lies a quarter turn further. */
+LANE_INLINE struct row quarter(struct row root) { return (struct row){-root.im, root.re}; }
+
+/* (a, b) becomes (a + r b, a - r b). */
+LANE_INLINE void split(struct row *a, struct row *b, struct row r) {
+    lane re = b->re * r.re - b->im * r.im;
+    lane im = b->im * r.re + b->re * r.im;
+    b->re = a->re - re;
+    b->im = a->im - im;
+    a->re += re;
+    a->im += im;
+}
+
+/* Undo `split`, times two. */
+LANE_INLINE void join(struct row *a, struct row *b, struct row r) {
+    lane re = a->re - b->re;
+    lane im = a->im - b->im;
+    a->re += b->re;
+    a->im += b->im;
+    b->re = re * r.re + im * r.im;
+    b->im = im * r.re - re * r.im;
+}
+
+LANE_INLINE void transpose(struct row *rows) {
+    lane part[LANE_WIDTH];
+    LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i++)
+        part[i] = rows[i].re;
+    lane_transpose(part);
+    LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i++) {
+        rows[i].re = part[i];
+        part[i] = rows[i].im;
+    }
+    lane_transpose(part);
+    LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i++)
+        rows[i].im = part[i];
+}
+
+/* One level of the square's rows: all rows of a node share its root. */
+LANE_INLINE void rows_level(const struct fft *fft, struct row *rows, uint32_t node, int level, bool forward) {
+    int children = 1 << level, half = LANE_WIDTH >> (level + 1);
+    LANE_UNROLL for (int child = 0; child < children; child++) {
+        struct row root = spread(fft->roots + 2 * (((size_t)node << level) + (size_t)child));
+        LANE_UNROLL for (int i = 0; i < half; i++) {
+            struct row *a = rows + 2 * half * child + i;
+            forward ? split(a, a + half, root) : join(a, a + half, root);
+        }
+    }
+}
+
+/* One level of the square's columns: each column is a node of its own, with its own root. */
+LANE_INLINE void columns_level(const float *columns, struct row *rows, int level, bool forward) {
+    int children = 1 << level, half = LANE_WIDTH >> (level + 1);
+    LANE_UNROLL for (int child = 0; child < children; child++) {
+        const float *at = columns + (children - 1 + child) * 2 * LANE_WIDTH;
+        struct row root = load(at, at + LANE_WIDTH, 0);
+        LANE_UNROLL for (int i = 0; i < half; i++) {
+            struct row *a = rows + 2 * half * child + i;
+            forward ? split(a, a + half, root) : join(a, a + half, root);
+        }
+    }
+}
+
+/* All levels of one square, whose node is `node`. */
+LANE_INLINE void square(const struct fft *fft, float *re, float *im, uint32_t node, bool forward) {
+    struct row rows[LANE_WIDTH];
+    const float *columns = fft->columns + (size_t)(node - fft->bins / SQUARE) * SQUARE_ROOTS * LANE_WIDTH;
+    LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i++)
+        rows[i] = load(re, im, (size_t)i * LANE_WIDTH);
+    if (forward) {
+        LANE_UNROLL for (int level = 0; level < LANE_LOG; level++)
+            rows_level(fft, rows, node, level, true);
+        transpose(rows);
+        LANE_UNROLL for (int level = 0; level < LANE_LOG; level++)
+            columns_level(columns, rows, level, true);
+    } else {
+        LANE_UNROLL for (int level = LANE_LOG - 1; level >= 0; level--)
+            columns_level(columns, rows, level, false);
+        transpose(rows);
+        LANE_UNROLL for (int level = LANE_LOG - 1; level >= 0; level--)
+            rows_level(fft, rows, node, level, false);
+    }
+    LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i++)
+        store(re, im, (size_t)i * LANE_WIDTH, rows[i]);
+}
+
+/* One level in memory, for the branch that is one level above its squares. */
+LANE_INLINE void level_one(const struct fft *fft, float *re, float *im, size_t size, uint32_t node, bool forward) {
+    struct row root = spread(fft->roots + 2 * node);
+    for (size_t at = 0; at < size / 2; at += LANE_WIDTH) {
+        struct row a = load(re, im, at), b = load(re, im, at + size / 2);
+        forward ? split(&a, &b, root) : join(&a, &b, root);
+        store(re, im, at, a);
+        store(re, im, at + size / 2, b);
+    }
+}
+
+/* Two levels in one pass over memory. */
+LANE_INLINE void level_two(const struct fft *fft, float *re, float *im, size_t size, uint32_t node, bool forward) {
+    size_t step = size / 4;
+    struct row root = spread(fft->roots + 2 * node);
+    struct row left = spread(fft->roots + 4 * node), right = quarter(left);
+    for (size_t at = 0; at < step; at += LANE_WIDTH) {
+        struct row a = load(re, im, at), b = load(re, im, at + step);
+        struct row c = load(re, im, at + 2 * step), d = load(re, im, at + 3 * step);
+        if (forward) {
+            split(&a, &c, root);
+            split(&b, &d, root);
+            split(&a, &b, left);
+            split(&c, &d, right);
+        } else {
+            join(&a, &b, left);
+            join(&c, &d, right);
+            join(&a, &c, root);
+            join(&b, &d, root);
+        }
+        store(re, im, at, a);
+        store(re, im, at + step, b);
+        store(re, im, at + 2 * step, c);
+        store(re, im, at + 3 * step, d);
+    }
+}
+
+/* Depth first, so that a branch that fits a cache is finished while it is there. */
+static void forward_branch(const struct fft *fft, float *re, float *im, size_t size, uint32_t node) {
+    if (size == SQUARE) {
+        square(fft, re, im, node, true);
+        return;
+    }
+    uint32_t ways = size == 2 * SQUARE ? 2 : 4;
+    if (ways == 2)
+        level_one(fft, re, im, size, node, true);
+    else
+        level_two(fft, re, im, size, node, true);
+    size /= ways;
+    for (uint32_t way = 0; way < ways; way++)
+        forward_branch(fft, re + way * size, im + way * size, size, ways * node + way);
+}
+
+static void inverse_branch(const struct fft *fft, float *re, float *im, size_t size, uint32_t node) {
+    if (size == SQUARE) {
+        square(fft, re, im, node, false);
+        return;
+    }
+    uint32_t ways = size == 2 * SQUARE ? 2 : 4;
+    size_t part = size / ways;
+    for (uint32_t way = 0; way < ways; way++)
+        inverse_branch(fft, re + way * part, im + way * part, part, ways * node + way);
+    if (ways == 2)
+        level_one(fft, re, im, size, node, false);
+    else
+        level_two(fft, re, im, size, node, false);
+}
+
+static void fft_forward(const struct fft *fft, float *re, float *im) { forward_branch(fft, re, im, fft->bins, 1); }
+
+static void fft_inverse(const struct fft *fft, float *re, float *im) { inverse_branch(fft, re, im, fft->bins, 1); }
+
+const struct fft_class KERNEL(fft_class) = {fft_new, fft_free, fft_forward, fft_inverse, fft_bytes};

@@ -1,0 +1,40 @@
+/* fft.h - the transform behind the convolver, made for multiplying spectra and for nothing else.
+
+   It maps `bins` complex values, seen as a polynomial modulo x^bins - i, to its values at the roots of that modulus. With
+   z[n] = previous[n] + i * current[n] that ring equals real polynomials modulo x^(2 bins) + 1, so the product of two spectra is
+   the negacyclic convolution of two windows of 2 * bins real values, and overlap-save throws the wrapped half away in any case.
+   Against a real transform of 2 * bins points this needs half the points and no step that splits or joins them, and it has
+   exactly `bins` bins with no special one. The bins stay in the order in which they fall out, as a product does not mind. */
+#ifndef SIGRACK_FFT_H
+#define SIGRACK_FFT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The same bounds at every level, so that all levels accept the same partitions: the innermost step takes a square of vectors,
+   which is 256 bins for AVX-512. */
+#define FFT_MIN_BINS 256
+#define FFT_MAX_BINS 65536
+
+struct fft;
+
+/* One level's transform. `re` and `im` hold `bins` floats each, 64-byte aligned, and are overwritten with the result. */
+struct fft_class {
+    /* Tables for `bins`, a power of two within the bounds; NULL if it is not or memory runs out. [control] */
+    struct fft *(*new)(uint32_t bins);
+    /* Accepts NULL. [control] */
+    void (*free)(struct fft *fft);
+    /* Values to bins. [any] */
+    void (*forward)(const struct fft *fft, float *re, float *im);
+    /* Bins to values times `bins`. [any] */
+    void (*inverse)(const struct fft *fft, float *re, float *im);
+    /* Memory held, in bytes. [any] */
+    size_t (*bytes)(const struct fft *fft);
+};
+
+#ifdef KERNEL_SUFFIX
+#include "kernels.h"
+extern const struct fft_class KERNEL(fft_class);
+#endif
+
+#endif

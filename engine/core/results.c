@@ -1,0 +1,186 @@
+#include "results.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "handle.h"
+#include "memory.h"
+#include "symbols.h"
+#include "ticks.h"
+
+static struct core_record *record_at(const struct core_results *results, uint64_t position) {
+    return (void *)(results->records + (position & (results->capacity - 1)) * results->stride);
+}
+
+struct core_results *core_results_new(uint32_t capacity, uint32_t max_values, const struct core_symbols *symbols,
+                                      struct core_bell *bell, const _Atomic uint64_t *frame_now) {
+    uint32_t rounded = core_power_of_two(capacity < 2 ? 2 : capacity); /* one record alone could not tell full from free */
+    if (!capacity || !rounded || !bell)
+        return NULL;
+    uint32_t line = CORE_CACHE_LINE;
+    uint32_t stride = ((uint32_t)sizeof(struct core_record) + max_values * (uint32_t)sizeof(double) + line - 1) / line * line;
+    struct core_results *results = core_take(sizeof *results);
+    unsigned char *records = core_take((size_t)rounded * stride);
+    if (!results || !records) {
+        free(records);
+        free(results);
+        return NULL;
+    }
+    results->bell = bell;
+    results->frame_now = frame_now;
+    results->symbols = symbols;
+    results->capacity = rounded;
+    results->stride = stride;
+    results->max_values = max_values;
+    results->records = records;
+    for (uint64_t i = 0; i < rounded; i++)
+        atomic_store_explicit(&record_at(results, i)->sequence, i, memory_order_relaxed);
+    return results;
+}
+
+void core_results_free(struct core_results *results) {
+    if (!results)
+        return;
+    free(results->records);
+    free(results);
+}
+
+static void count_up(_Atomic uint64_t *counter) { atomic_fetch_add_explicit(counter, 1, memory_order_relaxed); }
+
+/* Claim the next record, or return NULL when the ring is full. A record is free for position p when its sequence is p,
+   published when it is p + 1 (D. Vyukov's bounded queue). */
+static struct core_record *claim(struct core_results *results, uint64_t *position) {
+    uint64_t tail = atomic_load_explicit(&results->tail, memory_order_relaxed);
+    for (;;) {
+        struct core_record *record = record_at(results, tail);
+        int64_t ahead = (int64_t)(atomic_load_explicit(&record->sequence, memory_order_acquire) - tail);
+        if (ahead < 0)
+            return NULL;
+        if (ahead > 0) {
+            tail = atomic_load_explicit(&results->tail, memory_order_relaxed);
+            continue;
+        }
+        if (atomic_compare_exchange_weak_explicit(&results->tail, &tail, tail + 1, memory_order_relaxed,
+                                                  memory_order_relaxed)) {
+            *position = tail;
+            return record;
+        }
+    }
+}
+
+/* What a poster knows of its record. */
+struct post {
+    uint64_t cookie;
+    int64_t ts_ns;
+    uint64_t frame;
+    uint32_t symbol;
+    const double *values;
+    uint32_t count;
+};
+
+static int push(struct core_results *results, const struct post *post) {
+    if (post->count > results->max_values) {
+        count_up(&results->refused);
+        return 0;
+    }
+    uint64_t position;
+    struct core_record *record = claim(results, &position);
+    if (!record) {
+        count_up(&results->dropped);
+        return 0;
+    }
+    record->ts_ns = post->ts_ns;
+    record->frame = post->frame;
+    record->posted_ns = core_now_ns();
+    record->slot = handle_slot(post->cookie);
+    record->generation = handle_generation(post->cookie);
+    record->symbol = post->symbol;
+    record->count = post->count;
+    if (post->count)
+        memcpy(record->values, post->values, post->count * sizeof(double));
+    atomic_store_explicit(&record->sequence, position + 1, memory_order_release);
+    core_bell_ring(results->bell);
+    return 1;
+}
+
+/* Keep the first unknown name for the log; the second poster does not wait for the first. */
+static void note_unknown(struct core_results *results, const char *name) {
+    uint32_t none = 0;
+    if (!atomic_compare_exchange_strong(&results->unknown_state, &none, 1))
+        return;
+    size_t length = 0;
+    while (length + 1 < sizeof results->unknown && name[length])
+        length++;
+    memcpy(results->unknown, name, length);
+    results->unknown[length] = 0;
+    atomic_store_explicit(&results->unknown_state, 2, memory_order_release);
+}
+
+static uint64_t frame_now(const struct core_results *results) {
+    return results->frame_now ? atomic_load_explicit(results->frame_now, memory_order_relaxed) : 0;
+}
+
+void core_signal_callback(const char *symbol, long long ts_ns, const double *values, int count, void *user) {
+    uint64_t cookie = (uint64_t)(uintptr_t)user;
+    struct core_results *results = handle_enter(cookie);
+    if (!results)
+        return;
+    count_up(&results->posted);
+    int64_t number = symbol ? symbols_find(results->symbols, symbol) : -1;
+    if (number < 0 || count < 0 || (count && !values)) {
+        count_up(&results->refused);
+        if (number < 0)
+            note_unknown(results, symbol ? symbol : "(null)");
+    } else {
+        push(results, &(struct post){cookie, ts_ns, frame_now(results), (uint32_t)number, values, (uint32_t)count});
+    }
+    handle_leave(cookie);
+}
+
+int core_post(uint64_t cookie, uint32_t factor, uint64_t frame, const double *values, uint32_t count) {
+    struct core_results *results = handle_enter(cookie);
+    if (!results)
+        return 0;
+    count_up(&results->posted);
+    int queued = 0;
+    if (factor < symbols_count(results->symbols))
+        queued = push(results, &(struct post){cookie, 0, frame, factor, values, count});
+    else
+        count_up(&results->refused);
+    handle_leave(cookie);
+    return queued;
+}
+
+uint32_t core_results_peek(struct core_results *results, uint32_t limit, uint32_t *start) {
+    uint64_t head = atomic_load_explicit(&results->head, memory_order_relaxed);
+    uint32_t index = (uint32_t)head & (results->capacity - 1);
+    uint32_t room = results->capacity - index;
+    uint32_t most = limit < room ? limit : room;
+    uint32_t count = 0;
+    while (count < most && atomic_load_explicit(&record_at(results, head + count)->sequence, memory_order_acquire) ==
+                               head + count + 1)
+        count++;
+    *start = index;
+    return count;
+}
+
+void core_results_release(struct core_results *results, uint32_t count) {
+    uint64_t head = atomic_load_explicit(&results->head, memory_order_relaxed);
+    for (uint32_t i = 0; i < count; i++)
+        atomic_store_explicit(&record_at(results, head + i)->sequence, head + i + results->capacity, memory_order_release);
+    atomic_store_explicit(&results->head, head + count, memory_order_release);
+}
+
+void *core_results_memory(struct core_results *results) { return results->records; }
+
+void core_results_stats(struct core_results *results, struct core_results_stats *stats) {
+    stats->posted = atomic_load(&results->posted);
+    stats->dropped = atomic_load(&results->dropped);
+    stats->refused = atomic_load(&results->refused);
+    uint64_t head = atomic_load(&results->head);
+    stats->queued = atomic_load(&results->tail) - head;
+}
+
+const char *core_results_unknown(struct core_results *results) {
+    return atomic_load_explicit(&results->unknown_state, memory_order_acquire) == 2 ? results->unknown : "";
+}

@@ -1,0 +1,64 @@
+/* results.h - factors on their way to the main loop: many posters, one drain, bounded, wait-free to post but for a retry. */
+#ifndef SIGRACK_RESULTS_H
+#define SIGRACK_RESULTS_H
+
+#include <stdalign.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "bell.h"
+#include "core.h"
+#include "symbols.h"
+
+/* One record; the records of a ring lie `stride` bytes apart. `sequence` orders them and publishes the rest. */
+struct core_record {
+    _Atomic uint64_t sequence;
+    int64_t ts_ns;     /* the source's own clock */
+    uint64_t frame;    /* engine frame */
+    int64_t posted_ns; /* CLOCK_MONOTONIC */
+    uint32_t slot, generation; /* of the handle it was posted with */
+    uint32_t symbol;           /* index into the source's symbols */
+    uint32_t count;            /* of values */
+    double values[];
+};
+
+/* posted == delivered + dropped + refused + queued, exactly, at rest. */
+struct core_results {
+    alignas(64) _Atomic uint64_t tail;
+    alignas(64) _Atomic uint64_t head;
+    alignas(64) _Atomic uint64_t posted;  /* attempts */
+    _Atomic uint64_t dropped;             /* no room */
+    _Atomic uint64_t refused;             /* more values than max_values, or an unknown symbol */
+    alignas(64) struct core_bell *bell;
+    const _Atomic uint64_t *frame_now; /* NULL: frame 0 */
+    const struct core_symbols *symbols;
+    uint32_t capacity, stride, max_values;
+    unsigned char *records;
+    _Atomic uint32_t unknown_state; /* 0 none, 1 being written, 2 there */
+    char unknown[64];               /* the first unknown symbol */
+};
+
+/* `capacity` is rounded up to a power of two, at least 2. `bell`, `symbols` and `frame_now` are borrowed. NULL when out of memory. [control] */
+CORE_API struct core_results *core_results_new(uint32_t capacity, uint32_t max_values, const struct core_symbols *symbols,
+                                               struct core_bell *bell, const _Atomic uint64_t *frame_now);
+CORE_API void core_results_free(struct core_results *results);
+
+/* The C callback that signal engines are given; `user` is a cookie of a handle on a `core_results`. [any, foreign] */
+CORE_API void core_signal_callback(const char *symbol, long long ts_ns, const double *values, int count, void *user);
+/* `sigrack_host.post`: a plugin's factor by number. [any] */
+CORE_API int core_post(uint64_t cookie, uint32_t factor, uint64_t frame, const double *values, uint32_t count);
+
+/* How many published records follow each other in memory from `*start` on; at most `limit`. [drain] */
+CORE_API uint32_t core_results_peek(struct core_results *results, uint32_t limit, uint32_t *start);
+/* Give the oldest `count` records back. [drain] */
+CORE_API void core_results_release(struct core_results *results, uint32_t count);
+CORE_API void *core_results_memory(struct core_results *results);
+
+struct core_results_stats {
+    uint64_t posted, dropped, refused, queued;
+};
+CORE_API void core_results_stats(struct core_results *results, struct core_results_stats *stats); /* [any] */
+/* The first unknown symbol that was posted, or "". [any] */
+CORE_API const char *core_results_unknown(struct core_results *results);
+
+#endif

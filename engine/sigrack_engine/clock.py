@@ -1,0 +1,47 @@
+"""The real-time engine thread."""
+
+from sigrack_engine.bell import Bell
+from sigrack_engine.core import ClockSetup, ClockStats, CoreError, checked, lib
+from sigrack_engine.engine import Engine
+from sigrack_engine.ring import Ring
+
+__all__ = ["Clock"]
+
+
+class Clock:
+    """Runs one block per period, from a ring, into a ring or nowhere."""
+
+    def __init__(
+        self, engine: Engine, source: Ring, sink: Ring | None, bell: Bell, *, rate_hz: int, frames: int, priority: int
+    ) -> None:
+        setup = ClockSetup(
+            engine=engine.pointer,
+            source=source.pointer,
+            sink=sink.pointer if sink else None,
+            bell=bell.pointer,
+            rate_hz=rate_hz,
+            frames=frames,
+            priority=priority,
+        )
+        self.pointer = checked(lib.core_clock_new(setup), "the clock")
+
+    def start(self) -> None:
+        """Start the thread. Raises CoreError. [control]"""
+        if error := lib.core_clock_start(self.pointer):
+            raise CoreError(f"cannot start the engine thread: error {error}")
+
+    def stop(self) -> None:
+        """End the thread after its block, and wait for that: at most one period. [control]"""
+        lib.core_clock_stop(self.pointer)
+        lib.core_clock_join(self.pointer)
+
+    @property
+    def stats(self) -> ClockStats:
+        """Counters. [any]"""
+        stats = ClockStats()
+        lib.core_clock_stats(self.pointer, stats)
+        return stats
+
+    def close(self) -> None:
+        """Stop and free it. [control]"""
+        lib.core_clock_free(self.pointer)

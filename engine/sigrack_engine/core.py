@@ -1,0 +1,208 @@
+"""The native core, loaded by ctypes: every function of engine/core's headers with its signature."""
+
+import ctypes as c
+from typing import Any
+
+from sigrack_plugins import native
+
+__all__ = [
+    "ABI",
+    "ClockSetup",
+    "ClockStats",
+    "CoreError",
+    "EngineStats",
+    "ResultsStats",
+    "SlotMeters",
+    "SlotSetup",
+    "Step",
+    "address",
+    "checked",
+    "lib",
+]
+
+ABI = 1  # CORE_ABI in engine/core/core.h
+LATENESS_BINS = 32
+
+
+class CoreError(RuntimeError):
+    """The native core is missing, does not fit this Python code, or ran out of memory."""
+
+
+class SlotSetup(c.Structure):
+    """`struct core_slot_setup`."""
+
+    _fields_ = [
+        ("process", c.c_void_p),
+        ("reset", c.c_void_p),
+        ("self", c.c_void_p),
+        ("channels", c.c_uint32),
+        ("max_frames", c.c_uint32),
+        ("latency_frames", c.c_uint32),
+        ("fade_frames", c.c_uint32),
+        ("active", c.c_uint32),
+    ]
+
+
+class SlotMeters(c.Structure):
+    """`struct core_slot_meters`."""
+
+    _fields_ = [
+        ("blocks", c.c_uint64),
+        ("ticks", c.c_uint64),
+        ("ticks_longest", c.c_uint64),
+        ("nonfinite", c.c_uint64),
+        ("faults", c.c_uint64),
+        ("wet", c.c_float),
+    ]
+
+
+class Step(c.Structure):
+    """`struct core_step`."""
+
+    _fields_ = [("slot", c.c_void_p), ("tap", c.c_void_p)]
+
+
+class EngineStats(c.Structure):
+    """`struct core_engine_stats`."""
+
+    _fields_ = [
+        ("frame", c.c_uint64),
+        ("blocks", c.c_uint64),
+        ("progress", c.c_uint64),
+        ("applied", c.c_uint64),
+        ("first_block_ns", c.c_int64),
+    ]
+
+
+class ClockSetup(c.Structure):
+    """`struct core_clock_setup`."""
+
+    _fields_ = [
+        ("engine", c.c_void_p),
+        ("source", c.c_void_p),
+        ("sink", c.c_void_p),
+        ("bell", c.c_void_p),
+        ("rate_hz", c.c_uint32),
+        ("frames", c.c_uint32),
+        ("priority", c.c_uint32),
+    ]
+
+
+class ClockStats(c.Structure):
+    """`struct core_clock_stats`."""
+
+    _fields_ = [
+        ("blocks", c.c_uint64),
+        ("late", c.c_uint64),
+        ("resyncs", c.c_uint64),
+        ("source_underrun", c.c_uint64),
+        ("sink_overrun", c.c_uint64),
+        ("lateness", c.c_uint64 * LATENESS_BINS),
+        ("latest_ns", c.c_int64),
+        ("fifo", c.c_int32),
+        ("running", c.c_int32),
+    ]
+
+
+class ResultsStats(c.Structure):
+    """`struct core_results_stats`."""
+
+    _fields_ = [(name, c.c_uint64) for name in ("posted", "dropped", "refused", "queued")]
+
+
+_P, _U32, _U64, _INT = c.c_void_p, c.c_uint32, c.c_uint64, c.c_int
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "core_level": (c.c_char_p, []),
+    "core_tick_ns": (c.c_double, []),
+    "core_bell_new": (_P, []),
+    "core_bell_free": (None, [_P]),
+    "core_bell_descriptor": (_INT, [_P]),
+    "core_bell_arm": (None, [_P]),
+    "core_bell_ring": (None, [_P]),
+    "core_ring_new": (_P, [_U32, _U32]),
+    "core_ring_free": (None, [_P]),
+    "core_ring_space": (_U32, [_P]),
+    "core_ring_fill": (_U32, [_P]),
+    "core_ring_write_interleaved": (_U32, [_P, _P, _U32]),
+    "core_ring_read_interleaved": (_U32, [_P, _P, _U32]),
+    "core_ring_close": (None, [_P]),
+    "core_ring_closed": (_INT, [_P]),
+    "core_tap_new": (_P, [_U32, _U32, _U32, _P]),
+    "core_tap_free": (None, [_P]),
+    "core_tap_close": (None, [_P]),
+    "core_tap_space": (_U32, [_P]),
+    "core_tap_peek": (_U32, [_P, _U32, c.POINTER(_INT)]),
+    "core_tap_read": (_U64, [_P, _P, _U32, _U32]),
+    "core_tap_read_interleaved": (_U64, [_P, _P, _U32]),
+    "core_tap_ended": (_INT, [_P]),
+    "core_tap_lost": (_U64, [_P]),
+    "core_tap_written": (_U64, [_P]),
+    "core_handle_open": (_U64, [_P]),
+    "core_handle_close": (_INT, [_U64]),
+    "core_handle_release": (_INT, [_U64]),
+    "core_handle_late": (_U64, []),
+    "core_symbols_new": (_P, [c.POINTER(c.c_char_p), _U32]),
+    "core_symbols_free": (None, [_P]),
+    "core_results_new": (_P, [_U32, _U32, _P, _P, _P]),
+    "core_results_free": (None, [_P]),
+    "core_results_peek": (_U32, [_P, _U32, c.POINTER(_U32)]),
+    "core_results_release": (None, [_P, _U32]),
+    "core_results_memory": (_P, [_P]),
+    "core_results_stats": (None, [_P, c.POINTER(ResultsStats)]),
+    "core_results_unknown": (c.c_char_p, [_P]),
+    "core_fir_new": (_P, [_U32, _U32, _U32, _P, _U32]),
+    "core_fir_free": (None, [_P]),
+    "core_fir_bytes": (c.c_size_t, [_P]),
+    "core_slot_new": (_P, [c.POINTER(SlotSetup)]),
+    "core_slot_free": (None, [_P]),
+    "core_slot_set": (_INT, [_P, _U32, c.c_double, _U64]),
+    "core_slot_activate": (None, [_P, _INT]),
+    "core_slot_meters": (c.POINTER(SlotMeters), [_P]),
+    "core_engine_new": (_P, [_U32, _U32, _U32]),
+    "core_engine_free": (None, [_P]),
+    "core_run_list_new": (_P, [c.POINTER(Step), _U32]),
+    "core_run_list_free": (None, [_P]),
+    "core_engine_publish": (_P, [_P, _P, _INT]),
+    "core_engine_collect": (_P, [_P]),
+    "core_engine_block": (None, [_P, _P, _P, _U32]),
+    "core_engine_stats": (None, [_P, c.POINTER(EngineStats)]),
+    "core_engine_frame": (_P, [_P]),
+    "core_clock_new": (_P, [c.POINTER(ClockSetup)]),
+    "core_clock_start": (_INT, [_P]),
+    "core_clock_stop": (None, [_P]),
+    "core_clock_join": (None, [_P]),
+    "core_clock_free": (None, [_P]),
+    "core_clock_stats": (None, [_P, c.POINTER(ClockStats)]),
+}
+
+
+def _load() -> c.CDLL:
+    path = native(__file__, "_core")
+    try:
+        library = c.CDLL(str(path))
+    except OSError as error:
+        raise CoreError(f"no native core at {path}: run `make build`") from error
+    library.core_abi.restype = c.c_uint32
+    if (found := library.core_abi()) != ABI:
+        raise CoreError(f"{path} has ABI {found}, this code needs {ABI}: run `make build`")
+    for name, (result, arguments) in _SIGNATURES.items():
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+lib = _load()
+"""The loaded library. Its functions release the GIL while they run."""
+
+
+def checked(pointer: int | None, what: str) -> int:
+    """Return `pointer`, or raise CoreError if it is NULL. [any]"""
+    if not pointer:
+        raise CoreError(f"out of memory for {what}")
+    return pointer
+
+
+def address(function: str) -> int:
+    """Return the address of a core function, to be called by C. [any]"""
+    return c.cast(getattr(lib, function), c.c_void_p).value or 0

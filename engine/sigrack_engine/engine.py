@@ -1,0 +1,77 @@
+"""The engine: one block = one pass over the run list."""
+
+import ctypes as c
+from collections.abc import Sequence
+
+import numpy as np
+
+from sigrack_engine.core import EngineStats, Step, checked, lib
+from sigrack_engine.slot import SlotCore
+from sigrack_engine.tap import TapRing
+
+__all__ = ["Engine", "FreewheelBuffers"]
+
+
+class Engine:
+    """Holds the run list in use and the one that comes next."""
+
+    def __init__(self, channels: int, max_frames: int, dip_frames: int) -> None:
+        self.channels = channels
+        self.max_frames = max_frames
+        self.pointer = checked(lib.core_engine_new(channels, max_frames, dip_frames), "the engine")
+        self.frame_address: int = lib.core_engine_frame(self.pointer)
+        self._frame = c.c_uint64.from_address(self.frame_address)
+
+    def publish(self, steps: Sequence[SlotCore | TapRing], *, dip: bool) -> None:
+        """Run `steps` from the next block boundary on, with a dip to silence around the change if asked. [main]"""
+        array = (Step * len(steps))()
+        for step, thing in zip(array, steps, strict=True):
+            if isinstance(thing, TapRing):
+                step.tap = thing.pointer
+            else:
+                step.slot = thing.pointer
+        run_list = checked(lib.core_run_list_new(array, len(steps)), f"a run list of {len(steps)} steps (255 at most)")
+        lib.core_run_list_free(lib.core_engine_publish(self.pointer, run_list, dip))
+
+    def collect(self) -> bool:
+        """Free a run list that the engine has left; False if there was none. [main]"""
+        retired = lib.core_engine_collect(self.pointer)
+        lib.core_run_list_free(retired)
+        return bool(retired)
+
+    @property
+    def frame(self) -> int:
+        """Number of the next frame. [any]"""
+        return self._frame.value
+
+    @property
+    def stats(self) -> EngineStats:
+        """Counters. [any]"""
+        stats = EngineStats()
+        lib.core_engine_stats(self.pointer, stats)
+        return stats
+
+    def close(self) -> None:
+        """Free it: it does not run any more. [control]"""
+        lib.core_engine_free(self.pointer)
+
+
+class FreewheelBuffers:
+    """Planar input and output for running the engine on the caller's thread."""
+
+    def __init__(self, engine: Engine, frames: int) -> None:
+        self._engine = engine
+        self.input = np.zeros((engine.channels, frames), np.float32)
+        self.output = np.zeros((engine.channels, frames), np.float32)
+        self._in = (c.c_void_p * engine.channels)()
+        self._out = (c.c_void_p * engine.channels)()
+        self._in_planes = [plane.ctypes.data for plane in self.input]
+        self._out_planes = [plane.ctypes.data for plane in self.output]
+
+    def run(self, start: int, frames: int) -> None:
+        """Process frames [start, start + frames) of `input` into the same place of `output`. [engine: the caller]"""
+        offset = 4 * start
+        for channel, (source, target) in enumerate(zip(self._in_planes, self._out_planes, strict=True)):
+            self._in[channel] = source + offset
+            self._out[channel] = target + offset
+        lib.core_engine_block(self._engine.pointer, self._in, self._out, frames)

@@ -1,0 +1,80 @@
+"""One processor in the rack, as the engine sees it."""
+
+from dataclasses import dataclass
+
+from sigrack_engine.core import SlotSetup, checked, lib
+
+__all__ = ["Meters", "Processor", "SlotCore"]
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """Addresses of native code, and what it has promised."""
+
+    process: int
+    reset: int | None
+    instance: int
+    latency_frames: int = 0
+    tail_frames: int = 0
+    linear: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """What the engine measured of a slot since it was made."""
+
+    blocks: int
+    mean_ns: float
+    """Per block."""
+    longest_ns: float
+    nonfinite: int
+    """Blocks whose output was NaN or infinite and was replaced by the input."""
+    faults: int
+    """Blocks that the processor refused, replaced likewise."""
+    wet: float
+    """0 bypassed .. 1 active."""
+
+
+class SlotCore:
+    """Parameters, bypass, guard and meters of one processor. Outlives the run lists it stands in."""
+
+    def __init__(
+        self, processor: Processor, *, channels: int, max_frames: int, fade_frames: int, active: bool
+    ) -> None:
+        setup = SlotSetup(
+            process=processor.process,
+            reset=processor.reset,
+            self=processor.instance,
+            channels=channels,
+            max_frames=max_frames,
+            latency_frames=processor.latency_frames,
+            fade_frames=fade_frames,
+            active=active,
+        )
+        self.pointer = checked(lib.core_slot_new(setup), "a slot")
+        self._meters = lib.core_slot_meters(self.pointer)
+
+    def set(self, param: int, value: float, frame: int = 0) -> bool:
+        """Set parameter number `param` from `frame` on (0: now); False if too many changes wait. [main]"""
+        return bool(lib.core_slot_set(self.pointer, param, value, frame))
+
+    def activate(self, active: bool) -> None:
+        """Cross-fade to the processor, or to its input. [main]"""
+        lib.core_slot_activate(self.pointer, active)
+
+    @property
+    def meters(self) -> Meters:
+        """What was measured so far. [any]"""
+        m, tick_ns = self._meters.contents, lib.core_tick_ns()
+        return Meters(
+            blocks=m.blocks,
+            mean_ns=m.ticks * tick_ns / m.blocks if m.blocks else 0.0,
+            longest_ns=m.ticks_longest * tick_ns,
+            nonfinite=m.nonfinite,
+            faults=m.faults,
+            wet=m.wet,
+        )
+
+    def close(self) -> None:
+        """Free it: no run list holds it any more. [control]"""
+        lib.core_slot_free(self.pointer)

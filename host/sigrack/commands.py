@@ -1,0 +1,100 @@
+"""What each control command does."""
+
+from typing import TYPE_CHECKING, Any
+
+from sigrack.control import schema as s
+from sigrack.errors import ConfigError
+from sigrack.slot import Slot
+from sigrack.status import stats, status
+
+if TYPE_CHECKING:
+    from sigrack.session import Session
+
+__all__ = ["Commands"]
+
+
+class Commands:
+    """Carries commands out on a session. All run on the main loop."""
+
+    def __init__(self, session: "Session") -> None:
+        self._session = session
+
+    async def handle(self, command: s.Command) -> s.Reply:
+        """Carry one command out. Raises Failure. [main]"""
+        try:
+            match command:
+                case s.Ping():
+                    return s.Reply("pong")
+                case s.GetStatus():
+                    return s.Reply(data=status(self._session))
+                case s.Stats():
+                    return s.Reply(data=stats(self._session))
+                case s.List():
+                    return s.Reply(data=_plugins())
+                case s.ParamGet():
+                    return self._param_get(command)
+                case s.ParamSet():
+                    return self._param_set(command)
+                case s.Bypass():
+                    return self._bypass(command)
+                case s.CrossfeedEnable():
+                    return self._crossfeed(on=True)
+                case s.CrossfeedDisable():
+                    return self._crossfeed(on=False)
+                case s.CrossfeedGetStatus():
+                    return self._crossfeed_status()
+                case s.Reload():
+                    return await self._reload()
+                case s.Shutdown():
+                    self._session.stop()
+                    return s.Reply("stopping")
+        except KeyError as error:
+            raise s.Failure("VALIDATION_NOT_FOUND", str(error.args[0])) from None
+        except ValueError as error:
+            raise s.Failure("IPC_INVALID_PARAMS", str(error)) from None
+        raise AssertionError(f"no way to carry out {command!r}")
+
+    def _param_get(self, command: s.ParamGet) -> s.Reply:
+        slot = self._session.rack.slot(command.slot)
+        names = [slot.param(command.param).id] if command.param else list(slot.values)
+        return s.Reply(data={"slot": slot.name, "params": {name: slot.values[name] for name in names}})
+
+    def _param_set(self, command: s.ParamSet) -> s.Reply:
+        value = self._session.rack.set_param(command.slot, command.param, command.value)
+        change = {"slot": command.slot, "param": command.param, "value": value}
+        self._session.publish("param", **change)
+        return s.Reply(f"{command.slot}.{command.param} = {value:g}", change)
+
+    def _switch(self, slot: Slot, *, bypass: bool) -> None:
+        slot.set_bypass(bypass)
+        self._session.publish("bypass", slot=slot.name, on=bypass)
+
+    def _bypass(self, command: s.Bypass) -> s.Reply:
+        self._switch(self._session.rack.slot(command.slot), bypass=command.on)
+        return s.Reply(f"{command.slot} {'bypassed' if command.on else 'active'}")
+
+    def _find_crossfeed(self) -> Slot | None:
+        return next((slot for slot in self._session.rack.slots if slot.plugin.id == "crossfeed"), None)
+
+    def _crossfeed(self, *, on: bool) -> s.Reply:
+        if (slot := self._find_crossfeed()) is None:
+            raise s.Failure("CROSSFEED_NOT_INITIALIZED", "the rack has no slot with the plugin crossfeed")
+        self._switch(slot, bypass=not on)
+        return s.Reply(f"Crossfeed {'enabled' if on else 'disabled'}")
+
+    def _crossfeed_status(self) -> s.Reply:
+        slot = self._find_crossfeed()
+        return s.Reply(data={"enabled": bool(slot and not slot.bypass), "initialized": slot is not None})
+
+    async def _reload(self) -> s.Reply:
+        try:
+            changed = await self._session.reload()
+        except ConfigError as error:
+            raise s.Failure("VALIDATION_INVALID_CONFIG", f"{error}; nothing was changed") from None
+        return s.Reply("reloaded", {"changed": changed})
+
+
+def _plugins() -> list[dict[str, Any]]:
+    from sigrack_plugins import bundled
+
+    return [{"plugin": name, "path": str(path)} for name, path in bundled().items()]

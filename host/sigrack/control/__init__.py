@@ -1,0 +1,1 @@
+"""The control protocol: one schema for server, client and documentation."""

@@ -1,0 +1,135 @@
+"""Every command: its name, its parameters, its sentence. Decoder, client and docs/control.md come from here."""
+
+from typing import Any
+
+import msgspec
+
+__all__ = ["COMMANDS", "Command", "Failure", "Reply", "Request", "to_markdown"]
+
+
+class Command(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Base of all commands; the fields are the parameters."""
+
+
+class Ping(Command):
+    """Answers `pong`."""
+
+
+class GetStatus(Command):
+    """What runs: state, rack, source, latency, slots with their parameters."""
+
+
+class Stats(Command):
+    """Counters and meters: blocks, load, late blocks, drops, hooks, the last value of every factor."""
+
+
+class List(Command):
+    """The plugins that can be named in a rack."""
+
+
+class ParamGet(Command, kw_only=True):
+    """One parameter, or all of a slot."""
+
+    slot: str
+    param: str | None = None
+
+
+class ParamSet(Command, kw_only=True):
+    """Sets a parameter from the next block on; the plugin smooths it."""
+
+    slot: str
+    param: str
+    value: float
+
+
+class Bypass(Command, kw_only=True):
+    """Cross-fades a slot to its input (on = true) or back."""
+
+    slot: str
+    on: bool = True
+
+
+class CrossfeedEnable(Command):
+    """Cross-fades the rack's crossfeed slot in."""
+
+
+class CrossfeedDisable(Command):
+    """Cross-fades the rack's crossfeed slot out."""
+
+
+class CrossfeedGetStatus(Command):
+    """Whether the rack has a crossfeed slot and whether it is heard."""
+
+
+class Reload(Command):
+    """Reads the rack's file again; what has not changed runs on. An invalid file changes nothing."""
+
+
+class Shutdown(Command):
+    """Ends the host in an orderly way."""
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "PING": Ping,
+    "GET_STATUS": GetStatus,
+    "STATS": Stats,
+    "LIST": List,
+    "PARAM_GET": ParamGet,
+    "PARAM_SET": ParamSet,
+    "BYPASS": Bypass,
+    "CROSSFEED_ENABLE": CrossfeedEnable,
+    "CROSSFEED_DISABLE": CrossfeedDisable,
+    "CROSSFEED_GET_STATUS": CrossfeedGetStatus,
+    "RELOAD": Reload,
+    "SHUTDOWN": Shutdown,
+}
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """What a client sends."""
+
+    cmd: str
+    params: dict[str, Any] = {}
+
+
+class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What it gets back; `data` only where there is some."""
+
+    message: str | None = None
+    data: Any = None
+
+
+class Failure(Exception):
+    """A command that cannot be carried out."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+ERROR_CODES = {
+    "IPC_PROTOCOL_ERROR": "the request is not JSON of the form `{\"cmd\": ..., \"params\": {...}}`",
+    "IPC_INVALID_COMMAND": "no such command",
+    "IPC_INVALID_PARAMS": "a parameter is missing, unknown, of the wrong type or out of range",
+    "VALIDATION_NOT_FOUND": "no such slot or parameter",
+    "VALIDATION_INVALID_CONFIG": "the rack's file has an error; nothing was changed",
+    "CROSSFEED_NOT_INITIALIZED": "the rack has no crossfeed slot",
+    "INTERNAL_UNKNOWN": "a fault of the host; its log says more",
+}
+
+
+def to_markdown() -> str:
+    """Return the reference, for docs/control.md. [any]"""
+    lines = ["| command | parameters | what it does |", "|---|---|---|"]
+    for name, command in COMMANDS.items():
+        fields = [_field(field) for field in msgspec.structs.fields(command)]
+        lines.append(f"| `{name}` | {', '.join(fields) or '-'} | {command.__doc__} |")
+    lines += ["", "| error code | meaning |", "|---|---|"]
+    lines += [f"| `{code}` | {meaning} |" for code, meaning in ERROR_CODES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _field(field: msgspec.structs.FieldInfo) -> str:
+    kind = getattr(field.type, "__name__", str(field.type)).replace(" | None", "")
+    optional = "" if field.required else f" = {msgspec.json.encode(field.default).decode()}"
+    return f"`{field.name}`: {kind}{optional}"

@@ -1,0 +1,108 @@
+"""The ZeroMQ sockets of a running host: ROUTER for commands, PUB for events."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from sigrack.control.schema import COMMANDS, Command, Failure, Reply, Request
+from sigrack.errors import EngineError, nearest
+from sigrack.places import check_socket_free, events_endpoint
+
+__all__ = ["ControlServer"]
+
+log = logging.getLogger("sigrack")
+
+Handler = Callable[[Command], Awaitable[Reply]]
+
+
+def _bind(socket: "zmq.Socket[Any]", endpoint: str) -> None:
+    check_socket_free(endpoint)
+    mask = os.umask(0o177)  # the socket file is made with mode 0600, never for a moment with another
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        raise EngineError(f"cannot open the control socket {endpoint}: {error.strerror}") from None
+    finally:
+        os.umask(mask)
+
+
+def decode(payload: bytes) -> tuple[str, Command]:
+    """Return a request's command, checked. Raises Failure. [any]"""
+    try:
+        request = msgspec.json.decode(payload, type=Request)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failure("IPC_PROTOCOL_ERROR", f"not a request: {error}") from None
+    if (kind := COMMANDS.get(request.cmd)) is None:
+        raise Failure("IPC_INVALID_COMMAND", f'unknown command "{request.cmd}"{nearest(request.cmd, list(COMMANDS))}')
+    try:
+        return request.cmd, msgspec.convert(request.params, kind)
+    except msgspec.ValidationError as error:
+        text = str(error).replace("`", '"').replace("Object contains unknown field", "unknown parameter")
+        text = text.replace("Object missing required field", "missing parameter").replace(' - at "$.', ' - at "')
+        names = [field.name for field in msgspec.structs.fields(kind)]
+        known = f"; valid: {', '.join(names)}" if names else "; it takes none"
+        raise Failure("IPC_INVALID_PARAMS", f"{request.cmd}: {text}{known}") from None
+
+
+class ControlServer:
+    """Answers commands one after the other, on the main loop."""
+
+    def __init__(self, endpoint: str, handle: Handler) -> None:
+        """Bind both sockets. Raises EngineError. [main]"""
+        self.endpoint = endpoint
+        self._handle = handle
+        self._context = zmq.asyncio.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._events = zmq.Context(self._context).socket(zmq.PUB)  # plain: events are also sent when the loop has ended
+        self._sequence = 0
+        for socket in (self._router, self._events):
+            socket.linger = 200
+        try:
+            _bind(self._router, endpoint)
+            _bind(self._events, events_endpoint(endpoint))
+        except EngineError:
+            self._context.destroy(linger=0)
+            raise
+
+    async def serve(self) -> None:
+        """Answer until cancelled. [main]"""
+        while True:
+            client, *frames = await self._router.recv_multipart()
+            envelope = frames[:-1]  # a REQ client puts an empty frame there, a DEALER none
+            reply = await self._answer(frames[-1] if frames else b"")
+            with contextlib.suppress(zmq.ZMQError):
+                await self._router.send_multipart([client, *envelope, msgspec.json.encode(reply)])
+
+    async def _answer(self, payload: bytes) -> dict[str, Any]:
+        try:
+            _, command = decode(payload)
+            reply = await self._handle(command)
+        except Failure as failure:
+            return {"status": "error", "error_code": failure.code, "message": failure.message}
+        except Exception as error:
+            log.exception("control: %r failed", payload[:200])
+            return {"status": "error", "error_code": "INTERNAL_UNKNOWN", "message": f"{type(error).__name__}: {error}"}
+        return {**msgspec.to_builtins(reply), "status": "ok"}
+
+    def publish(self, kind: str, data: dict[str, Any]) -> None:
+        """Send an event to whoever listens: {"type", "seq", "timestamp", "data"}. [main]"""
+        self._sequence += 1
+        event = {"type": kind, "seq": self._sequence, "timestamp": time.time(), "data": data}
+        with contextlib.suppress(zmq.ZMQError):
+            self._events.send_multipart([kind.encode(), msgspec.json.encode(event)], flags=zmq.NOBLOCK)
+
+    def close(self) -> None:
+        """Close the sockets and remove their files. [main]"""
+        self._context.destroy(linger=200)
+        for endpoint in (self.endpoint, events_endpoint(self.endpoint)):
+            if endpoint.startswith("ipc://"):
+                Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)

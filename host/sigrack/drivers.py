@@ -1,0 +1,355 @@
+"""Where the bus begins and ends: the freewheel file driver and the real-time clock."""
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sigrack.config import RATES_HZ, Document
+from sigrack.errors import ConfigError, EngineError, RackError
+from sigrack.rack import Rack
+from sigrack_engine.clock import Clock
+from sigrack_engine.engine import FreewheelBuffers
+from sigrack_engine.files import SoundFileError, SoundReader, SoundWriter
+from sigrack_engine.ring import Ring
+from sigrack_plugins.abi import MAX_CHANNELS
+
+__all__ = ["ClockDriver", "Driver", "FileDriver", "open_source"]
+
+log = logging.getLogger("sigrack")
+
+Samples = npt.NDArray[np.float32]
+
+CHUNK_FRAMES = 16_384
+"""What is read from or written to a file at once."""
+RING_S = 1.0
+"""How much the rings of a live rack hold."""
+POLL_S = 0.02
+"""How often a file worker looks at its ring."""
+
+
+def open_source(document: Document) -> SoundReader:
+    """Open the file that `[source]` names. Raises ConfigError."""
+    source = document.config.source
+    try:
+        reader = SoundReader(document.resolve(source.path), loop=source.loop)
+    except SoundFileError as error:
+        document.fail(("source", "path"), str(error))
+    if reader.rate_hz not in RATES_HZ:
+        known = ", ".join(map(str, sorted(RATES_HZ)))
+        document.fail(("source", "path"), f"{reader.path}: unknown sample rate {reader.rate_hz} Hz; valid: {known}")
+    if source.rate_hz not in (None, reader.rate_hz):
+        document.fail(("source", "rate_hz"), f"{reader.path} has {reader.rate_hz} Hz, not {source.rate_hz} Hz")
+    if reader.channels > MAX_CHANNELS:
+        document.fail(("source", "path"), f"{reader.path} has {reader.channels} channels; the bus takes {MAX_CHANNELS}")
+    return reader
+
+
+class _PipeWriter:
+    """Raw interleaved samples into a named pipe or standard output."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        self._kind = kind
+        self._file = sys.stdout.buffer if path == "-" else open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close()
+
+    def write(self, samples: Samples) -> None:
+        """Append `samples` (frames, channels); waits for the reader. Raises SoundFileError. [worker]"""
+        try:
+            self._file.write(_encode(samples, self._kind))
+            self._file.flush()
+        except OSError as error:
+            raise SoundFileError(f"the sink's pipe: {error.strerror}") from None
+
+    def close(self) -> None:
+        """Close the pipe."""
+        if self._file is not sys.stdout.buffer:
+            self._file.close()
+
+
+def _encode(samples: Samples, kind: str) -> bytes:
+    """Return little-endian samples; int24 takes three bytes."""
+    if kind == "float32":
+        return samples.astype("<f4").tobytes()
+    bits = int(kind.removeprefix("int"))
+    full = 2 ** (bits - 1)
+    numbers = np.clip(np.rint(samples.astype(np.float64) * full), -full, full - 1).astype("<i4")
+    if bits == 24:
+        return numbers.reshape(-1, 1).view(np.uint8)[:, :3].tobytes()
+    return numbers.astype(f"<i{bits // 8}").tobytes()
+
+
+class Writer(Protocol):
+    """A sink."""
+
+    def write(self, samples: Samples) -> None:
+        """Append (frames, channels). Raises SoundFileError."""
+
+    def close(self) -> None:
+        """Complete it."""
+
+
+def _open_sink(document: Document, rack: Rack, expected_frames: int) -> Callable[[], Writer] | None:
+    """Return a function that gives the sink's writer; sound files are opened here and now. Raises ConfigError."""
+    sink = document.config.sink
+    if sink.driver == "none":
+        return None
+    assert sink.path is not None
+    path = sink.path
+    if sink.driver == "pipe":
+        target = path if path == "-" else str(document.resolve(path))
+        if path != "-" and not Path(target).is_fifo():
+            document.fail(("sink", "path"), f"{target} is not a named pipe: make one with mkfifo")
+        return lambda: _PipeWriter(target, sink.format or "float32")
+    try:
+        writer = SoundWriter(
+            document.resolve(path),
+            rate_hz=rack.setup.rate_hz,
+            channels=rack.setup.channels,
+            samples=sink.format,
+            overwrite=sink.overwrite,
+            expected_frames=expected_frames,
+        )
+    except SoundFileError as error:
+        document.fail(("sink", "path"), str(error))
+    return lambda: writer
+
+
+class Driver(Protocol):
+    """What moves audio through the rack."""
+
+    def start(self) -> None:
+        """Begin; a live driver processes its first block. Raises EngineError. [main]"""
+
+    async def run(self) -> None:
+        """Return at the end of the stream, or when `stop` was called. Raises EngineError, ConfigError. [main]"""
+
+    def stop(self) -> None:
+        """End soon. [main]"""
+
+    def close(self) -> None:
+        """Complete the sink and let go of everything; the rack does not run any more. [main]"""
+
+    @property
+    def stats(self) -> dict[str, object]:
+        """Counters for STATS. [main]"""
+
+
+class FileDriver:
+    """Freewheel: as fast as it can, block after block, hooks for one before the next; nothing is dropped.
+
+    The rack's latency is trimmed from the head, and as much silence is fed at the tail: the output is as long as the input and
+    aligned with it.
+    """
+
+    def __init__(self, document: Document, rack: Rack, reader: SoundReader, progress: Callable[[int], None] | None = None) -> None:
+        self._rack, self._reader = rack, reader
+        self._progress = progress
+        make = _open_sink(document, rack, reader.frames)
+        self._writer = make() if make else None
+        self._stopping = False
+        self._block = rack.block_frames
+        chunk = max(CHUNK_FRAMES // self._block, 1) * self._block
+        self._buffers = FreewheelBuffers(rack.engine, chunk)
+        self._skip = rack.latency_frames
+
+    def start(self) -> None:
+        """Nothing to do."""
+
+    async def run(self) -> None:
+        """Process the file. Raises ConfigError for a bad file, EngineError if the sink fails. [main]"""
+        chunk = self._buffers.input.shape[1]
+        while not self._stopping:
+            samples = self._read(chunk)
+            if not len(samples):
+                break
+            await self._process(samples)
+        if not self._stopping and self._rack.latency_frames:
+            await self._flush(self._rack.latency_frames)
+        self._rack.drain_all()
+
+    def _read(self, frames: int) -> Samples:
+        try:
+            return self._reader.read(frames)
+        except SoundFileError as error:
+            raise ConfigError(str(error)) from None
+
+    async def _flush(self, frames: int) -> None:
+        chunk = self._buffers.input.shape[1]
+        for start in range(0, frames, chunk):
+            await self._process(np.zeros((min(chunk, frames - start), self._rack.setup.channels), np.float32))
+
+    async def _process(self, samples: Samples) -> None:
+        frames = len(samples)
+        self._buffers.input[:, :frames] = samples.T
+        yielded = time.monotonic()
+        for start in range(0, frames, self._block):
+            length = min(self._block, frames - start)
+            while self._rack.tap_space() < length:
+                await asyncio.sleep(0.001)
+            self._buffers.run(start, length)
+            self._rack.drain_all()
+            if time.monotonic() - yielded > 0.002:
+                await asyncio.sleep(0)
+                yielded = time.monotonic()
+        self._write(self._buffers.output[:, :frames].T)
+        if self._progress:
+            self._progress(frames)
+
+    def _write(self, samples: Samples) -> None:
+        skip = min(self._skip, len(samples))
+        self._skip -= skip
+        if self._writer is None or skip == len(samples):
+            return
+        try:
+            self._writer.write(np.ascontiguousarray(samples[skip:]))
+        except SoundFileError as error:
+            raise EngineError(str(error)) from None
+
+    def stop(self) -> None:
+        """End after the running chunk. [main]"""
+        self._stopping = True
+
+    def close(self) -> None:
+        """Complete the sink. [main]"""
+        self._reader.close()
+        if self._writer:
+            self._writer.close()
+        if clipped := getattr(self._writer, "clipped", 0):
+            log.warning("%d samples were beyond full scale and clipped: lower the gain or write float32", clipped)
+
+    @property
+    def stats(self) -> dict[str, object]:
+        """Counters for STATS. [main]"""
+        return {"driver": "file", "frames_read": self._reader.position, "frames_total": self._reader.frames}
+
+
+class ClockDriver:
+    """Real time: a native thread runs one block per period; worker threads keep its rings filled and emptied."""
+
+    def __init__(self, document: Document, rack: Rack, reader: SoundReader) -> None:
+        self._rack, self._reader = rack, reader
+        setup = rack.setup
+        frames = max(round(RING_S * setup.rate_hz), 4 * rack.block_frames)
+        self._make_writer = _open_sink(document, rack, 0)
+        self._source = Ring(setup.channels, frames)
+        self._sink = Ring(setup.channels, frames) if self._make_writer else None
+        self._clock = Clock(
+            rack.engine,
+            self._source,
+            self._sink,
+            rack.bell,
+            rate_hz=setup.rate_hz,
+            frames=rack.block_frames,
+            priority=document.config.rack.priority,
+        )
+        self._stopping = threading.Event()
+        self._failure: RackError | None = None
+        self._threads: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Fill the source ring once and start the engine thread: its first block is real. [main]"""
+        try:
+            self._fill()
+        except SoundFileError as error:
+            raise ConfigError(str(error)) from None
+        self._clock.start()
+        self._spawn("source", self._feed, ConfigError)
+        if self._make_writer:
+            self._spawn("sink", self._collect, EngineError)
+
+    def _spawn(self, name: str, work: Callable[[], None], failure: type[RackError]) -> None:
+        thread = threading.Thread(target=self._guarded, args=(work, failure), name=f"sigrack-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _guarded(self, work: Callable[[], None], failure: type[RackError]) -> None:
+        try:
+            work()
+        except (SoundFileError, OSError) as error:
+            self._failure = failure(str(error))
+            self._stopping.set()
+            self._rack.bell.ring()
+
+    def _fill(self) -> bool:
+        """Top the source ring up; False at the end of the file. [worker]"""
+        while (frames := min(self._source.space, CHUNK_FRAMES)) and not self._stopping.is_set():
+            samples = self._reader.read(frames)
+            self._source.write(samples)
+            if len(samples) < frames:
+                return False
+        return True
+
+    def _feed(self) -> None:
+        while self._fill() and not self._stopping.wait(POLL_S):
+            pass
+        self._source.finish()
+
+    def _collect(self) -> None:
+        assert self._make_writer is not None and self._sink is not None
+        writer = self._make_writer()
+        try:
+            while True:
+                finished = self._sink.finished
+                samples = self._sink.read(CHUNK_FRAMES)
+                if len(samples):
+                    writer.write(samples)
+                elif finished:
+                    break
+                else:
+                    time.sleep(POLL_S)
+        finally:
+            writer.close()
+
+    async def run(self) -> None:
+        """Wait for the end of the stream. Raises ConfigError if the source is bad, EngineError if the sink fails. [main]"""
+        while self._clock.stats.running and not self._stopping.is_set():
+            await asyncio.sleep(POLL_S)
+        if self._failure:
+            raise self._failure
+
+    def stop(self) -> None:
+        """Stop the engine thread. [main]"""
+        self._stopping.set()
+        self._clock.stop()
+
+    def close(self) -> None:
+        """Complete the sink. A worker that hangs in a pipe is left behind. [main]"""
+        self.stop()
+        for thread in self._threads:
+            thread.join(1.0)
+        if any(thread.is_alive() for thread in self._threads):
+            self._rack.left_behind.append("a file worker")
+            return
+        self._reader.close()
+        self._clock.close()
+        self._source.close()
+        if self._sink:
+            self._sink.close()
+
+    @property
+    def fifo(self) -> int:
+        """1: the engine thread has SCHED_FIFO; 0: not asked for; else minus the errno of the refusal. [main]"""
+        return int(self._clock.stats.fifo)
+
+    @property
+    def stats(self) -> dict[str, object]:
+        """Counters for STATS. [main]"""
+        stats = self._clock.stats
+        return {
+            "driver": "clock",
+            "blocks": stats.blocks,
+            "late": stats.late,
+            "resyncs": stats.resyncs,
+            "latest_us": stats.latest_ns / 1000,
+            "source_underrun_frames": stats.source_underrun,
+            "sink_overrun_frames": stats.sink_overrun,
+            "real_time_priority": stats.fifo == 1,
+            "lateness_us_log2": list(stats.lateness),
+        }

@@ -1,0 +1,7 @@
+"""Finds plugins and loads them: shared libraries by ctypes, Python modules by importlib."""
+
+from sigrack.loading.find import find_plugin, load_plugin
+from sigrack.loading.native import NativePlugin, ParamInfo
+from sigrack.loading.python import PythonPlugin
+
+__all__ = ["NativePlugin", "ParamInfo", "PythonPlugin", "find_plugin", "load_plugin"]

@@ -1,0 +1,152 @@
+"""Python plugins: a module with one subclass of `sigrack_plugins.Plugin`."""
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from sigrack.errors import ConfigError, nearest
+from sigrack_plugins import HOOKS, Plugin
+
+__all__ = ["PythonPlugin"]
+
+_ARGUMENTS = {"on_start": 0, "on_block": 1, "on_factors": 1, "on_factor": 4, "on_stop": 0, "fir": 1, "work": 1}
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file under a name of its own, so that equal stems do not meet."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    name = f"sigrack_plugin_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import(target: Path | str) -> ModuleType:
+    """Import a file or a module; whatever its code raises becomes one line."""
+    try:
+        return _import_file(target) if isinstance(target, Path) else importlib.import_module(target)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(target)]
+        line = lines[-1].lineno if lines else getattr(error, "lineno", None)
+        place = f"{target}:{line}" if line else str(target)
+        raise ConfigError(f"{place}: cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _plugin_class(module: ModuleType, where: object) -> type[Plugin]:
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Plugin) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        names = ", ".join(sorted(kind.__name__ for kind in found)) or "none"
+        raise ConfigError(f"{where}: a plugin module holds exactly one subclass of sigrack_plugins.Plugin, here: {names}")
+    return found[0]
+
+
+def _check_methods(kind: type[Plugin], where: object) -> frozenset[str]:
+    """Return the names of the methods that the host will call."""
+    for name in dir(kind):
+        if name.startswith("on_") and name not in HOOKS:
+            raise ConfigError(f'{where}: {kind.__name__} has an unknown hook "{name}"{nearest(name, HOOKS)}')
+    methods = frozenset(name for name in _ARGUMENTS if callable(getattr(kind, name, None)))
+    if not methods - {"on_start", "on_stop"}:
+        raise ConfigError(f"{where}: {kind.__name__} does nothing: it has no hook, no fir and no work")
+    if {"on_factor", "on_factors"} <= methods:
+        raise ConfigError(f"{where}: {kind.__name__} has both on_factor and on_factors: keep one")
+    for name in methods:
+        _check_arguments(getattr(kind, name), name, f"{where}: {kind.__name__}.{name}")
+    return methods
+
+
+def _check_arguments(method: Callable[..., Any], name: str, where: str) -> None:
+    wanted = _ARGUMENTS[name]
+    if inspect.iscoroutinefunction(method):
+        raise ConfigError(f"{where} is a coroutine; hooks are plain functions")
+    try:
+        inspect.signature(method).bind(*range(wanted + 1))
+    except TypeError:
+        raise ConfigError(f"{where} must take self and {wanted} more argument(s)") from None
+
+
+class PythonPlugin:
+    """A Python module that was found fit to be a plugin."""
+
+    kind = "python"
+
+    def __init__(self, target: Path | str) -> None:
+        """Import and check. Raises ConfigError. [main, worker]"""
+        self.path = target
+        self._class = _plugin_class(_import(target), target)
+        self.methods = _check_methods(self._class, target)
+        stem = target.stem if isinstance(target, Path) else target.rpartition(".")[2]
+        self.id = self._class.id or stem
+        self.name = self._class.__name__
+        self.version = self._class.version
+        self.description = (inspect.getdoc(self._class) or "").partition("\n")[0]
+        self.factors = dict(self._class.factors)
+        self.tap_seconds = self._class.tap_seconds
+        self.params: list[Any] = []
+
+    @property
+    def options(self) -> dict[str, str]:
+        """Keys of `[slot.config]`, each with its type and default as text. [any]"""
+        kind = self._class.Config
+        if kind is None:
+            return {}
+        return {
+            field.name: f"{getattr(field.type, '__name__', field.type)}"
+            + ("" if field.default is dataclasses.MISSING else f" = {field.default!r}")
+            for field in dataclasses.fields(kind)
+        }
+
+    def create(self, config: Mapping[str, Any], resolve: Callable[[str], Path]) -> Plugin:
+        """Make an instance with its configuration checked. Raises ConfigError, whose message lacks the file. [main]"""
+        plugin = self._class()
+        plugin.config = self._configure(config, resolve)
+        return plugin
+
+    def _configure(self, config: Mapping[str, Any], resolve: Callable[[str], Path]) -> Any:
+        kind = self._class.Config
+        valid = [field.name for field in dataclasses.fields(kind)] if kind else []
+        for key in config:
+            if key not in valid:
+                raise ConfigError(f'{self.id} has no configuration key "{key}"{nearest(key, valid)}')
+        if kind is None:
+            return None
+
+        def decode(wanted: type, value: Any) -> Any:
+            if wanted is Path and isinstance(value, str):
+                return resolve(value)
+            raise TypeError(f"expected {wanted.__name__}")
+
+        try:
+            return msgspec.convert(dict(config), kind, dec_hook=decode, strict=True)
+        except (msgspec.ValidationError, OSError, ValueError) as error:
+            text = str(error).replace("`", "").replace("$.", "")
+            raise ConfigError(f"{self.id}: {text}") from None

@@ -1,0 +1,82 @@
+"""Where the host keeps its sockets and locks, and who runs a rack."""
+
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+
+from sigrack.errors import ConfigError, EngineError
+
+__all__ = ["RackLock", "check_socket_free", "default_endpoint", "events_endpoint", "runtime_folder"]
+
+
+def runtime_folder() -> Path:
+    """Return the folder for sockets and locks, mode 0700: $SIGRACK_RUNTIME, else under $XDG_RUNTIME_DIR, else under /tmp.
+
+    Raises ConfigError if it cannot be made or belongs to somebody else. [any]
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = Path(os.environ.get("SIGRACK_RUNTIME") or (Path(base, "sigrack") if base else f"/tmp/sigrack-{os.getuid()}"))
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.stat()
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror}; set SIGRACK_RUNTIME to a folder of your own") from None
+    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        raise ConfigError(f"{folder}: must be yours alone (mode 0700); set SIGRACK_RUNTIME to a folder of your own")
+    return folder
+
+
+def default_endpoint(name: str) -> str:
+    """Return the control endpoint of the rack `name`. [any]"""
+    return f"ipc://{runtime_folder() / name}.sock"
+
+
+def events_endpoint(endpoint: str) -> str:
+    """Return where events are published, for a control endpoint. [any]"""
+    if endpoint.startswith("ipc://"):
+        return f"{endpoint}.pub"
+    host, _, port = endpoint.rpartition(":")
+    return f"{host}:{int(port) + 1}"
+
+
+def check_socket_free(endpoint: str) -> None:
+    """Raise EngineError if another process answers at an ipc endpoint: binding would silently take it over. [main]"""
+    if not endpoint.startswith("ipc://"):
+        return
+    path = Path(endpoint.removeprefix("ipc://"))
+    if not path.exists():
+        return
+    if not path.is_socket():
+        raise EngineError(f"{path} is in the way of the control socket and is not a socket: move it")
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return  # left over from a dead host
+    raise EngineError(f"the control socket {path} is in use by another process; set another [control] endpoint")
+
+
+class RackLock:
+    """One host per rack: a locked file with the host's pid, released by the kernel whatever the host dies of."""
+
+    def __init__(self, name: str) -> None:
+        """Take the lock. Raises EngineError if another host has it. [main]"""
+        self._path = runtime_folder() / f"{name}.lock"
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(self._file, 32).decode().strip() or "unknown"
+            os.close(self._file)
+            raise EngineError(
+                f'the rack "{name}" is already run by process {holder}: stop it, or give this one another [rack] name'
+            ) from None
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
+
+    def close(self) -> None:
+        """Let the next host in. [main]"""
+        self._path.unlink(missing_ok=True)
+        os.close(self._file)

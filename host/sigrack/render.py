@@ -1,0 +1,73 @@
+"""Files through a rack, as fast as the machine can."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from sigrack.config import ControlTable, Document, SinkTable, SourceTable, load
+from sigrack.session import Session
+
+__all__ = ["RenderResult", "render"]
+
+
+@dataclass(frozen=True, slots=True)
+class RenderResult:
+    """What came of it."""
+
+    frames: int
+    rate_hz: int
+    elapsed_s: float
+
+    @property
+    def real_time_factor(self) -> float:
+        """Seconds of audio per second of work."""
+        return self.frames / self.rate_hz / self.elapsed_s if self.elapsed_s else 0.0
+
+
+def render(
+    rack: Path | str,
+    source: Path | str,
+    target: Path | str,
+    *,
+    overwrite: bool = False,
+    samples: str | None = None,
+    progress: Callable[[int, int, int], None] | None = None,
+) -> RenderResult:
+    """Send the file `source` through the rack described in the file `rack` into the new file `target`.
+
+    The rack's own [source], [sink] and [control] are not used. `samples`: float32, int16, int24 or int32. `progress` is called
+    with (frames done since the last call, frames in all, rate in Hz). Raises ConfigError, EngineError; no half-written target is
+    left. [main]
+    """
+    base = load(Path(rack))
+    target = Path(target).absolute()
+    config = msgspec.structs.replace(
+        base.config,
+        source=SourceTable(driver="file", path=str(Path(source).absolute())),
+        sink=SinkTable(driver="file", path=str(target), overwrite=overwrite, format=samples),  # type: ignore[arg-type]
+        control=ControlTable(enabled=False),
+    )
+    existed = target.exists()
+    done = 0
+
+    def count(frames: int) -> None:
+        nonlocal done
+        done += frames
+        if progress:
+            progress(frames, total, rate_hz)
+
+    session = Session(Document(base.path, base.text, config), count)
+    rate_hz = session.rack.setup.rate_hz
+    total = int(session.driver.stats["frames_total"])  # type: ignore[call-overload]
+    begun = time.perf_counter()
+    finished = False
+    try:
+        session.run()
+        finished = done >= total
+    finally:
+        if not finished and not existed:
+            target.unlink(missing_ok=True)
+    return RenderResult(total if finished else done, rate_hz, time.perf_counter() - begun)

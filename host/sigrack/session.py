@@ -1,0 +1,216 @@
+"""One run of the host: from the configuration to the exit code."""
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sigrack.config import Document, load
+from sigrack.drivers import ClockDriver, Driver, FileDriver, open_source
+from sigrack.errors import CLEAN, FORCED, RackError
+from sigrack.places import RackLock
+from sigrack.rack import Rack
+from sigrack_plugins import Setup
+
+if TYPE_CHECKING:
+    import janus
+
+    from sigrack.control.server import ControlServer
+
+__all__ = ["Session", "run_rack"]
+
+log = logging.getLogger("sigrack")
+
+
+class Session:
+    """Starts a rack, keeps its main loop, stops it in order. One per process when it has a control socket."""
+
+    def __init__(self, document: Document, progress: Callable[[int], None] | None = None) -> None:
+        """Load everything. Raises ConfigError, EngineError; then nothing is left behind. [main]"""
+        self.document = document
+        self.started = time.time()
+        self.state = "starting"
+        self.server: ControlServer | None = None
+        reader = open_source(document)
+        try:
+            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels))
+        except RackError:
+            reader.close()
+            raise
+        live = document.config.source.driver == "clock"
+        try:
+            self.driver: Driver = (
+                ClockDriver(document, self.rack, reader) if live else FileDriver(document, self.rack, reader, progress)
+            )
+        except RackError:
+            self.rack.close()
+            reader.close()
+            raise
+        self._live = live
+        self._stop = asyncio.Event()
+        self._interrupts = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def run(self) -> int:
+        """Run to the end of the stream or until told to stop; return the exit code. Raises ConfigError, EngineError. [main]"""
+        try:
+            self.rack.start()
+            self.driver.start()
+            asyncio.run(self._main())
+        finally:
+            self._close()
+        return CLEAN
+
+    async def _main(self) -> None:
+        import janus
+
+        loop = asyncio.get_running_loop()
+        self._watch_signals(loop)
+        if self._live:
+            loop.add_reader(self.rack.bell.descriptor, self._turn)
+        bell: janus.Queue[None] = janus.Queue()
+        self.rack.dispatcher.inbox.attach(bell)
+        tasks = [asyncio.create_task(self._answer_doorbell(bell))]
+        try:
+            if self.document.config.control.enabled:
+                tasks.append(asyncio.create_task(self._open_control().serve()))
+            self.state = "running"
+            self._announce()
+            self._turn()
+            await self._until_done()
+        finally:
+            self.state = "stopping"
+            self.driver.stop()
+            loop.remove_reader(self.rack.bell.descriptor)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await bell.aclose()
+
+    async def _until_done(self) -> None:
+        """Wait for the end of the stream or for a request to stop; what the driver raises passes through."""
+        stream = asyncio.create_task(self.driver.run())
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((stream, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        self.driver.stop()
+        await stream
+
+    # The main loop's work
+
+    def _turn(self) -> None:
+        """Drain for one turn; come back at once if there is more, else when the bell or a timer rings. [main]"""
+        if not self._live:
+            return  # freewheel drains between blocks
+        self.rack.bell.arm()
+        if self.rack.drain():
+            asyncio.get_running_loop().call_soon(self._turn)
+        elif (due := self.rack.dispatcher.timers.next_ns) is not None:
+            if self._timer:
+                self._timer.cancel()
+            delay = max((due - self.rack.now_ns) * 1e-9, 0.001)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._turn)
+
+    async def _answer_doorbell(self, bell: "janus.Queue[None]") -> None:
+        while True:
+            await bell.async_q.get()
+            self._turn()
+
+    # Control
+
+    def _open_control(self) -> "ControlServer":
+        from sigrack.commands import Commands
+        from sigrack.control.server import ControlServer
+        from sigrack.places import default_endpoint
+
+        endpoint = self.document.config.control.endpoint or default_endpoint(self.document.name)
+        self.server = ControlServer(endpoint, Commands(self).handle)
+        return self.server
+
+    def _announce(self) -> None:
+        setup, rack = self.rack.setup, self.rack
+        log.info(
+            'rack "%s" runs: %s, %d Hz, %d channels, blocks of %d frames (%.2f ms), latency %d frames%s',
+            self.document.name,
+            "real time" if self._live else "freewheel",
+            setup.rate_hz,
+            setup.channels,
+            rack.block_frames,
+            1000 * rack.block_frames / setup.rate_hz,
+            rack.latency_frames,
+            f"; control {self.server.endpoint}" if self.server else "",
+        )
+        if isinstance(self.driver, ClockDriver) and self.driver.fifo < 0:
+            log.warning(
+                "the engine thread got no real-time priority (%s): blocks may be late; `sigrack doctor` tells how to allow it",
+                os.strerror(-self.driver.fifo),
+            )
+
+    def publish(self, kind: str, **data: object) -> None:
+        """Send an event to the clients. [main]"""
+        if self.server:
+            self.server.publish(kind, data)
+
+    async def reload(self) -> list[str]:
+        """Read the file again and change what has changed. Raises ConfigError; then nothing has. [main]"""
+        document = await asyncio.to_thread(load, self.document.path)
+        changed = await self.rack.apply(document)
+        self.document = document
+        log.info("reloaded %s: %s", document.path, ", ".join(changed) or "nothing has changed")
+        self.publish("reloaded", changed=changed)
+        return changed
+
+    # Ending
+
+    def stop(self) -> None:
+        """End the run in an orderly way. [main]"""
+        self._stop.set()
+
+    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._interrupted)
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+
+    def _interrupted(self) -> None:
+        self._interrupts += 1
+        if self._interrupts > 1:
+            os._exit(FORCED)
+        log.info("stopping; a second signal ends it by force")
+        self.stop()
+
+    def _hung_up(self) -> None:
+        self._reloading = asyncio.create_task(self._reload_quietly())
+
+    async def _reload_quietly(self) -> None:
+        try:
+            await self.reload()
+        except RackError as error:
+            log.error("%s; nothing was changed", error)
+            self.publish("reload_failed", message=str(error))
+
+    def _close(self) -> None:
+        """Stop in order: driver, threads, what waits, hooks, native objects, sockets."""
+        self.driver.stop()
+        self.rack.close()
+        self.driver.close()
+        if self.server:
+            self.publish("stopped")
+            self.server.close()
+        if self.rack.left_behind:
+            log.error("left behind, did not stop in time: %s", ", ".join(self.rack.left_behind))
+            logging.shutdown()
+            os._exit(FORCED)
+
+
+def run_rack(path: Path) -> int:
+    """Run the rack described by a file until it ends; return the exit code. Raises ConfigError, EngineError. [main]"""
+    document = load(path)
+    lock = RackLock(document.name)
+    try:
+        return Session(document).run()
+    finally:
+        lock.close()

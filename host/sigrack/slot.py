@@ -1,0 +1,265 @@
+"""One slot at run time: its plugin, its processor, its taps, its parameters."""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sigrack.config import SlotTable
+from sigrack.context import PluginContext
+from sigrack.dispatch import HookTap, Source
+from sigrack.errors import ConfigError, nearest
+from sigrack.hooks import Hooked
+from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
+from sigrack_engine.fir import Fir
+from sigrack_engine.pool import BlockPool
+from sigrack_engine.results import POST_ADDRESS, ResultRing
+from sigrack_engine.slot import Processor, SlotCore
+from sigrack_engine.tap import TapRing, WorkerTap
+from sigrack_plugins import Plugin
+from sigrack_plugins.abi import Contract
+
+if TYPE_CHECKING:
+    from sigrack.loading.native import NativeInstance
+    from sigrack.rack import Rack
+
+__all__ = ["Slot", "build_slot"]
+
+log = logging.getLogger("sigrack")
+
+LINEAR = 1  # SIGRACK_LINEAR
+HOOK_TAP_S = 4.0
+"""How far hooks may fall behind before frames are lost, in seconds of audio."""
+
+
+@dataclass(eq=False, slots=True)
+class Slot:
+    """What the rack holds for one `[[slot]]`. Closed once, when the engine has left it."""
+
+    table: SlotTable
+    plugin: NativePlugin | PythonPlugin
+    values: dict[str, float] = field(default_factory=dict)
+    """Wanted parameter values."""
+    bypass: bool = False
+    core: SlotCore | None = None
+    processor: Processor | None = None
+    source: Source | None = None
+    hooked: Hooked | None = None
+    context: PluginContext | None = None
+    hook_tap: HookTap | None = None
+    worker_tap: WorkerTap | None = None
+    _instance: "NativeInstance | None" = None
+    _fir: Fir | None = None
+    _worker: threading.Thread | None = None
+
+    @property
+    def name(self) -> str:
+        """The slot's name."""
+        return self.table.name
+
+    @property
+    def taps(self) -> list[TapRing]:
+        """The taps at this slot's place."""
+        taps = [self.hook_tap.tap] if self.hook_tap else []
+        return [*taps, self.worker_tap.ring] if self.worker_tap else taps
+
+    @property
+    def steps(self) -> list[SlotCore | TapRing]:
+        """The slot's part of the run list."""
+        return [self.core, *self.taps] if self.core else [*self.taps]
+
+    def param(self, name: str) -> ParamInfo:
+        """Return a parameter's description. Raises KeyError with the nearest. [any]"""
+        for info in self.plugin.params:
+            if info.id == name:
+                return info
+        raise KeyError(f'"{self.name}" ({self.plugin.id}) has no parameter "{name}"{nearest(name, list(self.values))}')
+
+    def set_param(self, name: str, value: object) -> float:
+        """Set a parameter from the next block on. Raises KeyError, ValueError. [main]"""
+        info = self.param(name)
+        number = info.check(value)
+        assert self.core is not None
+        if not self.core.set(self.plugin.params.index(info), number):
+            raise ValueError(f'too many changes of "{self.name}" wait: the engine is not running or they come too fast')
+        self.values[name] = number
+        return number
+
+    def set_bypass(self, bypass: bool) -> None:
+        """Cross-fade to the input or back. Raises ValueError for a slot that only listens. [main]"""
+        if self.core is None:
+            raise ValueError(f'"{self.name}" only listens: there is nothing to bypass')
+        self.bypass = bypass
+        self.core.activate(not bypass)
+
+    def start(self) -> None:
+        """Call `on_start`, then start the worker. What on_start raises is the caller's to explain. [main]"""
+        if self.hooked is None:
+            return
+        if "on_start" in self.hooked.methods:
+            self.hooked.plugin.on_start()  # type: ignore[attr-defined]
+        if self.worker_tap is not None:
+            name = f"sigrack-{self.name}"
+            self._worker = threading.Thread(target=self._work, args=(self.worker_tap,), name=name, daemon=True)
+            self._worker.start()
+
+    def _work(self, tap: WorkerTap) -> None:
+        assert self.hooked is not None
+        try:
+            self.hooked.plugin.work(tap)  # type: ignore[attr-defined]
+        except Exception as error:
+            log.warning("%s: its worker ended: %s: %s", self.name, type(error).__name__, error)
+        for _ in tap:  # nobody listens any more, but the engine must not wait for it in freewheel
+            pass
+
+    def end_streams(self) -> None:
+        """Say that no more audio will come. [main, when the engine has left the taps]"""
+        if self.hook_tap:
+            self.hook_tap.tap.finish()
+        if self.worker_tap:
+            self.worker_tap.finish()
+
+    def join(self, limit_s: float) -> bool:
+        """Wait for the worker to finish what it has; False: it did not in time and is left behind. [main]"""
+        if self._worker is None:
+            return True
+        self._worker.join(limit_s)
+        return not self._worker.is_alive()
+
+    def stop(self) -> None:
+        """Call `on_stop`, once; no hook is called afterwards. [main]"""
+        if self.hooked and not self.hooked.closed:
+            self.hooked.hook("on_stop")
+            self.hooked.closed = True
+        if self.context:
+            self.context.cancel_timers()
+        if self.source:
+            self.source.ring.shut()
+
+    def close(self, destroy: Callable[[str, Callable[[], None]], None]) -> None:
+        """Free all: the engine, the worker and the hooks have left. `destroy` runs native calls on the control thread. [main]"""
+        if self._instance:
+            destroy(f"{self.name}: destroy", self._instance.destroy)
+        if self.core:
+            self.core.close()
+        if self._fir:
+            self._fir.close()
+        if self.hook_tap:
+            self.hook_tap.tap.close()
+        if self.worker_tap and not (self._worker and self._worker.is_alive()):
+            self.worker_tap.close()
+        if self.source:
+            self.source.ring.close()
+
+
+def build_slot(rack: "Rack", table: SlotTable, plugin: NativePlugin | PythonPlugin, resolve: Callable[[str], Path]) -> Slot:
+    """Make a slot that is ready to run. Raises ConfigError (without file and line), EngineError. [main, worker]"""
+    slot = Slot(table, plugin, bypass=table.bypass)
+    if isinstance(plugin, NativePlugin):
+        _build_native(rack, slot, plugin)
+    else:
+        _build_python(rack, slot, plugin, resolve)
+    if slot.bypass and slot.core is None:
+        raise ConfigError(f'"{slot.name}" only listens: there is nothing to bypass')
+    return slot
+
+
+def _make_core(rack: "Rack", slot: Slot, processor: Processor) -> None:
+    slot.processor = processor
+    slot.core = SlotCore(
+        processor,
+        channels=rack.setup.channels,
+        max_frames=rack.block_frames,
+        fade_frames=rack.fade_frames,
+        active=not slot.bypass,
+    )
+
+
+def _initial_values(plugin: NativePlugin, params: Mapping[str, Any], name: str) -> dict[str, float]:
+    values = {info.id: info.initial for info in plugin.params}
+    for key, value in params.items():
+        for info in plugin.params:
+            if info.id == key:
+                try:
+                    values[key] = info.check(value)
+                except ValueError as error:
+                    raise ConfigError(f"{name}: {error}") from None
+                break
+        else:
+            raise ConfigError(f'{plugin.id} has no parameter "{key}"{nearest(key, list(values))}')
+    return values
+
+
+def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin) -> None:
+    slot.values = _initial_values(plugin, slot.table.params, slot.name)
+    width = max(16, rack.setup.channels)
+    ring = ResultRing(rack.bell, list(plugin.factors), rack.engine.frame_address, max_values=width)
+    slot.source = Source(slot.name, ring, rack_time=True)
+    config = slot.table.config
+
+    def make() -> "tuple[NativeInstance, Contract]":
+        instance = plugin.create(config, ring.cookie, POST_ADDRESS)
+        try:
+            contract = instance.activate(
+                rate_hz=rack.setup.rate_hz,
+                max_frames=rack.block_frames,
+                channels=rack.setup.channels,
+                values=[slot.values[info.id] for info in plugin.params],
+            )
+        except ConfigError:
+            instance.destroy()
+            raise
+        return instance, contract
+
+    try:
+        slot._instance, contract = rack.control.call(f"{slot.name}: create", make)
+    except ConfigError:
+        ring.shut()
+        ring.close()
+        raise
+    processor = Processor(
+        slot._instance.process_address,
+        slot._instance.reset_address,
+        slot._instance.pointer,
+        latency_frames=contract.latency_frames,
+        tail_frames=contract.tail_frames,
+        linear=bool(contract.flags & LINEAR),
+    )
+    _make_core(rack, slot, processor)
+
+
+def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Callable[[str], Path]) -> None:
+    if slot.table.params:
+        raise ConfigError(f'"{slot.name}" ({plugin.id}) has no parameters; its options go into [slot.config]')
+    instance = plugin.create(slot.table.config, resolve)
+    slot.hooked = Hooked(slot.name, instance, plugin.methods, rack.main_thread)
+    slot.context = PluginContext(rack, slot.hooked, slot.table.config, plugin.factors)
+    instance.ctx = slot.context
+    channels, rate_hz = rack.setup.channels, rack.setup.rate_hz
+    if "fir" in plugin.methods:
+        slot._fir = _make_fir(rack, plugin, instance)
+        processor = Processor(Fir.process_address, Fir.reset_address, slot._fir.pointer, linear=True)
+        _make_core(rack, slot, processor)
+    if "on_block" in plugin.methods:
+        frames = max(round(HOOK_TAP_S * rate_hz), 4 * (rack.hook_frames + rack.block_frames))
+        tap = TapRing(channels, frames, rack.hook_frames, rack.bell)
+        slot.hook_tap = HookTap(slot.hooked, tap, BlockPool(channels, rack.hook_frames))
+    if "work" in plugin.methods:
+        slot.worker_tap = WorkerTap(channels, rate_hz, plugin.tap_seconds, rack.block_frames)
+
+
+def _make_fir(rack: "Rack", plugin: PythonPlugin, instance: Plugin) -> Fir:
+    import numpy as np
+
+    try:
+        taps = np.asarray(instance.fir(rack.setup), np.float32)  # type: ignore[attr-defined]
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{plugin.id}: {error}") from None
+    channels = rack.setup.channels
+    if taps.ndim != 3 or taps.shape[:2] != (channels, channels) or not taps.shape[2]:
+        raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({channels}, {channels}, taps)")
+    if not np.isfinite(taps).all():
+        raise ConfigError(f"{plugin.id}: fir gave taps that are not finite")
+    return Fir(taps)

@@ -1,0 +1,117 @@
+"""What a running host tells about itself: GET_STATUS for what it is, STATS for how it goes."""
+
+import os
+import resource
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from sigrack.loading.libraries import kept
+from sigrack.slot import Slot
+from sigrack_engine.core import lib
+
+if TYPE_CHECKING:
+    from sigrack.rack import Rack
+    from sigrack.session import Session
+
+__all__ = ["stats", "status"]
+
+
+def status(session: "Session") -> dict[str, Any]:
+    """Return what runs. [main]"""
+    rack, config = session.rack, session.document.config
+    return {
+        "state": session.state,
+        "rack": session.document.name,
+        "file": str(session.document.path.resolve()),
+        "pid": os.getpid(),
+        "uptime_s": time.time() - session.started,
+        "driver": config.source.driver,
+        "source": str(session.document.resolve(config.source.path)),
+        "rate_hz": rack.setup.rate_hz,
+        "channels": rack.setup.channels,
+        "block_frames": rack.block_frames,
+        "latency_frames": rack.latency_frames,
+        "core": lib.core_level().decode(),
+        "slots": [
+            {
+                "name": slot.name,
+                "plugin": slot.plugin.id,
+                "version": slot.plugin.version,
+                "lane": "inline" if slot.core else None,
+                "bypass": slot.bypass,
+                "latency_frames": slot.processor.latency_frames if slot.processor else 0,
+                "params": slot.values,
+            }
+            for slot in rack.slots
+        ],
+        "signals": [{"name": s.table.name, "library": s.table.library, "symbols": s.table.symbols} for s in rack.signals],
+    }
+
+
+def stats(session: "Session") -> dict[str, Any]:
+    """Return counters and meters. [main]"""
+    rack = session.rack
+    engine = rack.engine.stats
+    dispatcher = rack.dispatcher
+    period_ns = rack.block_frames * 1e9 / rack.setup.rate_hz
+    slots = [_slot_stats(slot, period_ns) for slot in rack.slots]
+    return {
+        "frame": engine.frame,
+        "blocks": engine.blocks,
+        "rack_time_s": rack.now_ns * 1e-9,
+        "first_block_monotonic_ns": engine.first_block_ns,
+        "load": sum(slot["load"] for slot in slots),
+        "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "driver": session.driver.stats,
+        "slots": slots,
+        "factors": {
+            f"{source}.{symbol}": {"ts_ns": ts_ns, "values": values}
+            for (source, symbol), (ts_ns, values) in dispatcher.latest.items()
+        },
+        "results": {source.name: asdict(source.ring.counts) for source in dispatcher.sources},
+        "signals": _signal_stats(rack),
+        "inbox": {
+            "posted": dispatcher.inbox.posted,
+            "delivered": dispatcher.inbox.delivered,
+            "dropped": dispatcher.inbox.dropped,
+            "queued": dispatcher.inbox.queued,
+        },
+        "loop": {"turns": dispatcher.turns, "blocks": dispatcher.blocks, "records": dispatcher.records},
+        "late_calls": lib.core_handle_late(),
+        "libraries": kept(),
+        "control_calls_abandoned": rack.control.abandoned,
+    }
+
+
+def _slot_stats(slot: Slot, period_ns: float) -> dict[str, Any]:
+    meters = slot.core.meters if slot.core else None
+    hooked = slot.hooked
+    return {
+        "name": slot.name,
+        "plugin": slot.plugin.id,
+        "bypass": slot.bypass,
+        "load": meters.mean_ns / period_ns if meters else 0.0,
+        "meters": asdict(meters) if meters else None,
+        "lost_frames": sum(tap.lost for tap in slot.taps),
+        "hooks": {
+            "calls": hooked.calls,
+            "errors": hooked.errors,
+            "mean_us": hooked.spent_ns / hooked.calls / 1000 if hooked.calls else 0.0,
+            "longest_us": hooked.longest_ns / 1000,
+            "last_error": hooked.last_error,
+        }
+        if hooked
+        else None,
+    }
+
+
+def _signal_stats(rack: "Rack") -> dict[str, Any]:
+    return {
+        signal.table.name: {
+            "fed_frames": signal.fed,
+            "lost_frames": signal.tap.lost if signal.tap else 0,
+            "unknown_symbol": signal.ring.unknown,
+        }
+        for signal in rack.signals
+    }

@@ -1,0 +1,192 @@
+"""What the author of a Python plugin writes against. Imports no numpy, so that a start stays short."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Samples = npt.NDArray[np.float32]
+
+__all__ = ["HOOKS", "SECOND", "Block", "Context", "FactorBatch", "Plugin", "Setup", "Tap", "Timer"]
+
+SECOND = 1_000_000_000
+"""One second of rack time, in nanoseconds."""
+
+HOOKS = ("on_start", "on_block", "on_factors", "on_factor", "on_stop")
+"""Every hook there is. A method `on_...` with another name is an error at load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The conditions under which a slot runs."""
+
+    rate_hz: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A run of audio, as seen at the plugin's place in the rack.
+
+    `samples` is float32 of shape (frames, channels), read-only and planar: `samples[:, c]` is contiguous. It may be kept, and
+    so may slices of it. It holds `[rack] hook_frames` frames; fewer at the end of the stream and before a gap.
+    """
+
+    samples: "Samples"
+    rate_hz: int
+    frame: int
+    """Engine frame number of the first frame."""
+
+    @property
+    def frames(self) -> int:
+        """Length in frames."""
+        return self.samples.shape[0]
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.samples.shape[1]
+
+    @property
+    def time_ns(self) -> int:
+        """Rack time of the first frame in nanoseconds."""
+        return self.frame * SECOND // self.rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class FactorBatch:
+    """Results of one source, in the order in which they were posted. May be kept.
+
+    All arrays have one entry per record. Iterating yields `(symbol, ts_ns, values)`.
+    """
+
+    source: str
+    symbols: tuple[str, ...]
+    """Names for `symbol_ids`."""
+    symbol_ids: "npt.NDArray[np.uint32]"
+    ts_ns: "npt.NDArray[np.int64]"
+    """The source's own clock in nanoseconds; rack time for slots."""
+    frame: "npt.NDArray[np.uint64]"
+    """Engine frame at which the record was measured (slots) or posted (signal engines)."""
+    posted_ns: "npt.NDArray[np.int64]"
+    """CLOCK_MONOTONIC in nanoseconds at the time of posting."""
+    counts: "npt.NDArray[np.uint32]"
+    """How many values the record has."""
+    values: "npt.NDArray[np.float64]"
+    """Shape (records, widest record); what lies beyond `counts` is undefined."""
+
+    def __len__(self) -> int:
+        return len(self.symbol_ids)
+
+    def __iter__(self) -> "Iterator[tuple[str, int, npt.NDArray[np.float64]]]":
+        rows = zip(self.symbol_ids.tolist(), self.ts_ns.tolist(), self.counts.tolist(), self.values, strict=True)
+        for symbol, ts_ns, count, values in rows:
+            yield self.symbols[symbol], ts_ns, values[:count]
+
+
+class Timer(Protocol):
+    """A pending call of `Context.at` or `Context.every`."""
+
+    def cancel(self) -> None:
+        """Never run it again. [main]"""
+
+
+class Tap(Protocol):
+    """The audio at the plugin's place, for a thread of the plugin's own (see `Plugin.work`)."""
+
+    @property
+    def rate_hz(self) -> int:
+        """Frames per second."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+
+    @property
+    def frame(self) -> int:
+        """Engine frame number of the first frame of the array yielded last. [worker]"""
+
+    @property
+    def lost(self) -> int:
+        """Frames that were dropped because this tap was read too slowly. Always 0 in freewheel. [any]"""
+
+    def __iter__(self) -> "Iterator[Samples]":
+        """Yield arrays of shape (frames, channels), float32, C order, each the reader's own, until the rack stops. [worker]"""
+
+
+class Context(Protocol):
+    """What a plugin may ask of its host. Times are rack time: live it follows the clock, in freewheel it is simulated."""
+
+    @property
+    def name(self) -> str:
+        """The slot's name. [any]"""
+
+    @property
+    def setup(self) -> Setup:
+        """Rate and channels. [any]"""
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The slot's `[slot.config]` table, as written. [any]"""
+
+    def now(self) -> int:
+        """Return the rack time in nanoseconds: frames processed / rate. [any]"""
+
+    def at(self, time_ns: int, call: Callable[[], None]) -> Timer:
+        """Run `call` once, on the main loop, at the rack time `time_ns`. [main]"""
+
+    def every(self, period_ns: int, call: Callable[[], None]) -> Timer:
+        """Run `call` each `period_ns` of rack time, on the main loop. [main]"""
+
+    def log(self, message: str) -> None:
+        """Write one line into the host's log, under the slot's name. [any]"""
+
+    def post(self, symbol: str, values: "npt.ArrayLike", ts_ns: int | None = None) -> bool:
+        """Post one record under the slot's name as source; `ts_ns` defaults to now. False: dropped and counted. [any]"""
+
+    def subscribe(self, source: str | None = None, symbol: str | None = None) -> None:
+        """Narrow `on_factors` / `on_factor` to a source, or a symbol, or both; several calls add up. Unknown: KeyError. [main]"""
+
+    def set_param(self, slot: str, param: str, value: float) -> None:
+        """Set a parameter of any slot; the change is transient (not saved). Raises KeyError, ValueError. [main]"""
+
+
+class Plugin:
+    """Base class of a Python plugin. A module that is loaded as a plugin holds exactly one subclass.
+
+    Define what you need of: the hooks in `HOOKS`, `fir`, `work`. Hooks run on the main loop's thread only, one at a time; an
+    exception is caught, counted and shown, and the audio goes on.
+
+    on_start(self)
+        Audio is about to run; `self.ctx` is there. ValueError and OSError say why the plugin cannot work: the rack does not start.
+    on_block(self, block: Block)
+        The next `hook_frames` frames at the plugin's place.
+    on_factors(self, batch: FactorBatch)
+        Results of one source.
+    on_factor(self, source: str, symbol: str, ts_ns: int, values)
+        The same, one record at a time; define one of the two.
+    on_stop(self)
+        The last call.
+    fir(self, setup: Setup) -> array of shape (channels out, channels in, taps), float32
+        Makes the plugin a linear processor: the engine convolves the bus with these taps. Called before on_start. [worker]
+    work(self, tap: Tap)
+        Runs on a thread of its own with a tap of its own, from start until the tap ends. Touches no other host object than
+        `ctx.log` and `ctx.post`. [worker]
+    """
+
+    id: ClassVar[str] = ""
+    """Name of the plugin; the module's name if empty."""
+    version: ClassVar[str] = "0"
+    factors: ClassVar[Mapping[str, str]] = {}
+    """Symbols that the plugin posts, each with its unit."""
+    Config: ClassVar[type | None] = None
+    """A dataclass: the `[slot.config]` table is checked against it, its fields of type Path become absolute, and `self.config`
+    is an instance. Without it the table must be empty. Raise ValueError in `__post_init__` for what types cannot say."""
+    tap_seconds: ClassVar[float] = 4.0
+    """How far `work` may fall behind."""
+
+    ctx: Context
+    config: Any

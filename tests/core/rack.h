@@ -1,0 +1,129 @@
+/* rack.h - a rack with one of everything that the engine thread can do, and a main thread that never leaves it in peace. */
+#ifndef SIGRACK_RACK_H
+#define SIGRACK_RACK_H
+
+#include "check.h"
+#include "engine.h"
+#include "fir.h"
+#include "handle.h"
+#include "results.h"
+#include "threads.h"
+
+#define RACK_CHANNELS 2u
+#define RACK_BLOCK 64u
+#define RACK_TAPS 3000u
+
+/* The first processor: a gain that is set by events, after whatever the test adds. */
+struct rack_head {
+    void (*extra)(void *argument); /* or NULL; on the engine thread, in every block */
+    void *argument;
+    float gain;
+};
+
+struct rack {
+    struct rack_head head;
+    struct core_bell *bell;
+    struct core_symbols *symbols;
+    struct core_results *results;
+    uint64_t cookie, random;
+    struct core_fir *fir;
+    struct core_slot *slots[3];
+    struct core_tap *tap;
+    struct core_engine *engine;
+};
+
+static inline int rack_gain(void *self, const struct sigrack_block *block) {
+    struct rack_head *head = self;
+    if (head->extra)
+        head->extra(head->argument);
+    for (uint32_t i = 0; i < block->event_count; i++)
+        head->gain = (float)block->events[i].value;
+    for (uint32_t c = 0; c < block->channels; c++)
+        for (uint32_t i = 0; i < block->frames; i++)
+            block->out[c][i] = block->in[c][i] * head->gain;
+    return block->frame % 11 == 0; /* fails now and then */
+}
+
+/* The last processor: posts what it hears, by both ways. */
+static inline int rack_level(void *self, const struct sigrack_block *block) {
+    const struct rack *rack = self;
+    double values[RACK_CHANNELS];
+    for (uint32_t c = 0; c < block->channels; c++) {
+        values[c] = block->in[c][0];
+        for (uint32_t i = 0; i < block->frames; i++)
+            block->out[c][i] = block->in[c][i];
+    }
+    core_post(rack->cookie, 0, block->frame, values, RACK_CHANNELS);
+    core_signal_callback("level", 0, values, RACK_CHANNELS, (void *)(uintptr_t)rack->cookie);
+    core_signal_callback("unknown", 0, values, RACK_CHANNELS, (void *)(uintptr_t)rack->cookie);
+    core_post(0, 0, 0, values, RACK_CHANNELS);
+    return 0;
+}
+
+static inline struct core_slot *rack_slot(core_process process, core_reset reset, void *self, uint32_t latency) {
+    struct core_slot *slot = core_slot_new(&(struct core_slot_setup){
+        process, reset, self, RACK_CHANNELS, RACK_BLOCK, latency, .fade_frames = 200, .active = 1});
+    CHECK(slot);
+    return slot;
+}
+
+static inline struct core_run_list *rack_list(const struct rack *rack, uint32_t turn) {
+    struct core_step steps[4] = {{.slot = rack->slots[0]}, {.tap = rack->tap}, {.slot = rack->slots[1 + turn % 2]},
+                                 {.slot = rack->slots[2 - turn % 2]}};
+    struct core_run_list *list = core_run_list_new(steps, 4);
+    CHECK(list);
+    return list;
+}
+
+static inline void rack_open(struct rack *rack) {
+    static float taps[RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS];
+    static const char *const names[] = {"level"};
+    *rack = (struct rack){.random = 11, .head.gain = 1};
+    for (uint32_t i = 0; i < RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS; i++)
+        taps[i] = (float)draw(&rack->random, 1000) * 1e-6f;
+    rack->bell = core_bell_new();
+    rack->symbols = core_symbols_new(names, 1);
+    rack->results = core_results_new(64, RACK_CHANNELS, rack->symbols, rack->bell, NULL);
+    rack->cookie = core_handle_open(rack->results);
+    rack->fir = core_fir_new(RACK_CHANNELS, RACK_CHANNELS, RACK_TAPS, taps, 256);
+    rack->tap = core_tap_new(RACK_CHANNELS, 1024, 256, rack->bell);
+    rack->engine = core_engine_new(RACK_CHANNELS, RACK_BLOCK, 150);
+    CHECK(rack->bell && rack->symbols && rack->results && rack->cookie && rack->fir && rack->tap && rack->engine);
+    rack->slots[0] = rack_slot(rack_gain, NULL, &rack->head, 0);
+    rack->slots[1] = rack_slot(core_fir_process, core_fir_reset, rack->fir, 30);
+    rack->slots[2] = rack_slot(rack_level, NULL, rack, 0);
+    CHECK(!core_engine_publish(rack->engine, rack_list(rack, 0), 0));
+}
+
+static inline void rack_close(struct rack *rack) {
+    core_engine_free(rack->engine);
+    for (int i = 0; i < 3; i++)
+        core_slot_free(rack->slots[i]);
+    CHECK(core_handle_close(rack->cookie) && core_handle_release(rack->cookie));
+    core_tap_free(rack->tap);
+    core_fir_free(rack->fir);
+    core_results_free(rack->results);
+    core_symbols_free(rack->symbols);
+    core_bell_free(rack->bell);
+}
+
+/* One step of what the main thread does to a running rack; readers fall behind at times, so that all bounds are met. */
+static inline void rack_disturb(struct rack *rack) {
+    uint32_t start;
+    core_slot_set(rack->slots[0], 0, 1e-3 * draw(&rack->random, 1000), 0);
+    if (!draw(&rack->random, 7))
+        core_slot_activate(rack->slots[draw(&rack->random, 3)], (int)draw(&rack->random, 2));
+    if (!draw(&rack->random, 15)) {
+        core_run_list_free(core_engine_publish(rack->engine, rack_list(rack, draw(&rack->random, 2)), (int)draw(&rack->random, 2)));
+        core_run_list_free(core_engine_collect(rack->engine));
+    }
+    core_bell_arm(rack->bell);
+    if (draw(&rack->random, 60))
+        return;
+    float samples[RACK_CHANNELS * 1024];
+    uint32_t frames = core_tap_peek(rack->tap, 1024, &(int){0});
+    core_tap_read_interleaved(rack->tap, samples, frames);
+    core_results_release(rack->results, core_results_peek(rack->results, 64, &start));
+}
+
+#endif
