@@ -30,7 +30,15 @@ static void add(_Atomic uint64_t *counter, uint64_t amount) {
     atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount, memory_order_relaxed);
 }
 
+static int fits(const struct core_clock_setup *setup) {
+    const struct core_engine *engine = setup->engine;
+    return setup->rate_hz && setup->frames && setup->frames <= engine->max_frames &&
+           setup->source->channels == engine->channels && (!setup->sink || setup->sink->channels == engine->channels);
+}
+
 struct core_clock *core_clock_new(const struct core_clock_setup *setup) {
+    if (!fits(setup))
+        return NULL;
     struct core_clock *clock = core_take(sizeof *clock);
     float *buffers = core_take((size_t)2 * setup->engine->channels * setup->frames * sizeof(float));
     if (!clock || !buffers) {

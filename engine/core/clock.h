@@ -32,7 +32,7 @@ struct core_clock_stats {
     int32_t running;
 };
 
-/* NULL when out of memory. [control] */
+/* NULL when out of memory, or when rate, frames or channels do not fit together. [control] */
 CORE_API struct core_clock *core_clock_new(const struct core_clock_setup *setup);
 /* Start the thread. Returns 0, or an errno. [control] */
 CORE_API int core_clock_start(struct core_clock *clock);

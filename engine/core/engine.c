@@ -1,5 +1,6 @@
 #include "engine.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,10 +124,41 @@ static void set_progress(struct core_engine *engine, uint64_t block, uint32_t st
     atomic_store_explicit(&engine->progress, block << 8 | step, memory_order_relaxed);
 }
 
-/* Run the steps; slots write to one half of the bus and read from the other. Returns the planes that hold the result. */
-static const float *const *run_steps(struct core_engine *engine, const float *const *in, float *const halves[2][SIGRACK_MAX_CHANNELS],
-                                     uint32_t frames, uint64_t frame, uint64_t block) {
+/* The two halves of the bus: a slot reads from one, or from the input, and writes to the other. */
+struct bus {
+    float *planes[2][SIGRACK_MAX_CHANNELS];
+};
+
+static struct bus bus_of(const struct core_engine *engine) {
+    struct bus bus;
+    for (uint32_t c = 0; c < engine->channels; c++) {
+        bus.planes[0][c] = engine->bus[0] + (size_t)c * engine->max_frames;
+        bus.planes[1][c] = engine->bus[1] + (size_t)c * engine->max_frames;
+    }
+    return bus;
+}
+
+/* No slot and no tap ever sees NaN or infinity from outside: such samples become silence, in the half that the first slot does
+   not write to. */
+static const float *const *clean_input(struct core_engine *engine, const float *const *in, struct bus *bus, uint32_t frames) {
+    int bad = 0;
+    for (uint32_t c = 0; c < engine->channels; c++)
+        bad |= kernels_chosen()->nonfinite(in[c], frames);
+    if (!bad)
+        return in;
+    for (uint32_t c = 0; c < engine->channels; c++)
+        for (uint32_t i = 0; i < frames; i++)
+            bus->planes[1][c][i] = isfinite(in[c][i]) ? in[c][i] : 0.0f;
+    atomic_fetch_add_explicit(&engine->bad_input, 1, memory_order_relaxed);
+    return (const float *const *)bus->planes[1];
+}
+
+/* Run the steps and return the planes that hold the result. */
+static const float *const *run_steps(struct core_engine *engine, const float *const *in, struct bus *bus, uint32_t frames) {
     const struct core_run_list *list = engine->current;
+    uint64_t frame = atomic_load_explicit(&engine->frame, memory_order_relaxed);
+    uint64_t block = atomic_load_explicit(&engine->blocks, memory_order_relaxed);
+    fpu_state flushing = fpu_get();
     int half = 0;
     for (uint32_t i = 0; list && i < list->count; i++) {
         const struct core_step *step = &list->steps[i];
@@ -135,35 +167,35 @@ static const float *const *run_steps(struct core_engine *engine, const float *co
             core_tap_write(step->tap, in, frames, frame);
             continue;
         }
-        slot_run(step->slot, in, halves[half], frames, frame);
-        in = (const float *const *)halves[half];
+        slot_run(step->slot, in, bus->planes[half], frames, frame);
+        fpu_set(flushing); /* whatever the plugin has left there */
+        in = (const float *const *)bus->planes[half];
         half ^= 1;
     }
+    set_progress(engine, block + 1, 0);
     return in;
 }
 
-void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames) {
-    uint32_t saved = fpu_flush_denormals();
-    uint64_t frame = atomic_load_explicit(&engine->frame, memory_order_relaxed);
+static void count_block(struct core_engine *engine, uint32_t frames) {
     uint64_t block = atomic_load_explicit(&engine->blocks, memory_order_relaxed);
-    look_for_next(engine);
+    atomic_store_explicit(&engine->frame, atomic_load_explicit(&engine->frame, memory_order_relaxed) + frames,
+                          memory_order_relaxed);
+    if (!block)
+        atomic_store_explicit(&engine->first_block_ns, core_now_ns(), memory_order_relaxed);
+    atomic_store_explicit(&engine->blocks, block + 1, memory_order_release);
+}
 
-    float *halves[2][SIGRACK_MAX_CHANNELS];
-    for (uint32_t c = 0; c < engine->channels; c++) {
-        halves[0][c] = engine->bus[0] + (size_t)c * engine->max_frames;
-        halves[1][c] = engine->bus[1] + (size_t)c * engine->max_frames;
-    }
-    const float *const *result = run_steps(engine, in, halves, frames, frame, block);
+void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames) {
+    fpu_state before = fpu_get();
+    fpu_set(before | FPU_FLUSH);
+    look_for_next(engine);
+    struct bus bus = bus_of(engine);
+    const float *const *result = run_steps(engine, clean_input(engine, in, &bus, frames), &bus, frames);
     for (uint32_t c = 0; c < engine->channels; c++)
         memcpy(out[c], result[c], frames * sizeof(float));
     apply_dip(engine, out, frames);
-
-    set_progress(engine, block + 1, 0);
-    atomic_store_explicit(&engine->frame, frame + frames, memory_order_relaxed);
-    atomic_store_explicit(&engine->blocks, block + 1, memory_order_release);
-    if (!block)
-        atomic_store_explicit(&engine->first_block_ns, core_now_ns(), memory_order_relaxed);
-    fpu_restore(saved);
+    count_block(engine, frames);
+    fpu_set(before);
 }
 
 void core_engine_stats(const struct core_engine *engine, struct core_engine_stats *stats) {
@@ -171,6 +203,7 @@ void core_engine_stats(const struct core_engine *engine, struct core_engine_stat
     stats->blocks = atomic_load(&engine->blocks);
     stats->progress = atomic_load(&engine->progress);
     stats->applied = atomic_load(&engine->applied);
+    stats->bad_input = atomic_load(&engine->bad_input);
     stats->first_block_ns = atomic_load(&engine->first_block_ns);
 }
 

@@ -36,6 +36,7 @@ struct core_engine {
     alignas(64) _Atomic uint64_t frame;            /* of the next block */
     _Atomic uint64_t blocks;
     _Atomic uint64_t progress;                     /* block << 8 | step number + 1; 0 in the low byte between blocks */
+    _Atomic uint64_t bad_input;                    /* blocks whose input was not finite */
     _Atomic uint64_t applied;                      /* run lists taken into use */
     _Atomic int64_t first_block_ns;                /* CLOCK_MONOTONIC at the end of the first block */
     alignas(64) _Atomic(struct core_run_list *) retired; /* may be freed by main */
@@ -54,7 +55,7 @@ CORE_API void core_run_list_free(struct core_run_list *list);
    returns one that was published and never ran, or NULL: the caller's to free. [main] */
 CORE_API struct core_run_list *core_engine_publish(struct core_engine *engine, struct core_run_list *list, int dip);
 /* A list that the engine has left for good, or NULL: the caller's to free. While one is uncollected no other is taken into use, so
-   at most two are alive in the engine. [main] */
+   at most one runs and one waits beside the retired one. [main] */
 CORE_API struct core_run_list *core_engine_collect(struct core_engine *engine);
 
 /* Run one block of at most `max_frames` frames. [engine; in freewheel the caller's thread] */
@@ -62,6 +63,7 @@ CORE_API void core_engine_block(struct core_engine *engine, const float *const *
 
 struct core_engine_stats {
     uint64_t frame, blocks, progress, applied;
+    uint64_t bad_input; /* blocks whose input held NaN or infinity, played as silence */
     int64_t first_block_ns;
 };
 CORE_API void core_engine_stats(const struct core_engine *engine, struct core_engine_stats *stats); /* [any] */

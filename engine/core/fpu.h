@@ -7,32 +7,31 @@
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 
+typedef uint32_t fpu_state;
 #define FPU_FLUSH 0x8040u /* FTZ and DAZ */
 
-/* Returns what to give to `fpu_restore`. [engine] */
-static inline uint32_t fpu_flush_denormals(void) {
-    uint32_t before = _mm_getcsr();
-    _mm_setcsr(before | FPU_FLUSH);
-    return before;
-}
-
-/* Also undoes whatever a plugin has left in the register. [engine] */
-static inline void fpu_restore(uint32_t before) { _mm_setcsr(before); }
+static inline fpu_state fpu_get(void) { return _mm_getcsr(); }
+static inline void fpu_set(fpu_state state) { _mm_setcsr(state); }
 
 #elif defined(__aarch64__)
 
-static inline uint32_t fpu_flush_denormals(void) {
-    uint64_t before;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
-    __asm__ volatile("msr fpcr, %0" : : "r"(before | (1u << 24)));
-    return (uint32_t)before;
-}
+typedef uint64_t fpu_state;
+#define FPU_FLUSH (1ull << 24) /* FZ */
 
-static inline void fpu_restore(uint32_t before) { __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)before)); }
+static inline fpu_state fpu_get(void) {
+    fpu_state state;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(state));
+    return state;
+}
+static inline void fpu_set(fpu_state state) { __asm__ volatile("msr fpcr, %0" : : "r"(state)); }
 
 #else
-static inline uint32_t fpu_flush_denormals(void) { return 0; }
-static inline void fpu_restore(uint32_t before) { (void)before; }
+
+typedef uint32_t fpu_state;
+#define FPU_FLUSH 0u
+static inline fpu_state fpu_get(void) { return 0; }
+static inline void fpu_set(fpu_state state) { (void)state; }
+
 #endif
 
 #endif

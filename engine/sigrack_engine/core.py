@@ -3,6 +3,7 @@
 import ctypes as c
 from typing import Any
 
+from sigrack_engine.errors import CoreError
 from sigrack_plugins import native
 
 __all__ = [
@@ -22,10 +23,6 @@ __all__ = [
 
 ABI = 1  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
-
-
-class CoreError(RuntimeError):
-    """The native core is missing, does not fit this Python code, or ran out of memory."""
 
 
 class SlotSetup(c.Structure):
@@ -70,6 +67,7 @@ class EngineStats(c.Structure):
         ("blocks", c.c_uint64),
         ("progress", c.c_uint64),
         ("applied", c.c_uint64),
+        ("bad_input", c.c_uint64),
         ("first_block_ns", c.c_int64),
     ]
 

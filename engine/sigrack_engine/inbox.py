@@ -43,8 +43,8 @@ class Inbox:
         self._rung = False
         self._bell: janus.Queue[None] | None = None
 
-    def attach(self, bell: "janus.Queue[None]") -> None:
-        """Ring `bell` from now on. [main]"""
+    def attach(self, bell: "janus.Queue[None] | None") -> None:
+        """Ring `bell` from now on; None: nobody listens, records wait for `take`. [main]"""
         with self._lock:
             self._bell = bell
             self._ring()

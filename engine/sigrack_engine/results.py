@@ -52,7 +52,7 @@ class ResultRing:
         self.pointer = checked(
             lib.core_results_new(capacity, max_values, self._symbols, bell.pointer, frame_now), "a result ring"
         )
-        self.cookie = checked(lib.core_handle_open(self.pointer), "a handle: 4096 are in use")
+        self.cookie = checked(lib.core_handle_open(self.pointer), "a handle (4096 are in use)")
         self.delivered = 0
         self.stale = 0
         self._memory = self._map(capacity, max_values)

@@ -31,7 +31,9 @@ RATES_HZ = tuple(
 ) + (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000)
 """Sample rates that the rack runs at, in frames per second."""
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+_ENDPOINT = r"^(ipc:///.+|tcp://.+:\d+)$"
+Name = Annotated[str, Meta(pattern=_NAME)]
 Frames = Annotated[int, Meta(ge=1, le=65_536)]
 
 
@@ -101,7 +103,7 @@ class ControlTable(_Table, kw_only=True):
     """`[control]`: the ZeroMQ sockets."""
 
     enabled: bool = True
-    endpoint: Annotated[str, Meta(pattern=r"^(ipc:///.+|tcp://.+:\d+)$")] | None = None
+    endpoint: Annotated[str, Meta(pattern=_ENDPOINT)] | None = None
     """Default: an ipc socket in the runtime directory. Events: the same with `.pub`, for tcp the next port."""
 
 
@@ -119,8 +121,11 @@ class Config(_Table, kw_only=True):
 class Document:
     """A configuration together with the text it was read from, so that later errors can name the line."""
 
-    def __init__(self, path: Path, text: str, config: Config) -> None:
-        self.path, self.text, self.config = path, text, config
+    def __init__(self, path: Path, text: str, config: Config, given: tuple[str, ...] = ()) -> None:
+        """`given`: tables that were not read from the text but given by the caller."""
+        self.path, self.text, self.config, self._given = path, text, config, given
+        self.play: Path | None = None
+        """The file that is played instead of the source's own."""
 
     @property
     def name(self) -> str:
@@ -133,6 +138,8 @@ class Document:
 
     def fail(self, key: KeyPath, message: str) -> NoReturn:
         """Raise ConfigError for the value at `key`. [any]"""
+        if key[0] in self._given:
+            raise ConfigError(message)
         raise ConfigError(f"{self.path}:{line_of(self.text, key)}: {message}")
 
 
@@ -140,6 +147,11 @@ _WHERE = re.compile(r" - at `\$(.*)`$")
 _STEP = re.compile(r"\.(\w[\w-]*)|\[(\d+)\]|\[(\.\.\.)\]")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
 _CHOICE = re.compile(r"Invalid enum value '(.*)'")
+_PATTERNS = {
+    _NAME: "must be letters, digits, dots, underlines and hyphens, with a letter or digit in front",
+    _ENDPOINT: "must be ipc:///PATH or tcp://HOST:PORT",
+}
+_NO_ARRAY = "Expected `array`, got `object`"
 _MISSING = re.compile(r"Object missing required field `(.*?)`")
 
 
@@ -193,6 +205,11 @@ def _explain(error: msgspec.ValidationError) -> tuple[KeyPath, str]:
     key = ".".join(str(part) for part in path if isinstance(part, str))
     if wrong := _CHOICE.match(text):
         return path, f'{key}: "{wrong[1]}" is not known{nearest(wrong[1], _choices(path))}'
+    for pattern, sentence in _PATTERNS.items():
+        if pattern in text:
+            return path, f"{key} {sentence}"
+    if text == _NO_ARRAY and len(path) == 1:
+        text = f"{text}; write [[{key}]]"
     return path, f"{key}: {text[0].lower()}{text[1:]}".replace("`", "")
 
 
@@ -232,14 +249,23 @@ def _check(document: Document) -> None:
     rate = config.source.rate_hz
     if rate is not None and rate not in RATES_HZ:
         document.fail(("source", "rate_hz"), f"unknown sample rate {rate}; valid: {', '.join(map(str, sorted(RATES_HZ)))}")
+    endpoint = config.control.endpoint or ""
+    if endpoint.startswith("tcp:") and not 0 < int(endpoint.rpartition(":")[2]) < 65_535:
+        document.fail(("control", "endpoint"), "control.endpoint: tcp://HOST:PORT needs a port up to 65534; events take the next one")
 
 
-def load(path: Path) -> Document:
-    """Read and check a configuration file. Raises ConfigError. [any]"""
+def load(path: Path, play: Path | None = None) -> Document:
+    """Read and check a configuration file; `play` takes the place of the source's path. Raises ConfigError. [any]"""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not a text file in UTF-8") from None
-    return parse(path, text)
+    document = parse(path, text)
+    if play is None:
+        return document
+    source = msgspec.structs.replace(document.config.source, path=str(play.absolute()))
+    document = Document(path, text, msgspec.structs.replace(document.config, source=source), given=("source",))
+    document.play = play
+    return document

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack.config import RATES_HZ, Document
+from sigrack.demo import provide
 from sigrack.errors import ConfigError, EngineError, RackError
 from sigrack.rack import Rack
 from sigrack_engine.clock import Clock
@@ -31,6 +32,8 @@ CHUNK_FRAMES = 16_384
 """What is read from or written to a file at once."""
 RING_S = 1.0
 """How much the rings of a live rack hold."""
+TURN_S = 0.002
+"""How long freewheel keeps the main loop to itself."""
 POLL_S = 0.02
 """How often a file worker looks at its ring."""
 
@@ -38,8 +41,10 @@ POLL_S = 0.02
 def open_source(document: Document) -> SoundReader:
     """Open the file that `[source]` names. Raises ConfigError."""
     source = document.config.source
+    path = document.resolve(source.path)
+    provide(path)
     try:
-        reader = SoundReader(document.resolve(source.path), loop=source.loop)
+        reader = SoundReader(path, loop=source.loop)
     except SoundFileError as error:
         document.fail(("source", "path"), str(error))
     if reader.rate_hz not in RATES_HZ:
@@ -103,13 +108,16 @@ def _open_sink(document: Document, rack: Rack, expected_frames: int) -> Callable
     assert sink.path is not None
     path = sink.path
     if sink.driver == "pipe":
-        target = path if path == "-" else str(document.resolve(path))
-        if path != "-" and not Path(target).is_fifo():
-            document.fail(("sink", "path"), f"{target} is not a named pipe: make one with mkfifo")
-        return lambda: _PipeWriter(target, sink.format or "float32")
+        pipe = path if path == "-" else str(document.resolve(path))
+        if path != "-" and not Path(pipe).is_fifo():
+            document.fail(("sink", "path"), f"{pipe} is not a named pipe: make one with mkfifo")
+        return lambda: _PipeWriter(pipe, sink.format or "float32")
+    target = document.resolve(path)
+    if target.exists() and target.samefile(document.resolve(document.config.source.path)):
+        document.fail(("sink", "path"), f"{target}: is the source as well; give another name")
     try:
         writer = SoundWriter(
-            document.resolve(path),
+            target,
             rate_hz=rack.setup.rate_hz,
             channels=rack.setup.channels,
             samples=sink.format,
@@ -154,10 +162,13 @@ class FileDriver:
         make = _open_sink(document, rack, reader.frames)
         self._writer = make() if make else None
         self._stopping = False
+        self.finished = False
+        """Whether the whole file has gone through."""
         self._block = rack.block_frames
         chunk = max(CHUNK_FRAMES // self._block, 1) * self._block
         self._buffers = FreewheelBuffers(rack.engine, chunk)
         self._skip = rack.latency_frames
+        self._yielded = 0.0
 
     def start(self) -> None:
         """Nothing to do."""
@@ -168,10 +179,12 @@ class FileDriver:
         while not self._stopping:
             samples = self._read(chunk)
             if not len(samples):
+                await self._flush(self._rack.latency_frames)
+                self.finished = True
                 break
             await self._process(samples)
-        if not self._stopping and self._rack.latency_frames:
-            await self._flush(self._rack.latency_frames)
+            if self._progress:
+                self._progress(len(samples))
         self._rack.drain_all()
 
     def _read(self, frames: int) -> Samples:
@@ -188,19 +201,16 @@ class FileDriver:
     async def _process(self, samples: Samples) -> None:
         frames = len(samples)
         self._buffers.input[:, :frames] = samples.T
-        yielded = time.monotonic()
         for start in range(0, frames, self._block):
             length = min(self._block, frames - start)
             while self._rack.tap_space() < length:
                 await asyncio.sleep(0.001)
             self._buffers.run(start, length)
             self._rack.drain_all()
-            if time.monotonic() - yielded > 0.002:
+            if time.monotonic() - self._yielded > TURN_S:
                 await asyncio.sleep(0)
-                yielded = time.monotonic()
+                self._yielded = time.monotonic()
         self._write(self._buffers.output[:, :frames].T)
-        if self._progress:
-            self._progress(frames)
 
     def _write(self, samples: Samples) -> None:
         skip = min(self._skip, len(samples))

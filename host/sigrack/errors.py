@@ -1,6 +1,6 @@
 """Failures that end in one line and an exit code."""
 
-__all__ = ["CLEAN", "FORCED", "ConfigError", "EngineError", "RackError", "nearest"]
+__all__ = ["CLEAN", "FORCED", "ConfigError", "EngineError", "RackError", "nearest", "said"]
 
 CLEAN = 0
 FORCED = 103
@@ -17,11 +17,23 @@ class ConfigError(RackError):
 
     exit_code = 101
 
+    def __init__(self, message: str, key: tuple[str, ...] = ()) -> None:
+        """`key`: where it stands in the slot's table, if that is known and the message does not tell yet."""
+        super().__init__(message)
+        self.key = key
+
 
 class EngineError(RackError):
     """A device, a resource or the engine failed. Trying again may help."""
 
     exit_code = 102
+
+
+def said(error: BaseException) -> str:
+    """Return what a plugin's exception says: ValueError and OSError are sentences for users, others need their kind. [any]"""
+    if isinstance(error, KeyError) and " " in str(error.args[0] if error.args else ""):
+        return str(error.args[0])  # a sentence of Context's
+    return str(error) if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
 
 
 def nearest(name: str, valid: "list[str] | tuple[str, ...]") -> str:

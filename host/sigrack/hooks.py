@@ -41,7 +41,7 @@ class Hooked:
         begun = time.perf_counter_ns()
         try:
             method(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._failed(error)
         finally:
             spent = time.perf_counter_ns() - begun
@@ -55,7 +55,7 @@ class Hooked:
         if name in self.methods and not self.closed:
             self.call(getattr(self.plugin, name), *arguments)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         self.errors += 1
         frames = traceback.extract_tb(error.__traceback__)
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"

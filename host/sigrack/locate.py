@@ -7,9 +7,14 @@ __all__ = ["Path", "line_of"]
 Path = tuple[str | int, ...]
 """Where a value stands: ("slot", 1, "params", "gain_db")."""
 
-_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
-_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+_NAME = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_DOTTED = rf"{_NAME}(?:\s*\.\s*{_NAME})*"
+_HEADER = re.compile(rf"\s*(\[\[?)\s*({_DOTTED})\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(rf"\s*({_DOTTED})\s*=")
+_QUOTED = re.compile(
+    r'''(?P<lines>"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\')|"(?:\\.|[^"\\\n])*"|'[^'\n]*'|#[^\n]*''', re.DOTALL
+)
+_PART = re.compile(_NAME)
 
 
 def _parts(dotted: str) -> list[str]:
@@ -26,11 +31,16 @@ def _table(parts: list[str], counts: dict[tuple[str, ...], int]) -> Path:
     return path
 
 
+def _without_texts(text: str) -> str:
+    """Empty the texts of several lines, which may hold what looks like a key; all lines keep their numbers."""
+    return _QUOTED.sub(lambda found: "\n" * found[0].count("\n") if found["lines"] else found[0], text)
+
+
 def line_of(text: str, path: Path) -> int:
     """Return the line (from 1) of the key at `path`, else that of the table nearest to it, else 1. [any]"""
     counts: dict[tuple[str, ...], int] = {}
     best, best_length, table = 1, 0, ()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_without_texts(text).splitlines(), 1):
         if header := _HEADER.match(line):
             parts = _parts(header[2])
             if header[1] == "[[":

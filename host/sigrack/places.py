@@ -10,6 +10,9 @@ from sigrack.errors import ConfigError, EngineError
 
 __all__ = ["RackLock", "check_socket_free", "default_endpoint", "events_endpoint", "runtime_folder"]
 
+LONGEST_SOCKET_PATH = 107
+"""Bytes that the system can hold, of 108 with the zero at the end."""
+
 
 def runtime_folder() -> Path:
     """Return the folder for sockets and locks, mode 0700: $SIGRACK_RUNTIME, else under $XDG_RUNTIME_DIR, else under /tmp.
@@ -42,10 +45,17 @@ def events_endpoint(endpoint: str) -> str:
 
 
 def check_socket_free(endpoint: str) -> None:
-    """Raise EngineError if another process answers at an ipc endpoint: binding would silently take it over. [main]"""
+    """Raise EngineError if another process answers at an ipc endpoint: binding would silently take it over.
+
+    Raises ConfigError if its path is too long. [main]
+    """
     if not endpoint.startswith("ipc://"):
         return
     path = Path(endpoint.removeprefix("ipc://"))
+    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise ConfigError(
+            f"{path}: a socket's path has {LONGEST_SOCKET_PATH} bytes at most; set SIGRACK_RUNTIME or [control] endpoint shorter"
+        )
     if not path.exists():
         return
     if not path.is_socket():
@@ -64,7 +74,10 @@ class RackLock:
     def __init__(self, name: str) -> None:
         """Take the lock. Raises EngineError if another host has it. [main]"""
         self._path = runtime_folder() / f"{name}.lock"
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EngineError(f"{self._path}: cannot be locked: {error.strerror}") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from sigrack.config import Config, Document, SignalTable, SlotTable
 from sigrack.dispatch import Dispatcher
-from sigrack.errors import ConfigError, EngineError, RackError, nearest
+from sigrack.errors import ConfigError, EngineError, RackError, nearest, said
 from sigrack.lifecycle import ControlThread
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.signals import SignalEngine
@@ -46,6 +47,8 @@ class Rack:
         self.left_behind: list[str] = []
         """Threads and native calls that did not end."""
         self._changing = asyncio.Lock()
+        self._leaving: tuple[list[Slot], list[SignalEngine]] = ([], [])
+        """Out of the run list, but perhaps not yet out of the engine."""
         try:
             self.slots = self._build_slots(document, {})
             self.signals = self._build_signals(document, {})
@@ -82,7 +85,7 @@ class Rack:
         try:
             return build_slot(self, table, plugin, document.resolve)
         except ConfigError as error:
-            document.fail((*key, *_blamed(table, str(error))), str(error))
+            document.fail((*key, *_blamed(table, error)), str(error))
 
     def _load(self, name: str, target: Path | str) -> NativePlugin | PythonPlugin:
         if isinstance(target, Path) and target.suffix == ".so":
@@ -126,9 +129,8 @@ class Rack:
         for index, slot in enumerate(self.slots):
             try:
                 slot.start()
-            except Exception as error:
-                name = "" if isinstance(error, ValueError | OSError | KeyError) else f"{type(error).__name__}: "
-                self.document.fail(("slot", index), f"{slot.name}: on_start: {name}{error}")
+            except (Exception, SystemExit) as error:
+                self.document.fail(("slot", index), f"{slot.name}: on_start: {said(error)}")
         for signal in self.signals:
             signal.start()
 
@@ -219,12 +221,14 @@ class Rack:
         changed += self._adjust(document.config, [slot for slot in slots if slot not in fresh])
         self.document, self.slots, self.signals = document, slots, signals
         if moved:
+            self._leaving = gone, gone_signals
             self._publish(dip=True)
             for slot in fresh:
                 self._start_late(slot)
             for signal in fresh_signals:
                 signal.start()
             await self._settle()
+            self._leaving = [], []
             self._retire(gone, gone_signals)
         return changed
 
@@ -248,7 +252,7 @@ class Rack:
         """Start a slot that joins a running rack: it is too late to refuse, so what on_start raises is counted as any hook's."""
         try:
             slot.start()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.warning("%s: on_start raised %s: %s", slot.name, type(error).__name__, error)
 
     async def _settle(self) -> None:
@@ -304,7 +308,8 @@ class Rack:
 
     def close(self) -> None:
         """End and free everything; the driver has stopped. [main]"""
-        self._retire(list(self.slots), list(self.signals))
+        slots, signals = self._leaving
+        self._retire([*self.slots, *slots], [*self.signals, *signals])
         self.dispatcher.sources = self.dispatcher.taps = self.dispatcher.listeners = ()
         self.slots, self.signals = (), ()
         self.engine.close()
@@ -312,13 +317,13 @@ class Rack:
         self.control.close()
 
 
-def _blamed(table: SlotTable, message: str) -> tuple[str, ...]:
-    """Return where in the slot's table the key stands that `message` mentions."""
-    for group in ("params", "config"):
-        for name in getattr(table, group):
-            if name in message:
-                return group, name
-    return ("plugin",)
+def _blamed(table: SlotTable, error: ConfigError) -> tuple[str, ...]:
+    """Return where in the slot's table the key stands that is wrong: as the error knows, or the option that it mentions."""
+    if len(error.key) < 2:
+        for name in table.config:
+            if re.search(rf"\b{re.escape(name)}\b", str(error)):
+                return "config", name
+    return error.key or ("plugin",)
 
 
 def _check_kept(document: Document, slot: Slot) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 import msgspec
 
 from sigrack.config import ControlTable, Document, SinkTable, SourceTable, load
+from sigrack.drivers import FileDriver
+from sigrack.errors import EngineError
 from sigrack.session import Session
 
 __all__ = ["RenderResult", "render"]
@@ -50,7 +52,6 @@ def render(
         sink=SinkTable(driver="file", path=str(target), overwrite=overwrite, format=samples),  # type: ignore[arg-type]
         control=ControlTable(enabled=False),
     )
-    existed = target.exists()
     done = 0
 
     def count(frames: int) -> None:
@@ -59,15 +60,17 @@ def render(
         if progress:
             progress(frames, total, rate_hz)
 
-    session = Session(Document(base.path, base.text, config), count)
+    session = Session(Document(base.path, base.text, config, given=("source", "sink", "control")), count)
     rate_hz = session.rack.setup.rate_hz
     total = int(session.driver.stats["frames_total"])  # type: ignore[call-overload]
     begun = time.perf_counter()
     finished = False
     try:
         session.run()
-        finished = done >= total
+        finished = isinstance(session.driver, FileDriver) and session.driver.finished
     finally:
-        if not finished and not existed:
+        if not finished:
             target.unlink(missing_ok=True)
-    return RenderResult(total if finished else done, rate_hz, time.perf_counter() - begun)
+    if not finished:
+        raise EngineError(f"stopped after {done} of {total} frames; {target} was not made")
+    return RenderResult(total, rate_hz, time.perf_counter() - begun)

@@ -14,6 +14,7 @@ from sigrack.drivers import ClockDriver, Driver, FileDriver, open_source
 from sigrack.errors import CLEAN, FORCED, RackError
 from sigrack.places import RackLock
 from sigrack.rack import Rack
+from sigrack.supervision import outlast_start
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -52,24 +53,28 @@ class Session:
             raise
         self._live = live
         self._stop = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._interrupts = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def run(self) -> int:
         """Run to the end of the stream or until told to stop; return the exit code. Raises ConfigError, EngineError. [main]"""
+        handlers = {number: signal.signal(number, self._interrupted) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
             self.rack.start()
             self.driver.start()
             asyncio.run(self._main())
         finally:
             self._close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler or signal.SIG_DFL)
         return CLEAN
 
     async def _main(self) -> None:
         import janus
 
-        loop = asyncio.get_running_loop()
-        self._watch_signals(loop)
+        loop = self._loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if self._live:
             loop.add_reader(self.rack.bell.descriptor, self._turn)
         bell: janus.Queue[None] = janus.Queue()
@@ -84,11 +89,13 @@ class Session:
             await self._until_done()
         finally:
             self.state = "stopping"
+            self._loop = None
             self.driver.stop()
             loop.remove_reader(self.rack.bell.descriptor)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self.rack.dispatcher.inbox.attach(None)
             await bell.aclose()
 
     async def _until_done(self) -> None:
@@ -157,7 +164,7 @@ class Session:
 
     async def reload(self) -> list[str]:
         """Read the file again and change what has changed. Raises ConfigError; then nothing has. [main]"""
-        document = await asyncio.to_thread(load, self.document.path)
+        document = await asyncio.to_thread(load, self.document.path, self.document.play)
         changed = await self.rack.apply(document)
         self.document = document
         log.info("reloaded %s: %s", document.path, ", ".join(changed) or "nothing has changed")
@@ -166,21 +173,25 @@ class Session:
 
     # Ending
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether a signal asked it to stop. [main]"""
+        return self._interrupts > 0
+
     def stop(self) -> None:
         """End the run in an orderly way. [main]"""
         self._stop.set()
 
-    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._interrupted)
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
-
-    def _interrupted(self) -> None:
+    def _interrupted(self, *_: object) -> None:
+        """Answer SIGTERM and SIGINT in the middle of whatever the main thread does, be it a hook that hangs. [main]"""
         self._interrupts += 1
         if self._interrupts > 1:
             os._exit(FORCED)
         log.info("stopping; a second signal ends it by force")
-        self.stop()
+        if self._loop:
+            self._loop.call_soon_threadsafe(self.stop)
+        else:
+            self.stop()
 
     def _hung_up(self) -> None:
         self._reloading = asyncio.create_task(self._reload_quietly())
@@ -206,11 +217,18 @@ class Session:
             os._exit(FORCED)
 
 
-def run_rack(path: Path) -> int:
-    """Run the rack described by a file until it ends; return the exit code. Raises ConfigError, EngineError. [main]"""
-    document = load(path)
-    lock = RackLock(document.name)
-    try:
-        return Session(document).run()
-    finally:
-        lock.close()
+def run_rack(path: Path, play: Path | None = None) -> int:
+    """Run the rack described by a file until it ends; return the exit code. `play`: what to play instead of the rack's source.
+
+    Raises ConfigError, EngineError. [main]
+    """
+    with outlast_start() as end:
+        document = load(path, play)
+        lock = RackLock(document.name)
+        try:
+            session = Session(document)
+            code = session.run()
+            end.at_once = session.interrupted
+            return code
+        finally:
+            lock.close()

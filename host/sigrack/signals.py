@@ -4,6 +4,7 @@ import ctypes as c
 import json
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from sigrack.config import SignalTable
 from sigrack.dispatch import Source
-from sigrack.errors import ConfigError, nearest
+from sigrack.errors import ConfigError, RackError, nearest
 from sigrack.loading.libraries import open_library
 from sigrack_engine.results import CALLBACK_ADDRESS, ResultRing
 from sigrack_engine.tap import WorkerTap
@@ -27,6 +28,8 @@ ABI = 1  # SIGRACK_SIGNAL_ABI
 AUDIO = 200  # SIGNAL_AUDIO
 FEED_FRAMES = 1024
 FEED_S = 4.0
+POST_S = 1.0
+"""A post takes a microsecond; one that lasts longer than this is stuck for good."""
 
 
 class _Audio(c.Structure):
@@ -85,7 +88,8 @@ class SignalEngine:
     def __init__(self, rack: "Rack", table: SignalTable, path: Path) -> None:
         """Load and create. Raises ConfigError, EngineError. [main, worker]"""
         self.table = table
-        self.ring = ResultRing(rack.bell, table.symbols, rack.engine.frame_address)
+        width = max(16, rack.setup.channels)
+        self.ring = ResultRing(rack.bell, table.symbols, rack.engine.frame_address, max_values=width)
         self.source = Source(table.name, self.ring, rack_time=False)
         self.tap: WorkerTap | None = None
         self.fed = 0
@@ -94,9 +98,7 @@ class SignalEngine:
         self._feeder: threading.Thread | None = None
         try:
             self._library, self._handle = rack.control.call(f"{table.name}: signal_create", self._create, path)
-            if table.feed == "audio" and not self._library.takes_audio:
-                raise ConfigError(f'{path}: takes no audio; set feed = "none" for "{table.name}"')
-        except ConfigError:
+        except RackError:
             self.ring.shut()
             self.ring.close()
             raise
@@ -105,6 +107,8 @@ class SignalEngine:
 
     def _create(self, path: Path) -> tuple[_Library, int]:
         library = _Library(path)
+        if self.table.feed == "audio" and not library.takes_audio:
+            raise ConfigError(f'{path}: takes no audio; set feed = "none" for "{self.table.name}"')
         handle = library.create(json.dumps(self.table.config, default=str).encode())
         if not handle:
             raise ConfigError(f'{path}: signal_create failed for "{self.table.name}"; see its own messages')
@@ -152,6 +156,7 @@ class SignalEngine:
     def destroy(self) -> None:
         """Stop the engine's own threads; what it posts later is refused and counted. [control]"""
         self._library.destroy(self._handle)
+        self.ring.shut()
 
     def close(self) -> None:
         """Free all: feeder and engine have gone. [main]"""
@@ -163,6 +168,11 @@ class SignalEngine:
                 self.ring.unknown,
                 nearest(self.ring.unknown, self.table.symbols),
             )
-        self.ring.close()
+        stop = time.monotonic() + POST_S
+        while not self.ring.close():  # a late caller is still on its way out
+            if time.monotonic() > stop:
+                log.warning("%s: a thread of it is stuck inside the host; its memory is not freed", self.table.name)
+                break
+            time.sleep(0.0001)
         if self.tap:
             self.tap.close()

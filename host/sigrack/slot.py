@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sigrack.config import SlotTable
 from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
-from sigrack.errors import ConfigError, nearest
+from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import Hooked
 from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
 from sigrack_engine.fir import Fir
@@ -70,6 +70,11 @@ class Slot:
         """The slot's part of the run list."""
         return [self.core, *self.taps] if self.core else [*self.taps]
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the engine's convolver holds for this slot."""
+        return self._fir.bytes if self._fir else 0
+
     def param(self, name: str) -> ParamInfo:
         """Return a parameter's description. Raises KeyError with the nearest. [any]"""
         for info in self.plugin.params:
@@ -109,7 +114,7 @@ class Slot:
         assert self.hooked is not None
         try:
             self.hooked.plugin.work(tap)  # type: ignore[attr-defined]
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             log.warning("%s: its worker ended: %s: %s", self.name, type(error).__name__, error)
         for _ in tap:  # nobody listens any more, but the engine must not wait for it in freewheel
             pass
@@ -162,7 +167,7 @@ def build_slot(rack: "Rack", table: SlotTable, plugin: NativePlugin | PythonPlug
     else:
         _build_python(rack, slot, plugin, resolve)
     if slot.bypass and slot.core is None:
-        raise ConfigError(f'"{slot.name}" only listens: there is nothing to bypass')
+        raise ConfigError(f'"{slot.name}" only listens: there is nothing to bypass', ("bypass",))
     return slot
 
 
@@ -185,10 +190,10 @@ def _initial_values(plugin: NativePlugin, params: Mapping[str, Any], name: str) 
                 try:
                     values[key] = info.check(value)
                 except ValueError as error:
-                    raise ConfigError(f"{name}: {error}") from None
+                    raise ConfigError(f"{name}: {error}", ("params", key)) from None
                 break
         else:
-            raise ConfigError(f'{plugin.id} has no parameter "{key}"{nearest(key, list(values))}')
+            raise ConfigError(f'{plugin.id} has no parameter "{key}"{nearest(key, list(values))}', ("params", key))
     return values
 
 
@@ -232,7 +237,7 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin) -> None:
 
 def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Callable[[str], Path]) -> None:
     if slot.table.params:
-        raise ConfigError(f'"{slot.name}" ({plugin.id}) has no parameters; its options go into [slot.config]')
+        raise ConfigError(f'"{slot.name}" ({plugin.id}) has no parameters; its options go into [slot.config]', ("params",))
     instance = plugin.create(slot.table.config, resolve)
     slot.hooked = Hooked(slot.name, instance, plugin.methods, rack.main_thread)
     slot.context = PluginContext(rack, slot.hooked, slot.table.config, plugin.factors)
@@ -255,8 +260,8 @@ def _make_fir(rack: "Rack", plugin: PythonPlugin, instance: Plugin) -> Fir:
 
     try:
         taps = np.asarray(instance.fir(rack.setup), np.float32)  # type: ignore[attr-defined]
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{plugin.id}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{plugin.id}: {said(error)}") from error
     channels = rack.setup.channels
     if taps.ndim != 3 or taps.shape[:2] != (channels, channels) or not taps.shape[2]:
         raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({channels}, {channels}, taps)")

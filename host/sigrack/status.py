@@ -59,6 +59,7 @@ def stats(session: "Session") -> dict[str, Any]:
     return {
         "frame": engine.frame,
         "blocks": engine.blocks,
+        "bad_input_blocks": engine.bad_input,
         "rack_time_s": rack.now_ns * 1e-9,
         "first_block_monotonic_ns": engine.first_block_ns,
         "load": sum(slot["load"] for slot in slots),

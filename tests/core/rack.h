@@ -114,7 +114,8 @@ static inline void rack_disturb(struct rack *rack) {
     if (!draw(&rack->random, 7))
         core_slot_activate(rack->slots[draw(&rack->random, 3)], (int)draw(&rack->random, 2));
     if (!draw(&rack->random, 15)) {
-        core_run_list_free(core_engine_publish(rack->engine, rack_list(rack, draw(&rack->random, 2)), (int)draw(&rack->random, 2)));
+        struct core_run_list *list = rack_list(rack, draw(&rack->random, 2));
+        core_run_list_free(core_engine_publish(rack->engine, list, (int)draw(&rack->random, 2)));
         core_run_list_free(core_engine_collect(rack->engine));
     }
     core_bell_arm(rack->bell);

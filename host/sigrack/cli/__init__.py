@@ -5,8 +5,10 @@ import logging
 import os
 import sys
 from importlib import import_module
+from typing import NoReturn
 
-from sigrack.errors import FORCED, RackError
+from sigrack.errors import FORCED, ConfigError, EngineError, RackError, nearest
+from sigrack_engine.errors import CoreError
 
 __all__ = ["main"]
 
@@ -23,13 +25,22 @@ _COMMANDS = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Ends as everything else does that the user can put right: one line, exit code 101."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see `{self.prog} --help`")
+
+
 def _parser() -> argparse.ArgumentParser:
     from sigrack import __version__
 
-    parser = argparse.ArgumentParser(prog="sigrack", description="A rack for signal plugins that never goes silent.")
+    parser = _Parser(prog="sigrack", description="A rack for signal plugins that never goes silent.")
     parser.add_argument("--version", action="version", version=f"sigrack {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    wanted = next((word for word in sys.argv[1:] if word in _COMMANDS), None)
+    wanted = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    if wanted is not None and wanted not in _COMMANDS:
+        raise ConfigError(f'unknown command "{wanted}"{nearest(wanted, list(_COMMANDS))}')
     for name, sentence in _COMMANDS.items():
         sub = commands.add_parser(name, help=sentence, description=sentence[0].upper() + sentence[1:] + ".")
         if name == wanted:  # the other commands' modules are not needed to parse this one
@@ -41,15 +52,22 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code: 0 clean, 101 bad input, 102 engine or resource error, 103 forced."""
     if argv is not None:
         sys.argv[1:] = argv
-    arguments = _parser().parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
     try:
+        arguments = _parser().parse_args()
         return int(import_module(f"sigrack.cli.{arguments.command}").run(arguments))
     except RackError as error:
-        print(f"sigrack: {error}", file=sys.stderr)
-        return error.exit_code
+        return _end(error, error.exit_code)
+    except CoreError as error:
+        return _end(error, EngineError.exit_code)
     except KeyboardInterrupt:
         return FORCED
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _end(error: Exception, code: int) -> int:
+    """Print an error as one line, whatever a plugin has put into it."""
+    print("sigrack:", " ".join(str(error).split("\n")), file=sys.stderr)
+    return code

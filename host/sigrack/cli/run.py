@@ -1,18 +1,33 @@
 """sigrack run"""
 
 import argparse
+import os
 from pathlib import Path
 
 from sigrack.session import run_rack
 
-__all__ = ["arguments", "run"]
+__all__ = ["add_input", "arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("rack", type=Path, metavar="RACK.toml")
+    add_input(parser)
+
+
+def add_input(parser: argparse.ArgumentParser) -> None:
+    """Declare --input."""
+    # The environment is the way through supervisord, whose commands have no optional arguments.
+    given = os.environ.get("SIGRACK_INPUT")
+    parser.add_argument(
+        "--input",
+        type=Path,
+        metavar="FILE",
+        default=Path(given) if given else None,
+        help="play this file instead of the rack's (default: $SIGRACK_INPUT)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a rack in the foreground."""
-    return run_rack(options.rack)
+    return run_rack(options.rack, options.input)

@@ -14,7 +14,7 @@ import zmq
 import zmq.asyncio
 
 from sigrack.control.schema import COMMANDS, Command, Failure, Reply, Request
-from sigrack.errors import EngineError, nearest
+from sigrack.errors import EngineError, RackError, nearest
 from sigrack.places import check_socket_free, events_endpoint
 
 __all__ = ["ControlServer"]
@@ -30,7 +30,7 @@ def _bind(socket: "zmq.Socket[Any]", endpoint: str) -> None:
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
-        raise EngineError(f"cannot open the control socket {endpoint}: {error.strerror}") from None
+        raise EngineError(f"cannot open the control socket {endpoint}: {zmq.strerror(error.errno or 0)}") from None
     finally:
         os.umask(mask)
 
@@ -57,7 +57,7 @@ class ControlServer:
     """Answers commands one after the other, on the main loop."""
 
     def __init__(self, endpoint: str, handle: Handler) -> None:
-        """Bind both sockets. Raises EngineError. [main]"""
+        """Bind both sockets. Raises ConfigError, EngineError. [main]"""
         self.endpoint = endpoint
         self._handle = handle
         self._context = zmq.asyncio.Context()
@@ -69,8 +69,8 @@ class ControlServer:
         try:
             _bind(self._router, endpoint)
             _bind(self._events, events_endpoint(endpoint))
-        except EngineError:
-            self._context.destroy(linger=0)
+        except RackError:
+            self._close_sockets(linger_ms=0)
             raise
 
     async def serve(self) -> None:
@@ -102,7 +102,11 @@ class ControlServer:
 
     def close(self) -> None:
         """Close the sockets and remove their files. [main]"""
-        self._context.destroy(linger=200)
+        self._close_sockets(linger_ms=200)
         for endpoint in (self.endpoint, events_endpoint(self.endpoint)):
             if endpoint.startswith("ipc://"):
                 Path(endpoint.removeprefix("ipc://")).unlink(missing_ok=True)
+
+    def _close_sockets(self, linger_ms: int) -> None:
+        self._events.close(linger_ms)  # made by a shadow context: destroy() does not know it and would wait for it for ever
+        self._context.destroy(linger_ms)

@@ -12,6 +12,18 @@ from sigrack_plugins import bundled
 __all__ = ["find_plugin", "load_plugin"]
 
 
+def _is_module(text: str) -> bool:
+    """Whether a dotted name stands for a module; its packages are imported."""
+    if "." not in text or not all(part.isidentifier() for part in text.split(".")):
+        return False
+    try:
+        return importlib.util.find_spec(text) is not None
+    except ModuleNotFoundError as error:
+        return not f"{text}.".startswith(f"{error.name}.")  # else it is not the plugin that is missing
+    except (Exception, SystemExit):
+        return True  # what its package raises is told when it is loaded
+
+
 def find_plugin(text: str, resolve: Callable[[str], Path]) -> Path | str:
     """Return the file or module that `text` names: a bundled plugin, a path, or a dotted module. Raises ConfigError. [any]"""
     if "/" in text or text.endswith((".so", ".py")):
@@ -20,15 +32,13 @@ def find_plugin(text: str, resolve: Callable[[str], Path]) -> Path | str:
             raise ConfigError(f"{path}: no such plugin file")
         if path.suffix not in (".so", ".py"):
             raise ConfigError(f"{path}: a plugin is a .so or a .py file")
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; a plugin is a .so or a .py file")
         return path
     known = bundled()
     if text in known:
         return known[text]
-    try:
-        found = "." in text and importlib.util.find_spec(text) is not None
-    except (ImportError, ValueError):
-        found = False
-    if not found:
+    if not _is_module(text):
         raise ConfigError(f'unknown plugin "{text}"{nearest(text, list(known))}')
     return text
 

@@ -39,6 +39,8 @@ def open_library(path: Path) -> c.CDLL:
             try:
                 _open[key] = c.CDLL(name, mode=os.RTLD_NOW | os.RTLD_LOCAL)
             except OSError as error:
+                if not ours:
+                    os.close(_copies.pop())
                 reason = str(error).removeprefix(f"{name}: ")
                 raise ConfigError(f"{path}: not a library that can be loaded: {reason}") from None
         return _open[key]

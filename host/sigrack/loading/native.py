@@ -38,14 +38,25 @@ def _text(value: bytes | None) -> str:
     return value.decode(errors="replace") if value else ""
 
 
+def _unique(kind: str, names: list[str]) -> None:
+    """Raise ValueError unless each has a name of its own."""
+    for name in names:
+        if not name:
+            raise ValueError(f"a {kind} lacks its name")
+        if names.count(name) > 1:
+            raise ValueError(f'it has two {kind}s with the name "{name}"')
+
+
 def _array(kind: type[Any], first: Any, count: int) -> list[Any]:
     """Read a C array whose elements may be longer than we know them: each begins with its size."""
     if not count:
         return []
+    if not first:
+        raise ValueError(f"it promises {count} {kind.__name__.lower()}s and holds none")
     start = c.addressof(first.contents)
     stride = first.contents.size
     if stride < c.sizeof(kind):
-        raise ValueError(f"its {kind.__name__} structs are shorter than this host's")
+        raise ValueError(f"its {kind.__name__.lower()} structs are shorter than this host's: rebuild it with this sigrack.h")
     return [kind.from_address(start + i * stride) for i in range(count)]
 
 
@@ -67,12 +78,14 @@ class NativePlugin:
                 ParamInfo(_text(p.id), _text(p.name), _text(p.unit), p.minimum, p.maximum, p.initial)
                 for p in _array(abi.Param, self._struct.params, self._struct.param_count)
             ]
-            self.factors = {
-                _text(f.symbol): _text(f.unit)
-                for f in _array(abi.Factor, self._struct.factors, self._struct.factor_count)
-            }
+            factors = _array(abi.Factor, self._struct.factors, self._struct.factor_count)
+            self.factors = {_text(f.symbol): _text(f.unit) for f in factors}
+            _unique("parameter", [info.id for info in self.params])
+            _unique("factor", [_text(f.symbol) for f in factors])
+            for info in self.params:
+                info.check(info.initial)
         except ValueError as error:
-            raise ConfigError(f"{path}: {error}: rebuild it with this sigrack.h") from None
+            raise ConfigError(f"{path}: {error}") from None
 
     @staticmethod
     def _enter(path: Path) -> abi.PluginStruct:
@@ -101,7 +114,8 @@ class NativePlugin:
         text = json.dumps(config, separators=(",", ":"), default=str).encode()
         pointer = self._struct.create(host, text, error, len(error))
         if not pointer:
-            raise ConfigError(f"{self.id}: {_text(error.value) or 'create failed and did not say why'}")
+            sentence = _text(error.value) or "create failed and did not say why"
+            raise ConfigError(f"{self.id}: {sentence}", ("config",) if config else ("plugin",))
         return NativeInstance(self, self._struct, pointer, host)
 
 

@@ -51,10 +51,19 @@ def _import(target: Path | str) -> ModuleType:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
-        lines = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(target)]
-        line = lines[-1].lineno if lines else getattr(error, "lineno", None)
-        place = f"{target}:{line}" if line else str(target)
-        raise ConfigError(f"{place}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{_place(error, target)}: cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _place(error: BaseException, target: Path | str) -> str:
+    """Return file and line of what has failed in the plugin's own file, however deep below it the error was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in frames if not f.filename.startswith("<frozen") and f.filename not in (__file__, importlib.__file__)]
+    if frames:
+        line = [frame.lineno for frame in frames if frame.filename == frames[0].filename][-1]
+        return f"{frames[0].filename}:{line}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    return str(target)
 
 
 def _plugin_class(module: ModuleType, where: object) -> type[Plugin]:
@@ -81,6 +90,8 @@ def _check_methods(kind: type[Plugin], where: object) -> frozenset[str]:
         raise ConfigError(f"{where}: {kind.__name__} has both on_factor and on_factors: keep one")
     for name in methods:
         _check_arguments(getattr(kind, name), name, f"{where}: {kind.__name__}.{name}")
+    if kind.Config is not None and not dataclasses.is_dataclass(kind.Config):
+        raise ConfigError(f"{where}: {kind.__name__}.Config must be a dataclass")
     return methods
 
 
@@ -127,7 +138,10 @@ class PythonPlugin:
 
     def create(self, config: Mapping[str, Any], resolve: Callable[[str], Path]) -> Plugin:
         """Make an instance with its configuration checked. Raises ConfigError, whose message lacks the file. [main]"""
-        plugin = self._class()
+        try:
+            plugin = self._class()
+        except (Exception, SystemExit) as error:
+            raise ConfigError(f"{self.id}: {type(error).__name__}: {error}") from error
         plugin.config = self._configure(config, resolve)
         return plugin
 
@@ -136,17 +150,18 @@ class PythonPlugin:
         valid = [field.name for field in dataclasses.fields(kind)] if kind else []
         for key in config:
             if key not in valid:
-                raise ConfigError(f'{self.id} has no configuration key "{key}"{nearest(key, valid)}')
+                raise ConfigError(f'{self.id} has no configuration key "{key}"{nearest(key, valid)}', ("config", key))
         if kind is None:
             return None
 
         def decode(wanted: type, value: Any) -> Any:
             if wanted is Path and isinstance(value, str):
                 return resolve(value)
-            raise TypeError(f"expected {wanted.__name__}")
+            raise TypeError(f"expected a path, got {type(value).__name__}" if wanted is Path else f"{wanted.__name__} is not supported")
 
         try:
             return msgspec.convert(dict(config), kind, dec_hook=decode, strict=True)
         except (msgspec.ValidationError, OSError, ValueError) as error:
-            text = str(error).replace("`", "").replace("$.", "")
-            raise ConfigError(f"{self.id}: {text}") from None
+            text, _, where = str(error).replace("`", "").partition(" - at $.")
+            message = f"{where}: {text[0].lower()}{text[1:]}" if where else text
+            raise ConfigError(f"{self.id}: {message}") from None

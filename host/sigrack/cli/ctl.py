@@ -1,0 +1,67 @@
+"""sigrack ctl"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from sigrack.cli.find import find_endpoint
+from sigrack.control.client import Client
+from sigrack.control.schema import COMMANDS, Failure
+from sigrack.errors import ConfigError, nearest
+
+__all__ = ["arguments", "run"]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.epilog = "Commands: " + ", ".join(COMMANDS)
+    parser.add_argument("cmd", metavar="CMD", type=str.upper)
+    parser.add_argument("params", metavar="key=value", nargs="*")
+    parser.add_argument("--rack", type=Path, metavar="RACK.toml", help="which host, if several run")
+    parser.add_argument("--endpoint", help="its control endpoint, if it is not the default one")
+    parser.add_argument("--json", action="store_true", help="print the whole reply as JSON")
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text.encode())
+    except msgspec.DecodeError:
+        return text
+
+
+def _params(words: list[str], cmd: str) -> dict[str, Any]:
+    """Parse key=value; numbers, true and false are JSON, everything else is text."""
+    params = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise ConfigError(f'"{word}" is not of the form key=value; see `sigrack ctl --help` and docs/control.md for {cmd}')
+        params[key] = _value(value)
+    return params
+
+
+def run(options: argparse.Namespace) -> int:
+    """Send a command and print the answer."""
+    if options.cmd not in COMMANDS:
+        raise ConfigError(f'unknown command "{options.cmd}"{nearest(options.cmd, list(COMMANDS))}')
+    params = _params(options.params, options.cmd)
+    with Client(find_endpoint(options.rack, options.endpoint)) as client:
+        try:
+            reply = client.request(options.cmd, **params)
+        except Failure as failure:
+            raise ConfigError(f"{failure.code}: {failure.message}") from None
+    if options.json:
+        print(json.dumps(reply))
+    else:
+        _show(reply)
+    return 0
+
+
+def _show(reply: dict[str, Any]) -> None:
+    if message := reply.get("message"):
+        print(message)
+    elif "data" in reply:
+        print(json.dumps(reply["data"], indent=2))

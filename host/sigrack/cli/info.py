@@ -1,0 +1,128 @@
+"""sigrack info"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sigrack.cli.table import table
+from sigrack.config import load
+from sigrack.drivers import open_source
+from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
+from sigrack.rack import Rack
+from sigrack_plugins import Setup
+
+__all__ = ["arguments", "run"]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("what", metavar="PLUGIN|RACK.toml")
+    parser.add_argument("--json", action="store_true", help="print the description as JSON")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Describe a plugin or a rack."""
+    if options.what.endswith(".toml"):
+        _show_rack(_rack(Path(options.what)), as_json=options.json)
+    else:
+        plugin = load_plugin(find_plugin(options.what, lambda path: Path(path).expanduser().resolve()))
+        _show_plugin(_plugin(plugin), as_json=options.json)
+    return 0
+
+
+def _plugin(plugin: NativePlugin | PythonPlugin) -> dict[str, Any]:
+    return {
+        "plugin": plugin.id,
+        "name": plugin.name,
+        "version": plugin.version,
+        "kind": plugin.kind,
+        "path": str(plugin.path),
+        "description": plugin.description,
+        "params": [
+            {name: getattr(info, name) for name in ("id", "name", "unit", "minimum", "maximum", "initial")} for info in plugin.params
+        ],
+        "config": plugin.options if isinstance(plugin, PythonPlugin) else {},
+        "factors": plugin.factors,
+        "hooks": sorted(plugin.methods) if isinstance(plugin, PythonPlugin) else [],
+    }
+
+
+def _show_plugin(plugin: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(plugin))
+        return
+    print(f"{plugin['plugin']} {plugin['version']} ({plugin['kind']}): {plugin['description']}\n{plugin['path']}")
+    if plugin["params"]:
+        rows = [(p["id"], f"{p['minimum']:g}", f"{p['maximum']:g}", f"{p['initial']:g}", p["unit"]) for p in plugin["params"]]
+        print("\n" + table(("[slot.params]", "least", "most", "default", "unit"), rows))
+    if plugin["config"]:
+        print("\n" + table(("[slot.config]", "type and default"), plugin["config"].items()))
+    if plugin["factors"]:
+        print("\n" + table(("posts", "unit"), plugin["factors"].items()))
+    if plugin["hooks"]:
+        print(f"\ndefines {', '.join(plugin['hooks'])}")
+
+
+def _rack(path: Path) -> dict[str, Any]:
+    document = load(path)
+    reader = open_source(document)
+    try:
+        rack = Rack(document, Setup(reader.rate_hz, reader.channels))
+    finally:
+        reader.close()
+    slots = [
+        {
+            "name": slot.name,
+            "plugin": slot.plugin.id,
+            "runs": _runs(slot),
+            "bypass": slot.bypass,
+            "latency_frames": slot.processor.latency_frames if slot.processor else 0,
+            "memory_bytes": slot.memory_bytes,
+            "params": slot.values,
+        }
+        for slot in rack.slots
+    ]
+    described = {
+        "rack": document.name,
+        "rate_hz": reader.rate_hz,
+        "channels": reader.channels,
+        "block_frames": rack.block_frames,
+        "latency_frames": rack.latency_frames,
+        "slots": slots,
+        "signals": [signal.table.name for signal in rack.signals],
+    }
+    rack.close()
+    return described
+
+
+def _runs(slot: Any) -> str:
+    parts = ["engine"] if slot.core else []
+    parts += ["main loop"] if slot.hooked and slot.hooked.methods - {"fir", "work"} else []
+    return ", ".join([*parts, "worker"] if slot.worker_tap else parts)
+
+
+def _show_rack(rack: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(rack))
+        return
+    latency = rack["latency_frames"]
+    print(
+        f"{rack['rack']}: {rack['rate_hz']} Hz, {rack['channels']} channels, blocks of {rack['block_frames']} frames, "
+        f"latency {latency} frames ({1000 * latency / rack['rate_hz']:.2f} ms)\n"
+    )
+    rows = [
+        (
+            slot["name"],
+            slot["plugin"],
+            slot["runs"],
+            "bypassed" if slot["bypass"] else "active",
+            slot["latency_frames"],
+            f"{slot['memory_bytes'] / 1024:.0f} KiB",
+            ", ".join(f"{name} = {value:g}" for name, value in slot["params"].items()),
+        )
+        for slot in rack["slots"]
+    ]
+    print(table(("slot", "plugin", "runs on", "state", "latency", "filter", "parameters"), rows))
+    if rack["signals"]:
+        print(f"\nsignal engines: {', '.join(rack['signals'])}")

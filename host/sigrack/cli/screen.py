@@ -1,0 +1,79 @@
+"""The terminal: text that is redrawn in place, and a key to end it."""
+
+import os
+import select
+import shutil
+import sys
+import termios
+import time
+import tty
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["Screen", "is_terminal"]
+
+ENTER = "\x1b[?1049h\x1b[?25l"
+"""A second screen, so that the first comes back as it was; and no cursor."""
+LEAVE = "\x1b[?25h\x1b[?1049l"
+
+
+def is_terminal() -> bool:
+    """Whether standard output can be redrawn. [any]"""
+    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+class Screen:
+    """Owns the terminal while it is entered."""
+
+    def __init__(self) -> None:
+        self._saved: list[Any] | None = None
+
+    def __enter__(self) -> "Screen":
+        if sys.stdin.isatty():
+            self._saved = termios.tcgetattr(sys.stdin)
+            tty.setcbreak(sys.stdin, termios.TCSANOW)
+            modes = termios.tcgetattr(sys.stdin)
+            modes[6][termios.VSUSP] = b"\0"  # Ctrl-Z would leave the shell with our screen and without a cursor
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, modes)
+        self._write(ENTER)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write(LEAVE)
+        if self._saved is not None:
+            with suppress(termios.error, OSError):  # the terminal may be gone
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._saved)
+
+    @property
+    def width(self) -> int:
+        """Columns at this moment."""
+        return shutil.get_terminal_size().columns
+
+    def show(self, lines: list[str]) -> None:
+        """Draw the lines, as many as fit; they must not be wider than `width`."""
+        lines = lines[: shutil.get_terminal_size().lines]
+        self._write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for so long; True at once if q was typed."""
+        until = time.monotonic() + seconds
+        while self._saved is not None and (left := until - time.monotonic()) > 0:
+            if not select.select([sys.stdin], [], [], left)[0]:
+                return False
+            typed = os.read(sys.stdin.fileno(), 64)
+            if not typed:  # hung up
+                break
+            if typed in (b"q", b"Q"):
+                return True
+        time.sleep(max(0.0, until - time.monotonic()))
+        return False
+
+    def _write(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except UnicodeEncodeError:
+            sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+            self._write(text)
+        except OSError:
+            pass  # the terminal is gone; SIGHUP tells, or nobody looks

@@ -1,0 +1,335 @@
+/* The convolver against the definition of convolution, in double precision. Runs at the level that was chosen at load:
+   SIGRACK_LEVEL=2, 3, 4 in turn. */
+#include "check.h"
+#include "fir.h"
+
+#include <math.h>
+#include <stdbool.h>
+#include <string.h>
+
+#define LIMIT_DB -120.0
+#define END 0
+
+/* A filter matrix, an input that fits it, and the output that the convolver made of it. */
+struct scene {
+    uint32_t inputs, outputs, count, partition, frames;
+    float *taps; /* [outputs][inputs][count] */
+    float *in;   /* [inputs][frames] */
+    float *out;  /* [outputs][frames] */
+};
+
+static const uint32_t mixed[] = {1, 63, 64, 255, 256, 257, 1000, 7, 512, 513, 128, 2, 16, 4096, 3, 65536, END};
+static const uint32_t whole[] = {256, END};
+static const uint32_t small[] = {64, END};
+static const uint32_t odd[] = {37, 480, 1, 1, 1024, END};
+static const uint32_t huge[] = {65536, END};
+static const uint32_t *const sequences[] = {mixed, whole, small, odd, huge};
+#define SEQUENCES (sizeof sequences / sizeof *sequences)
+
+/* A counter through a mixer, evenly in -1 to 1; a plain congruential generator repeats itself at distances of powers of two. */
+static float noise(void) {
+    static uint32_t counter;
+    uint32_t bits = counter++ * 0x9e3779b9u;
+    bits = (bits ^ bits >> 16) * 0x85ebca6bu;
+    bits = (bits ^ bits >> 13) * 0xc2b2ae35u;
+    bits ^= bits >> 16;
+    return (float)(int32_t)bits / 2147483648.0f;
+}
+
+static float *noises(size_t count) {
+    float *memory = malloc(count * sizeof(float));
+    CHECK(memory);
+    for (size_t i = 0; i < count; i++)
+        memory[i] = noise();
+    return memory;
+}
+
+static struct scene scene_new(uint32_t inputs, uint32_t outputs, uint32_t count, uint32_t partition, uint32_t frames) {
+    struct scene scene = {inputs, outputs, count, partition, frames, NULL, NULL, NULL};
+    scene.taps = noises((size_t)inputs * outputs * count);
+    scene.in = noises((size_t)inputs * frames);
+    scene.out = noises((size_t)outputs * frames);
+    return scene;
+}
+
+static void scene_free(struct scene *scene) {
+    free(scene->taps);
+    free(scene->in);
+    free(scene->out);
+}
+
+static float *path(const struct scene *scene, uint32_t output, uint32_t input) {
+    return scene->taps + ((size_t)output * scene->inputs + input) * scene->count;
+}
+
+static void zero_path(const struct scene *scene, uint32_t output, uint32_t input) {
+    memset(path(scene, output, input), 0, scene->count * sizeof(float));
+}
+
+static struct core_fir *make(const struct scene *scene) {
+    struct core_fir *fir = core_fir_new(scene->inputs, scene->outputs, scene->count, scene->taps, scene->partition);
+    CHECK(fir);
+    return fir;
+}
+
+static int process(struct core_fir *fir, const struct scene *scene, uint32_t at, uint32_t frames) {
+    const float *in[FIR_MAX_CHANNELS] = {NULL};
+    float *out[FIR_MAX_CHANNELS] = {NULL};
+    for (uint32_t i = 0; i < scene->inputs; i++)
+        in[i] = scene->in + (size_t)i * scene->frames + at;
+    for (uint32_t o = 0; o < scene->outputs; o++)
+        out[o] = scene->out + (size_t)o * scene->frames + at;
+    struct sigrack_block block = {.size = sizeof block, .frames = frames, .frame = at, .in = in, .out = out};
+    block.channels = scene->inputs > scene->outputs ? scene->inputs : scene->outputs;
+    return core_fir_process(fir, &block);
+}
+
+/* Play the whole input in blocks of `sizes`, over and over. */
+static void stream(struct core_fir *fir, const struct scene *scene, const uint32_t *sizes) {
+    uint32_t frames;
+    for (uint32_t at = 0, step = 0; at < scene->frames; at += frames) {
+        frames = sizes[step] < scene->frames - at ? sizes[step] : scene->frames - at;
+        CHECK(process(fir, scene, at, frames) == 0);
+        step = sizes[step + 1] == END ? 0 : step + 1;
+    }
+}
+
+static void run(const struct scene *scene, const uint32_t *sizes) {
+    struct core_fir *fir = make(scene);
+    stream(fir, scene, sizes);
+    core_fir_free(fir);
+}
+
+/* The definition. `shift` delays the taps: 0 is right. */
+static double reference(const struct scene *scene, uint32_t output, uint32_t frame, uint32_t shift) {
+    double sum = 0;
+    for (uint32_t i = 0; i < scene->inputs; i++) {
+        const float *taps = path(scene, output, i), *in = scene->in + (size_t)i * scene->frames;
+        for (uint32_t k = 0; k < scene->count && k + shift <= frame; k++)
+            sum += (double)taps[k] * in[frame - k - shift];
+    }
+    return sum;
+}
+
+static double decibel(double error, double peak) { return 20 * log10((error + 1e-30) / (peak + 1e-30)); }
+
+/* Peak error over peak output; each `stride`-th frame is compared. */
+static double error_db(const struct scene *scene, uint32_t stride, uint32_t shift) {
+    double error = 0, peak = 0;
+    for (uint32_t o = 0; o < scene->outputs; o++) {
+        for (uint32_t n = 0; n < scene->frames; n += stride) {
+            double wanted = reference(scene, o, n, shift), got = scene->out[(size_t)o * scene->frames + n];
+            CHECK(isfinite(got));
+            error = fmax(error, fabs(got - wanted));
+            peak = fmax(peak, fabs(wanted));
+        }
+    }
+    return decibel(error, peak);
+}
+
+static void impulse_comes_back_as_the_taps(void) {
+    const uint32_t taps_at[] = {0, 1, 255, 256, 257, 511, 512, 767, 768, 1279};
+    const uint32_t frames_at[] = {0, 1, 254, 255, 256, 257, 511, 512, 513, 1023};
+    for (size_t s = 0; s < SEQUENCES; s++) {
+        for (size_t t = 0; t < 100; t++) {
+            uint32_t tap = taps_at[t / 10], frame = frames_at[t % 10];
+            struct scene scene = scene_new(1, 1, 1280, 256, 2400);
+            zero_path(&scene, 0, 0);
+            scene.taps[tap] = 0.5f;
+            memset(scene.in, 0, scene.frames * sizeof(float));
+            scene.in[frame] = 1;
+            run(&scene, sequences[s]);
+            for (uint32_t n = 0; n < scene.frames; n++)
+                CHECK(fabsf(scene.out[n] - (n == frame + tap ? 0.5f : 0)) < 1e-7f);
+            scene_free(&scene);
+        }
+    }
+}
+
+static void any_length_in_any_blocks_is_exact(void) {
+    const uint32_t counts[] = {1, 2, 63, 255, 256, 257, 512, 513, 1279, 1281, 3000};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        for (size_t s = 0; s < SEQUENCES; s++) {
+            struct scene scene = scene_new(1, 1, counts[c], 256, 5000);
+            run(&scene, sequences[s]);
+            CHECK(error_db(&scene, 11, 0) < LIMIT_DB);
+            scene_free(&scene);
+        }
+    }
+}
+
+/* The largest partitions take whole segments only: their direct part would make this test long, and is the same code. */
+static void any_partition_is_exact(void) {
+    for (uint32_t partition = 256; partition <= 65536; partition *= 4) {
+        for (size_t s = partition > 1024 ? SEQUENCES - 1 : 0; s < SEQUENCES; s++) {
+            struct scene scene = scene_new(2, 1, 2 * partition + 77, partition, 3 * partition + 123);
+            run(&scene, sequences[s]);
+            CHECK(error_db(&scene, scene.frames / 64, 0) < LIMIT_DB);
+            scene_free(&scene);
+        }
+    }
+}
+
+static void random_blocks_are_exact(void) {
+    for (int turn = 0; turn < 20; turn++) {
+        uint32_t sizes[65] = {0};
+        for (int i = 0; i < 64; i++)
+            sizes[i] = 1 + (uint32_t)(fabsf(noise()) * (i % 3 ? 300 : 2000));
+        struct scene scene = scene_new(2, 2, 1 + (uint32_t)(fabsf(noise()) * 4000), 0, 6000);
+        run(&scene, sizes);
+        CHECK(error_db(&scene, 41, 0) < LIMIT_DB);
+        scene_free(&scene);
+    }
+}
+
+static void zero_paths_stay_silent_and_cost_nothing(void) {
+    struct scene scene = scene_new(2, 2, 2000, 256, 6000);
+    struct core_fir *full = make(&scene);
+    zero_path(&scene, 0, 1);
+    zero_path(&scene, 1, 0);
+    struct core_fir *straight = make(&scene);
+    CHECK(core_fir_bytes(straight) + 2 * 2000 * 2 * sizeof(float) <= core_fir_bytes(full));
+    stream(straight, &scene, mixed);
+    CHECK(error_db(&scene, 7, 0) < LIMIT_DB);
+
+    zero_path(&scene, 1, 1);
+    run(&scene, mixed);
+    CHECK(error_db(&scene, 7, 0) < LIMIT_DB);
+    for (uint32_t n = 0; n < scene.frames; n++)
+        CHECK(scene.out[scene.frames + n] == 0);
+
+    zero_path(&scene, 0, 0);
+    run(&scene, whole);
+    for (uint32_t n = 0; n < 2 * scene.frames; n++)
+        CHECK(scene.out[n] == 0);
+    core_fir_free(full);
+    core_fir_free(straight);
+    scene_free(&scene);
+}
+
+static void matrices_are_exact(void) {
+    const uint32_t shapes[][2] = {{8, 8}, {1, 8}, {8, 1}, {2, 2}, {3, 5}};
+    for (size_t s = 0; s < 5; s++) {
+        struct scene scene = scene_new(shapes[s][0], shapes[s][1], 1500, 256, 5000);
+        zero_path(&scene, 0, 0);
+        run(&scene, sequences[s]);
+        CHECK(error_db(&scene, 61, 0) < LIMIT_DB);
+        scene_free(&scene);
+    }
+}
+
+static void reset_equals_fresh(void) {
+    for (size_t s = 0; s < SEQUENCES; s++) {
+        struct scene scene = scene_new(2, 2, 1500, 256, 4321);
+        size_t size = 2 * (size_t)scene.frames * sizeof(float);
+        run(&scene, sequences[s]);
+        float *fresh = noises(2 * (size_t)scene.frames);
+        memcpy(fresh, scene.out, size);
+
+        struct core_fir *fir = make(&scene);
+        stream(fir, &scene, odd);
+        core_fir_reset(fir);
+        stream(fir, &scene, sequences[s]);
+        CHECK(memcmp(fresh, scene.out, size) == 0);
+        core_fir_free(fir);
+        free(fresh);
+        scene_free(&scene);
+    }
+}
+
+static void block_sizes_do_not_change_the_result(void) {
+    struct scene scene = scene_new(2, 2, 16384, 0, 30000);
+    size_t count = 2 * (size_t)scene.frames;
+    run(&scene, mixed);
+    float *first = noises(count);
+    memcpy(first, scene.out, count * sizeof(float));
+    for (size_t s = 1; s < SEQUENCES; s++) {
+        run(&scene, sequences[s]);
+        double error = 0, peak = 0;
+        for (size_t n = 0; n < count; n++) {
+            error = fmax(error, fabs((double)first[n] - scene.out[n]));
+            peak = fmax(peak, fabs((double)first[n]));
+        }
+        CHECK(decibel(error, peak) < LIMIT_DB);
+    }
+    free(first);
+    scene_free(&scene);
+}
+
+static void long_filter_is_exact(void) {
+    struct scene scene = scene_new(2, 2, 16384, 0, 40000);
+    double worst = -999;
+    for (size_t s = 0; s < SEQUENCES; s++) {
+        run(&scene, sequences[s]);
+        worst = fmax(worst, error_db(&scene, 97, 0));
+    }
+    printf("fir: 16384 taps, 2x2: peak error %.1f dB\n", worst);
+    CHECK(worst < LIMIT_DB);
+    scene_free(&scene);
+}
+
+/* A test that cannot fail shows nothing: one tap of delay in the reference, or one changed tap, must be far above the limit. */
+static void wrong_reference_is_detected(void) {
+    struct scene scene = scene_new(2, 2, 1500, 256, 5000);
+    run(&scene, mixed);
+    CHECK(error_db(&scene, 7, 0) < LIMIT_DB);
+    CHECK(error_db(&scene, 7, 1) > -20);
+    path(&scene, 1, 0)[1499] += 0.01f;
+    CHECK(error_db(&scene, 7, 0) > -90);
+    scene_free(&scene);
+}
+
+static void silence_after_the_tail_is_silent(void) {
+    struct scene scene = scene_new(1, 1, 700, 256, 4000);
+    memset(scene.in + 1000, 0, 3000 * sizeof(float));
+    run(&scene, odd);
+    for (uint32_t n = 1000 + 700 + 2 * 256; n < scene.frames; n++)
+        CHECK(scene.out[n] == 0);
+    scene_free(&scene);
+}
+
+static void impossible_arguments_are_refused(void) {
+    const float tap[4] = {1, 0, 0, 0};
+    const uint32_t partitions[] = {1, 64, 128, 255, 257, 384, 131072, UINT32_MAX};
+    CHECK(!core_fir_new(0, 1, 1, tap, 0));
+    CHECK(!core_fir_new(1, 0, 1, tap, 0));
+    CHECK(!core_fir_new(1, 1, 0, tap, 0));
+    CHECK(!core_fir_new(1, 1, 1, NULL, 0));
+    CHECK(!core_fir_new(FIR_MAX_CHANNELS + 1, 1, 1, tap, 0));
+    CHECK(!core_fir_new(1, FIR_MAX_CHANNELS + 1, 1, tap, 0));
+    CHECK(!core_fir_new(UINT32_MAX, UINT32_MAX, UINT32_MAX, tap, 0));
+    CHECK(!core_fir_new(1, 1, FIR_MAX_TAPS + 1, tap, 0));
+    for (size_t i = 0; i < sizeof partitions / sizeof *partitions; i++)
+        CHECK(!core_fir_new(1, 1, 1, tap, partitions[i]));
+    core_fir_free(NULL);
+}
+
+static void block_with_too_few_channels_is_refused(void) {
+    struct scene scene = scene_new(2, 2, 10, 0, 100), narrow = scene;
+    struct core_fir *fir = make(&scene);
+    narrow.inputs = narrow.outputs = 1;
+    float before = scene.out[0];
+    CHECK(process(fir, &narrow, 0, 100) != 0);
+    CHECK(before == scene.out[0]);
+    CHECK(process(fir, &scene, 0, 0) == 0);
+    CHECK(before == scene.out[0]);
+    core_fir_free(fir);
+    scene_free(&scene);
+}
+
+int main(void) {
+    impulse_comes_back_as_the_taps();
+    any_length_in_any_blocks_is_exact();
+    any_partition_is_exact();
+    random_blocks_are_exact();
+    zero_paths_stay_silent_and_cost_nothing();
+    matrices_are_exact();
+    reset_equals_fresh();
+    block_sizes_do_not_change_the_result();
+    long_filter_is_exact();
+    wrong_reference_is_detected();
+    silence_after_the_tail_is_silent();
+    impossible_arguments_are_refused();
+    block_with_too_few_channels_is_refused();
+    return 0;
+}

@@ -1,0 +1,213 @@
+"""The control protocol: one schema, strict, answered by a live host."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import zmq
+
+from racks import Host, noise, write
+from sigrack.control.client import Client
+from sigrack.control.schema import COMMANDS, Failure, to_markdown
+from sigrack.control.server import decode
+from sigrack.places import default_endpoint, events_endpoint
+from waiting import wait_until
+
+RACK = """
+[rack]
+block_frames = 128
+[source]
+driver = "clock"
+path = "in.wav"
+loop = true
+[[slot]]
+name = "volume"
+plugin = "gain"
+[[slot]]
+name = "space"
+plugin = "crossfeed"
+bypass = true
+[[slot]]
+name = "ears"
+plugin = "./collector.py"
+"""
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Host]:
+    """A live host that answers."""
+    with Host(write(tmp_path, RACK, noise(48_000))) as running:
+        wait_until(lambda: _answers("rack"), 10)
+        yield running
+
+
+def _answers(name: str) -> bool:
+    try:
+        with Client(default_endpoint(name), timeout_s=0.2) as client:
+            return bool(client.request("PING"))
+    except Exception:
+        return False
+
+
+def raw(request: bytes, *, dealer: bool = False) -> Any:
+    """Send bytes from a plain ZeroMQ client; return the reply."""
+    with zmq.Context() as context, context.socket(zmq.DEALER if dealer else zmq.REQ) as socket:
+        socket.linger = 0
+        socket.rcvtimeo = 3000
+        socket.connect(default_endpoint("rack"))
+        socket.send(request)
+        return json.loads(socket.recv())
+
+
+@pytest.mark.usefixtures("host")
+def test_the_legacy_crossfeed_reply_is_exact() -> None:
+    """A plain REQ client that enables the crossfeed gets the two keys it has always got, and the status follows."""
+    before = raw(b'{"cmd": "CROSSFEED_GET_STATUS"}')
+    reply = raw(b'{"cmd": "CROSSFEED_ENABLE"}')
+    after = raw(b'{"cmd": "CROSSFEED_GET_STATUS"}')
+
+    assert {"message": "Crossfeed enabled", "status": "ok"} == reply
+    assert (False, True) == (before["data"]["enabled"], after["data"]["enabled"])
+    assert {"message": "Crossfeed disabled", "status": "ok"} == raw(b'{"cmd": "CROSSFEED_DISABLE"}')
+
+
+@pytest.mark.usefixtures("host")
+def test_a_dealer_without_envelope_is_answered() -> None:
+    """A DEALER client that sends one bare frame gets one bare frame back."""
+    assert {"message": "pong", "status": "ok"} == raw(b'{"cmd":"PING"}', dealer=True)
+
+
+@pytest.mark.parametrize(
+    ("request_", "code", "words"),
+    [
+        (b"hello", "IPC_PROTOCOL_ERROR", "not a request"),
+        (b"\xff\xfe", "IPC_PROTOCOL_ERROR", "not a request"),
+        (b"[1]", "IPC_PROTOCOL_ERROR", "not a request"),
+        (b'{"cmd": "PING", "more": 1}', "IPC_PROTOCOL_ERROR", "more"),
+        (b'{"cmd": "PNG"}', "IPC_INVALID_COMMAND", 'did you mean "PING"'),
+        (b'{"cmd": "PING", "params": {"x": 1}}', "IPC_INVALID_PARAMS", "x"),
+        (b'{"cmd": "PARAM_SET", "params": {"slot": "volume"}}', "IPC_INVALID_PARAMS", "param"),
+        (b'{"cmd": "BYPASS", "params": {"slot": "volume", "on": "yes"}}', "IPC_INVALID_PARAMS", "on"),
+    ],
+)
+def test_bad_requests_are_refused_by_the_decoder(request_: bytes, code: str, words: str) -> None:
+    """Whatever is wrong with a request is named with its error code."""
+    with pytest.raises(Failure) as failure:
+        decode(request_)
+
+    assert code == failure.value.code
+    assert words in failure.value.message
+
+
+@pytest.mark.parametrize(
+    ("params", "code", "words"),
+    [
+        ({"slot": "volum", "param": "gain_db", "value": 0}, "VALIDATION_NOT_FOUND", 'did you mean "volume"'),
+        ({"slot": "volume", "param": "gain", "value": 0}, "VALIDATION_NOT_FOUND", 'did you mean "gain_db"'),
+        ({"slot": "volume", "param": "gain_db", "value": 99}, "IPC_INVALID_PARAMS", "out of range: -120 to 24 dB"),
+        ({"slot": "ears", "param": "gain_db", "value": 0}, "VALIDATION_NOT_FOUND", "no parameter"),
+    ],
+)
+@pytest.mark.usefixtures("host")
+def test_what_does_not_exist_is_refused_by_the_host(params: dict[str, Any], code: str, words: str) -> None:
+    """An unknown slot or parameter, or a value out of range, is an error with the nearest one or the range."""
+    reply = raw(json.dumps({"cmd": "PARAM_SET", "params": params}).encode())
+
+    assert ("error", code) == (reply["status"], reply["error_code"])
+    assert words in reply["message"]
+
+
+@pytest.mark.usefixtures("host")
+def test_parameters_and_bypass_round_trip() -> None:
+    """PARAM_SET, PARAM_GET, BYPASS and GET_STATUS agree with each other."""
+    with Client(default_endpoint("rack")) as client:
+        client.request("PARAM_SET", slot="volume", param="gain_db", value=-7)
+        client.request("BYPASS", slot="volume")
+        params = client.request("PARAM_GET", slot="volume")["data"]["params"]
+        one = client.request("PARAM_GET", slot="volume", param="gain_db")["data"]["params"]
+        status = client.request("GET_STATUS")["data"]
+
+    assert {"gain_db": -7.0, "smooth_ms": 20.0} == params
+    assert {"gain_db": -7.0} == one
+    assert [("volume", True), ("space", True), ("ears", False)] == [(s["name"], s["bypass"]) for s in status["slots"]]
+    assert ("running", "clock", 48_000, 2) == tuple(status[key] for key in ("state", "driver", "rate_hz", "channels"))
+
+
+@pytest.mark.usefixtures("host")
+def test_events_are_numbered_without_gaps() -> None:
+    """A subscriber gets one event per change, with consecutive sequence numbers."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as events:
+        events.linger, events.rcvtimeo = 0, 3000
+        events.subscribe(b"")
+        events.connect(events_endpoint(default_endpoint("rack")))
+        with Client(default_endpoint("rack")) as client:
+
+            def subscribed() -> bool:
+                client.request("PARAM_SET", slot="volume", param="gain_db", value=0)
+                return bool(events.poll(50))
+
+            wait_until(subscribed, 5)
+            client.request("BYPASS", slot="volume", on=True)
+            received = []
+            while not received or received[-1]["type"] != "bypass":
+                received.append(json.loads(events.recv_multipart()[1]))
+
+    first = received[0]["seq"]
+    assert list(range(first, first + len(received))) == [event["seq"] for event in received]
+    assert {"slot": "volume", "on": True} == received[-1]["data"]
+
+
+def test_the_socket_is_private(host: Host) -> None:
+    """The control socket has mode 0600 in a folder of mode 0700."""
+    path = Path(default_endpoint("rack").removeprefix("ipc://"))
+
+    assert host.process.poll() is None
+    assert (0o600, 0o700) == (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777)
+
+
+@pytest.mark.usefixtures("host")
+def test_a_client_that_floods_is_answered_in_order() -> None:
+    """Two hundred pipelined requests of one client are all answered, in order."""
+    with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger, socket.rcvtimeo = 0, 5000
+        socket.connect(default_endpoint("rack"))
+        for number in range(200):
+            socket.send(json.dumps({"cmd": "PARAM_SET", "params": {"slot": "volume", "param": "gain_db", "value": -number / 10}}).encode())
+        values = [json.loads(socket.recv())["data"]["value"] for _ in range(200)]
+
+    assert [-number / 10 for number in range(200)] == values
+
+
+def test_enabling_the_crossfeed_cross_fades_the_audio(tmp_path: Path) -> None:
+    """While sound runs, CROSSFEED_ENABLE changes the output from the input to its crossfeed with no step larger than the signal's."""
+    seconds = np.arange(48_000) / 48_000
+    tone = np.stack([0.5 * np.sin(2 * np.pi * 100 * seconds), 0 * seconds], 1).astype(np.float32)
+    sink = '[sink]\ndriver = "file"\npath = "out.wav"\n'
+    with Host(write(tmp_path, sink + RACK, tone)) as host:
+        wait_until(lambda: _answers("rack"), 10)
+        with Client(default_endpoint("rack")) as client:
+            frames = lambda: client.request("STATS")["data"]["frame"]  # noqa: E731
+            wait_until(lambda: frames() > 12_000, 5)
+            client.request("CROSSFEED_ENABLE")
+            enabled = frames()
+            wait_until(lambda: frames() > enabled + 12_000, 5)
+            client.request("SHUTDOWN")
+        assert 0 == host.process.wait(5)
+    heard, _ = soundfile.read(tmp_path / "out.wav")
+
+    step = 0.5 * 2 * np.pi * 100 / 48_000
+    assert np.array_equal(np.resize(tone, (12_000, 2)), heard[:12_000].astype(np.float32))
+    assert np.abs(heard[-2000:, 1]).max() > 0.01, "the right ear hears the left channel"
+    assert np.abs(np.diff(heard, axis=0)).max() < 1.5 * step
+
+
+def test_the_reference_in_the_manual_is_generated() -> None:
+    """docs/control.md holds exactly the tables that the schema generates, and every command is in it."""
+    manual = (Path(__file__).parents[2] / "docs" / "control.md").read_text()
+
+    assert to_markdown() in manual
+    assert all(f"`{name}`" in manual for name in COMMANDS)

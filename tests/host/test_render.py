@@ -1,0 +1,142 @@
+"""Files through a rack: equal to the float64 reference, aligned, to the last frame."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from oracles.chain import Signal, error_db, gain, matrix_fir
+from sigrack.config import SlotTable, load
+from sigrack.render import render
+from sigrack_plugins import Setup
+from sigrack_plugins.crossfeed import Crossfeed
+
+DEMO = Path(__file__).parents[2] / "examples" / "demo.toml"
+RECORDINGS = Path("/usr/share/sounds/alsa")
+
+
+@pytest.fixture(scope="module")
+def speech() -> tuple[Signal, int]:
+    """A voice left and a voice right, recorded: (frames, 2) and the rate."""
+    names = ("Front_Left.wav", "Front_Right.wav")
+    if not all((RECORDINGS / name).exists() for name in names):
+        pytest.skip(f"no recordings in {RECORDINGS}: install Debian's alsa-utils")
+    (left, rate_hz), (right, _) = (soundfile.read(RECORDINGS / name) for name in names)
+    frames = max(len(left), len(right))
+    both = np.zeros((frames, 2))
+    both[: len(left), 0], both[: len(right), 1] = left, right
+    return both, rate_hz
+
+
+def reference(slots: list[SlotTable], signal: Signal, rate_hz: int) -> Signal:
+    """What the demo's slots do, slot by slot."""
+    for slot in slots:
+        match slot.plugin:
+            case "gain":
+                signal = gain(signal, slot.params.get("gain_db", 0.0))
+            case "crossfeed":
+                plugin = Crossfeed()
+                plugin.config = Crossfeed.Config(**slot.config) if Crossfeed.Config else None
+                signal = matrix_fir(signal, plugin.fir(Setup(rate_hz, 2)))
+            case "level" | "loudness":
+                pass
+            case other:
+                raise AssertionError(f"the reference does not know {other}")
+    return signal
+
+
+@pytest.mark.parametrize("block_frames", [64, 256, 1000])
+@pytest.mark.parametrize(("name", "subtype"), [("in.wav", "PCM_16"), ("in.flac", "PCM_16"), ("in24.wav", "PCM_24")])
+def test_demo_on_recordings(
+    tmp_path: Path, speech: tuple[Signal, int], name: str, subtype: str, block_frames: int
+) -> None:
+    """The demo rack's output equals the float64 reference within -120 dB peak at any block size and for any file format."""
+    source, rate_hz = speech
+    soundfile.write(tmp_path / name, source, rate_hz, subtype=subtype)
+    signal, _ = soundfile.read(tmp_path / name)
+    rack = tmp_path / "rack.toml"
+    rack.write_text(f"[rack]\nblock_frames = {block_frames}\n{DEMO.read_text().replace('[rack]', '')}")
+
+    result = render(rack, tmp_path / name, tmp_path / "out.wav")
+    found, found_rate_hz = soundfile.read(tmp_path / "out.wav")
+    wanted = reference(load(rack).config.slot, signal, rate_hz)
+
+    assert (len(signal), rate_hz) == (result.frames, found_rate_hz)
+    assert error_db(found, wanted) <= -120.0
+    assert error_db(found[1:], wanted[:-1]) > -60.0, "a reference that is one frame late must not pass"
+
+
+def test_progress_counts_every_frame(tmp_path: Path) -> None:
+    """The progress callback adds up to the file's length and knows total and rate."""
+    soundfile.write(tmp_path / "in.wav", np.full((50_001, 1), 0.25), 48_000)
+    (tmp_path / "rack.toml").write_text('[source]\ndriver = "file"\npath = "-"\n')
+    calls: list[tuple[int, int, int]] = []
+
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav", progress=lambda *call: calls.append(call))
+
+    assert 50_001 == sum(frames for frames, _, _ in calls)
+    assert {(50_001, 48_000)} == {call[1:] for call in calls}
+
+
+LATE = """
+#include <stdlib.h>
+#include "sigrack.h"
+struct late { float line[SIGRACK_MAX_CHANNELS][LATENCY]; unsigned at; };
+static void *create(const struct sigrack_host *h, const char *c, char *e, uint32_t n) {
+    (void)h; (void)c; (void)e; (void)n;
+    return calloc(1, sizeof(struct late));
+}
+static int activate(void *self, const struct sigrack_setup *setup, struct sigrack_contract *contract) {
+    (void)self; (void)setup;
+    contract->latency_frames = LATENCY;
+    return 0;
+}
+static int process(void *self, const struct sigrack_block *b) {
+    struct late *late = self;
+    for (uint32_t i = 0; i < b->frames; i++) {
+        for (uint32_t c = 0; c < b->channels; c++) {
+            b->out[c][i] = 2.0f * late->line[c][late->at];
+            late->line[c][late->at] = b->in[c][i];
+        }
+        late->at = (late->at + 1) % LATENCY;
+    }
+    return 0;
+}
+const struct sigrack_plugin *sigrack_plugin_entry(void) {
+    static const struct sigrack_plugin plugin = {.size = sizeof plugin, .abi = SIGRACK_ABI, .id = "late",
+        .create = create, .activate = activate, .process = process, .destroy = free};
+    return &plugin;
+}
+"""
+
+
+@pytest.mark.parametrize("bypass", [False, True])
+@pytest.mark.parametrize("latency", [1, 700, 20_000])
+def test_latency_is_trimmed_and_flushed(tmp_path: Path, cc: Callable[[str, str], Path], latency: int, bypass: bool) -> None:
+    """A slot that delays is heard in time, active or bypassed: head trimmed, tail flushed, nothing lost."""
+    signal = np.random.default_rng(1).uniform(-0.4, 0.4, (30_000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "in.wav", signal, 44_100, subtype="FLOAT")
+    library = cc(LATE.replace("LATENCY", str(latency)), "late")
+    (tmp_path / "rack.toml").write_text(
+        f'[source]\ndriver = "file"\npath = "-"\n[[slot]]\nname = "late"\nplugin = "{library}"\nbypass = {str(bypass).lower()}\n'
+    )
+
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    found, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+
+    assert np.array_equal(signal * (1 if bypass else 2), found)
+
+
+def test_failure_leaves_no_target(tmp_path: Path) -> None:
+    """A file that turns out bad half way leaves no output file behind."""
+    signal = np.zeros((60_000, 1), np.float32)
+    signal[50_000] = np.nan
+    soundfile.write(tmp_path / "in.wav", signal, 48_000, subtype="FLOAT")
+    (tmp_path / "rack.toml").write_text('[source]\ndriver = "file"\npath = "-"\n')
+
+    with pytest.raises(Exception, match="nan at frame 50000, channel 1"):
+        render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+
+    assert not (tmp_path / "out.wav").exists()

@@ -1,0 +1,1 @@
+"""References in float64 that share no code with what they judge."""

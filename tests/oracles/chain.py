@@ -1,0 +1,32 @@
+"""What a rack of linear plugins does, in float64, from textbook definitions."""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import fftconvolve
+
+__all__ = ["error_db", "gain", "matrix_fir"]
+
+Signal = npt.NDArray[np.float64]
+"""(frames, channels)."""
+
+
+def gain(signal: Signal, gain_db: float) -> Signal:
+    """Return `signal` times 10^(dB/20)."""
+    return signal * 10.0 ** (gain_db / 20.0)
+
+
+def matrix_fir(signal: Signal, taps: npt.NDArray[np.float32]) -> Signal:
+    """Return the convolution with `taps` (outputs, inputs, taps), as long as the signal."""
+    outputs, inputs, _ = taps.shape
+    result = np.zeros((len(signal), outputs))
+    for o in range(outputs):
+        for i in range(inputs):
+            result[:, o] += fftconvolve(signal[:, i], taps[o, i].astype(np.float64))[: len(signal)]
+    return result
+
+
+def error_db(found: npt.NDArray[np.floating], wanted: Signal) -> float:
+    """Return the largest difference against the largest wanted sample, in dB; equal length is required."""
+    assert found.shape == wanted.shape, f"{found.shape} against {wanted.shape}"
+    difference = float(np.abs(found - wanted).max())
+    return 20.0 * np.log10(max(difference, 1e-300) / float(np.abs(wanted).max()))
