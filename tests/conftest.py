@@ -36,8 +36,8 @@ def cc(tmp_path: Path) -> Compile:
     def build(source: str, name: str = "plugin", *flags: str) -> Path:
         target = tmp_path / f"{name}.so"
         part = tmp_path / f"{name}.so.part"  # renamed into place: a library that is mapped must not change
-        command = [compiler, "-std=c11", "-Wall", "-Werror", "-fPIC", "-shared", f"-iquote{include()}", *flags, "-o", part]
-        subprocess.run([*command, "-x", "c", "-"], input=source, text=True, check=True)
+        command = [compiler, "-std=c11", "-Wall", "-Werror", "-fPIC", "-shared", f"-I{include()}", *flags]
+        subprocess.run([*command, "-o", str(part), "-x", "c", "-"], input=source, text=True, check=True)
         return part.rename(target)
 
     return build

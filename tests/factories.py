@@ -10,7 +10,7 @@ __all__ = ["Compile", "MakeWav", "WriteRack"]
 
 
 class Compile(Protocol):
-    """Makes a shared library from C source that includes `sigrack.h` or `signal.h`."""
+    """Makes a shared library from C source that includes `sigrack.h` or `sigrack_signal.h`."""
 
     def __call__(self, source: str, name: str = "plugin", *flags: str) -> Path:
         """Return the path of NAME.so in the test's folder."""

@@ -10,8 +10,11 @@ _PLUGIN = """\
 
 enum {{ FACTOR, OFFSET }};
 
-{types}
-static const {param} params[] = {{
+struct param {{
+    struct sigrack_param now;
+    {later}
+}};
+static const struct param params[] = {{
     {{{{sizeof(struct sigrack_param) + EXTRA, 0, "factor", "Factor", "", -2.0, 2.0, 1.0}}{tail}}},
     {{{{sizeof(struct sigrack_param) + EXTRA, 0, "offset", "Offset", "V", 0.0, 1.0, 0.0}}{tail}}},
 }};
@@ -101,8 +104,7 @@ def plugin_source(
     `newer` makes its structs longer than this header's, as a later version's would be.
     """
     source = _PLUGIN.format(
-        types="struct newer { struct sigrack_param now; double later[3]; };" if newer else "struct plain { struct sigrack_param now; };",
-        param="struct newer" if newer else "struct plain",
+        later="double later[3];" if newer else "",
         tail=", {1.0, 2.0, 3.0}" if newer else "",
         more="double later[5];" if newer else "",
         size=size,

@@ -1,15 +1,18 @@
-"""Waiting for what another thread or process does: never longer than needed, never for ever."""
+"""Waiting for something to become true, with a deadline."""
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 __all__ = ["wait_until"]
 
 
-def wait_until(predicate: Callable[[], object], limit_s: float = 10.0) -> None:
-    """Return when `predicate` holds. Raises AssertionError when it does not within `limit_s`."""
-    stop = time.monotonic() + limit_s
-    while not predicate():
-        if time.monotonic() > stop:
-            raise AssertionError(f"not so within {limit_s:g} s: {predicate}")
-        time.sleep(0.005)
+def wait_until(predicate: Callable[[], T], limit_s: float = 10.0, what: str = "it") -> T:
+    """Return the first true value of `predicate`; fail when there is none in time."""
+    deadline = time.monotonic() + limit_s
+    while not (value := predicate()):
+        assert time.monotonic() < deadline, f"waited {limit_s} s in vain for {what}"
+        time.sleep(0.02)
+    return value

@@ -1,6 +1,7 @@
 """Factors from native code to the main loop."""
 
 import ctypes as c
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,18 +14,24 @@ from sigrack_engine.core import ResultsStats, address, checked, lib
 __all__ = ["CALLBACK_ADDRESS", "POST_ADDRESS", "PostCounts", "Records", "ResultRing"]
 
 _HEADER = [
-    ("sequence", np.uint64),
-    ("ts_ns", np.int64),
-    ("frame", np.uint64),
-    ("posted_ns", np.int64),
-    ("slot", np.uint32),
-    ("generation", np.uint32),
-    ("symbol", np.uint32),
-    ("count", np.uint32),
+    ("sequence", "u8"),
+    ("ts_ns", "i8"),
+    ("frame", "u8"),
+    ("posted_ns", "i8"),
+    ("slot", "u4"),
+    ("generation", "u4"),
+    ("symbol", "u4"),
+    ("count", "u4"),
 ]
+_HEADER_BYTES = 48
 _LINE = 64
 
-HEADER_TYPE = np.dtype(_HEADER)
+
+def _record_type(max_values: int) -> np.dtype[np.void]:
+    """Return `struct core_record` of a ring, padded to whole cache lines."""
+    padding = -(_HEADER_BYTES + 8 * max_values) % _LINE
+    return np.dtype([*_HEADER, ("values", "f8", (max_values,)), ("padding", "V", padding)])  # type: ignore[list-item]
+
 Records = npt.NDArray[np.void]
 
 
@@ -58,21 +65,20 @@ class ResultRing:
         self._memory = self._map(capacity, max_values)
 
     def _map(self, capacity: int, max_values: int) -> Records:
-        stride = -(-(HEADER_TYPE.itemsize + max_values * 8) // _LINE) * _LINE
-        layout = np.dtype(
-            {
-                "names": [name for name, _ in _HEADER] + ["values"],
-                "formats": [kind for _, kind in _HEADER] + [(np.float64, max_values)],
-                "offsets": [HEADER_TYPE.fields[name][1] for name, _ in _HEADER] + [HEADER_TYPE.itemsize],  # type: ignore[index]
-                "itemsize": stride,
-            }
-        )
-        rounded = 1 << (capacity - 1).bit_length()
-        memory = (c.c_char * (rounded * stride)).from_address(lib.core_results_memory(self.pointer))
-        return np.frombuffer(memory, layout)
+        """Return the ring's memory as an array of records."""
+        kind = _record_type(max_values)
+        count = 1 << max(capacity - 1, 1).bit_length()
+        memory = (c.c_char * (count * kind.itemsize)).from_address(lib.core_results_memory(self.pointer))
+        records: Records = np.ndarray(count, kind, memory)  # type: ignore[arg-type]
+        return records
 
-    def take(self, limit: int) -> Records | None:
-        """Take up to `limit` records as a copy, or None if there are none. [main]"""
+    @property
+    def queued(self) -> int:
+        """Records that wait. [main]"""
+        return self.counts.queued
+
+    def take(self, limit: int) -> tuple[Records, int] | None:
+        """Take up to `limit` records: those of this handle, as a copy, and how many there were; None: no record. [main]"""
         start = c.c_uint32()
         count = lib.core_results_peek(self.pointer, limit, start)
         if not count:
@@ -84,7 +90,7 @@ class ResultRing:
             self.stale += int(count - mine.sum())
             records = records[mine]
         self.delivered += len(records)
-        return records
+        return records, count
 
     @property
     def counts(self) -> PostCounts:
@@ -103,10 +109,14 @@ class ResultRing:
         """Let nobody post any more; late posts are counted and dropped. [any]"""
         lib.core_handle_close(self.cookie)
 
-    def close(self) -> bool:
-        """Free the ring if nobody is inside a post any more; False: ask again. [control]"""
-        if not lib.core_handle_release(self.cookie):
-            return False
+    def close(self, limit_s: float = 1.0) -> bool:
+        """Free the ring, once nobody is inside a post any more; False: somebody is after `limit_s`, it stays. [main]"""
+        self.shut()
+        stop = time.monotonic() + limit_s
+        while not lib.core_handle_release(self.cookie):
+            if time.monotonic() > stop:
+                return False
+            time.sleep(0.0001)
         lib.core_results_free(self.pointer)
         lib.core_symbols_free(self._symbols)
         return True

@@ -84,6 +84,8 @@ class WorkerTap:
         self.rate_hz = rate_hz
         self.channels = channels
         self._bell = Bell()
+        self._poll = select.poll()  # not select(), which fails beyond 1024 open files
+        self._poll.register(self._bell.descriptor, select.POLLIN)
         frames = max(round(seconds * rate_hz), 2 * max_frames)
         self.ring = TapRing(channels, frames, min(rate_hz // 10 + 1, frames // 2), self._bell)
 
@@ -109,7 +111,7 @@ class WorkerTap:
     def _wait(self) -> None:
         self._bell.arm()
         if not self.ring.ready(1) and not self.ring.ended:
-            select.select([self._bell.descriptor], [], [])
+            self._poll.poll()
 
     def finish(self) -> None:
         """End the iteration once all is read. [main]"""

@@ -7,7 +7,7 @@
    Window n begins at the first frame that is not before n * window_ms, so the windows lie on the grid of rack time. A window
    with a gap in it posts nothing. */
 #define _POSIX_C_SOURCE 200809L
-#include "signal.h"
+#include "sigrack_signal.h"
 
 #include <pthread.h>
 #include <semaphore.h>
@@ -100,7 +100,7 @@ static void post(struct engine *engine) {
 
 static void measure(struct window *window, const float *frame) {
     for (uint32_t c = 0; c < window->channels; c++) {
-        window->energy[c] += (double)frame[c] * frame[c];
+        window->energy[c] += (double)frame[c] * (double)frame[c];
         if (!window->fresh)
             window->crossings[c] += (frame[c] < 0) != (window->last[c] < 0);
         window->last[c] = frame[c];

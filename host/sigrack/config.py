@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
@@ -26,9 +27,10 @@ __all__ = [
     "parse",
 ]
 
-RATES_HZ = tuple(
-    base * factor for factor in (1, 2, 4, 8, 16) for base in (44_100, 48_000)
-) + (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000)
+RATES_HZ = (
+    *(8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000),
+    *(base * factor for factor in (1, 2, 4, 8, 16) for base in (44_100, 48_000)),
+)
 """Sample rates that the rack runs at, in frames per second."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -41,7 +43,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     pass
 
 
-class RackTable(_Table, kw_only=True):
+class RackTable(_Table, frozen=True, kw_only=True):
     """`[rack]`."""
 
     name: Name | None = None
@@ -56,7 +58,7 @@ class RackTable(_Table, kw_only=True):
     """SCHED_FIFO priority of the engine thread; 0 asks for none."""
 
 
-class SourceTable(_Table, kw_only=True):
+class SourceTable(_Table, frozen=True, kw_only=True):
     """`[source]`: `file` runs as fast as it can and loses nothing, `clock` runs in real time."""
 
     driver: Literal["file", "clock"]
@@ -66,7 +68,7 @@ class SourceTable(_Table, kw_only=True):
     """The rate that the file must have."""
 
 
-class SinkTable(_Table, kw_only=True):
+class SinkTable(_Table, frozen=True, kw_only=True):
     """`[sink]`: where the bus ends."""
 
     driver: Literal["file", "pipe", "none"] = "none"
@@ -77,7 +79,7 @@ class SinkTable(_Table, kw_only=True):
     overwrite: bool = False
 
 
-class SlotTable(_Table, kw_only=True):
+class SlotTable(_Table, frozen=True, kw_only=True):
     """`[[slot]]`: one plugin in the rack."""
 
     name: Name
@@ -88,7 +90,7 @@ class SlotTable(_Table, kw_only=True):
     config: dict[str, Any] = {}
 
 
-class SignalTable(_Table, kw_only=True):
+class SignalTable(_Table, frozen=True, kw_only=True):
     """`[[signal]]`: a signal engine; it is fed the audio at the end of the rack."""
 
     name: Name
@@ -99,7 +101,7 @@ class SignalTable(_Table, kw_only=True):
     feed: Literal["audio", "none"] = "audio"
 
 
-class ControlTable(_Table, kw_only=True):
+class ControlTable(_Table, frozen=True, kw_only=True):
     """`[control]`: the ZeroMQ sockets."""
 
     enabled: bool = True
@@ -107,7 +109,7 @@ class ControlTable(_Table, kw_only=True):
     """Default: an ipc socket in the runtime directory. Events: the same with `.pub`, for tcp the next port."""
 
 
-class Config(_Table, kw_only=True):
+class Config(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
     rack: RackTable = RackTable()
@@ -206,7 +208,7 @@ def _explain(error: msgspec.ValidationError) -> tuple[KeyPath, str]:
     if wrong := _CHOICE.match(text):
         return path, f'{key}: "{wrong[1]}" is not known{nearest(wrong[1], _choices(path))}'
     for pattern, sentence in _PATTERNS.items():
-        if pattern in text:
+        if repr(pattern) in text:
             return path, f"{key} {sentence}"
     if text == _NO_ARRAY and len(path) == 1:
         text = f"{text}; write [[{key}]]"
@@ -235,7 +237,8 @@ def _check(document: Document) -> None:
     """Check what types cannot say."""
     config = document.config
     seen: dict[str, str] = {}
-    for kind, tables in (("slot", config.slot), ("signal", config.signal)):
+    named: dict[str, Sequence[SlotTable | SignalTable]] = {"slot": config.slot, "signal": config.signal}
+    for kind, tables in named.items():
         for index, table in enumerate(tables):
             if table.name in seen:
                 document.fail((kind, index, "name"), f'the name "{table.name}" is taken by a {seen[table.name]}')
@@ -251,7 +254,7 @@ def _check(document: Document) -> None:
         document.fail(("source", "rate_hz"), f"unknown sample rate {rate}; valid: {', '.join(map(str, sorted(RATES_HZ)))}")
     endpoint = config.control.endpoint or ""
     if endpoint.startswith("tcp:") and not 0 < int(endpoint.rpartition(":")[2]) < 65_535:
-        document.fail(("control", "endpoint"), "control.endpoint: tcp://HOST:PORT needs a port up to 65534; events take the next one")
+        document.fail(("control", "endpoint"), "control.endpoint: tcp://HOST:PORT needs a PORT below 65535; events take the next")
 
 
 def load(path: Path, play: Path | None = None) -> Document:

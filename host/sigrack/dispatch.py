@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from sigrack.hooks import Hooked
 from sigrack.timers import Timers
@@ -71,26 +72,44 @@ class Dispatcher:
         self.timers.run_due(now_ns)
         return more
 
+    def flush(self, now_ns: int) -> None:
+        """Deliver what was there when this was called, without a time limit, and run the timers due (freewheel, stop). [main]
+
+        What engines and hooks post meanwhile waits for the next call, so a fast poster cannot hold it for ever.
+        """
+        self.turns += 1
+        self._drain_inbox()
+        for source in self.sources:
+            owed = source.ring.queued
+            while owed > 0 and (taken := self._source(source, min(owed, BATCH))):
+                owed -= taken
+        for tap in self.taps:
+            while self._tap(tap):
+                pass
+        self.timers.run_due(now_ns)
+
     def _round(self) -> bool:
         """Give each source and each tap one go, beginning with another one each time; False: nothing was there."""
         ways: Sequence[Source | HookTap] = (*self.sources, *self.taps)
         any_work = False
         for index in range(len(ways)):
             way = ways[(index + self._offset) % len(ways)]
-            any_work |= self._source(way) if isinstance(way, Source) else self._tap(way)
+            any_work |= bool(self._source(way, BATCH) if isinstance(way, Source) else self._tap(way))
         self._offset += 1
         return any_work
 
-    def _source(self, source: Source) -> bool:
-        records = source.ring.take(BATCH)
-        if records is None:
-            return False
+    def _source(self, source: Source, limit: int) -> int:
+        """Deliver up to `limit` records; return how many the ring gave."""
+        taken = source.ring.take(limit)
+        if taken is None:
+            return 0
+        records, count = taken
         if len(records):
             self._deliver(self._batch(source, records))
-        return True
+        return count
 
     def _batch(self, source: Source, records: Records) -> FactorBatch:
-        ts_ns = (records["frame"] * SECOND // self.rate_hz).astype(np.int64) if source.rack_time else records["ts_ns"]
+        ts_ns = _rack_times(records["frame"], self.rate_hz) if source.rack_time else records["ts_ns"]
         return FactorBatch(
             source=source.name,
             symbols=source.ring.symbols,
@@ -137,6 +156,13 @@ class Dispatcher:
         way.pool.done(lease)
         return True
 
+
+
+def _rack_times(frames: npt.NDArray[np.uint64], rate_hz: int) -> npt.NDArray[np.int64]:
+    """Return frame / rate in nanoseconds; frame * 10^9 would pass 64 bits within days."""
+    seconds, rest = np.divmod(frames.astype(np.int64), rate_hz)
+    times: npt.NDArray[np.int64] = seconds * SECOND + rest * SECOND // rate_hz
+    return times
 
 
 def _python_batch(source: str, posts: list[Post]) -> FactorBatch:

@@ -81,13 +81,13 @@ class _PipeWriter:
 def _encode(samples: Samples, kind: str) -> bytes:
     """Return little-endian samples; int24 takes three bytes."""
     if kind == "float32":
-        return samples.astype("<f4").tobytes()
+        return bytes(samples.astype("<f4").data)
     bits = int(kind.removeprefix("int"))
     full = 2 ** (bits - 1)
     numbers = np.clip(np.rint(samples.astype(np.float64) * full), -full, full - 1).astype("<i4")
     if bits == 24:
-        return numbers.reshape(-1, 1).view(np.uint8)[:, :3].tobytes()
-    return numbers.astype(f"<i{bits // 8}").tobytes()
+        return bytes(np.ascontiguousarray(numbers.reshape(-1, 1).view(np.uint8)[:, :3]).data)
+    return bytes(numbers.astype(f"<i{bits // 8}").data)
 
 
 class Writer(Protocol):
@@ -156,7 +156,9 @@ class FileDriver:
     aligned with it.
     """
 
-    def __init__(self, document: Document, rack: Rack, reader: SoundReader, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, document: Document, rack: Rack, reader: SoundReader, progress: Callable[[int], None] | None = None
+    ) -> None:
         self._rack, self._reader = rack, reader
         self._progress = progress
         make = _open_sink(document, rack, reader.frames)
@@ -203,7 +205,7 @@ class FileDriver:
         self._buffers.input[:, :frames] = samples.T
         for start in range(0, frames, self._block):
             length = min(self._block, frames - start)
-            while self._rack.tap_space() < length:
+            while self._rack.tap_space() < length and not self._stopping:
                 await asyncio.sleep(0.001)
             self._buffers.run(start, length)
             self._rack.drain_all()
@@ -302,7 +304,8 @@ class ClockDriver:
         self._source.finish()
 
     def _collect(self) -> None:
-        assert self._make_writer is not None and self._sink is not None
+        assert self._make_writer is not None
+        assert self._sink is not None
         writer = self._make_writer()
         try:
             while True:

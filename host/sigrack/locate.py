@@ -39,7 +39,8 @@ def _without_texts(text: str) -> str:
 def line_of(text: str, path: Path) -> int:
     """Return the line (from 1) of the key at `path`, else that of the table nearest to it, else 1. [any]"""
     counts: dict[tuple[str, ...], int] = {}
-    best, best_length, table = 1, 0, ()
+    best, best_length = 1, 0
+    table: Path = ()
     for number, line in enumerate(_without_texts(text).splitlines(), 1):
         if header := _HEADER.match(line):
             parts = _parts(header[2])

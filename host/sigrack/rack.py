@@ -152,15 +152,15 @@ class Rack:
 
     def drain(self) -> bool:
         """Deliver what waits, for one turn; True: there is more. [main]"""
+        for signal in self.signals:
+            signal.warn()
         return self.dispatcher.drain(self.now_ns)
 
     def drain_all(self) -> None:
         """Deliver all that waits, and once what hooks have posted meanwhile (freewheel, stop). [main]"""
-        for _ in range(2):
-            while self.drain():
-                pass
-            if not self.dispatcher.inbox.queued:
-                break
+        self.dispatcher.flush(self.now_ns)
+        if self.dispatcher.inbox.queued:
+            self.dispatcher.flush(self.now_ns)
 
     # Changes
 
@@ -281,8 +281,8 @@ class Rack:
             if slot not in stuck:
                 slot.close(self._destroy)
         for signal in signals:
-            if signal not in stuck_signals:
-                signal.close()
+            if signal not in stuck_signals and not signal.close():
+                self.left_behind.append(signal.table.name)
 
     def _drain_last(self, slots: list[Slot], signals: list[SignalEngine]) -> None:
         """Deliver what the leaving ones have posted, although they are no longer among those that the dispatcher asks."""

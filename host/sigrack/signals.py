@@ -1,10 +1,9 @@
-"""Signal engines: libraries with threads of their own, the C ABI of `signal.h`."""
+"""Signal engines: libraries with threads of their own, the C ABI of `sigrack_signal.h`."""
 
 import ctypes as c
 import json
 import logging
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,8 @@ ABI = 1  # SIGRACK_SIGNAL_ABI
 AUDIO = 200  # SIGNAL_AUDIO
 FEED_FRAMES = 1024
 FEED_S = 4.0
-POST_S = 1.0
+POLL_S = 0.001
+"""How often an engine that gets no audio is polled."""
 """A post takes a microsecond; one that lasts longer than this is stuck for good."""
 
 
@@ -76,9 +76,7 @@ class _Library:
             return True
         size = int(library.signal_data_size(AUDIO))
         if size not in (0, c.sizeof(_Audio)):
-            raise ConfigError(
-                f"{path}: its struct signal_audio has {size} bytes, this host's {c.sizeof(_Audio)}: rebuild it"
-            )
+            raise ConfigError(f"{path}: its struct signal_audio has {size} bytes, this host's {c.sizeof(_Audio)}: rebuild it")
         return bool(size)
 
 
@@ -96,10 +94,11 @@ class SignalEngine:
         """Frames handed to the engine."""
         self._rate_hz = rack.setup.rate_hz
         self._feeder: threading.Thread | None = None
+        self._ending = threading.Event()
+        self._warned = False
         try:
             self._library, self._handle = rack.control.call(f"{table.name}: signal_create", self._create, path)
         except RackError:
-            self.ring.shut()
             self.ring.close()
             raise
         if table.feed == "audio":
@@ -119,12 +118,18 @@ class SignalEngine:
 
     def start(self) -> None:
         """Start feeding. [main]"""
-        if self.tap:
+        if self.tap or self._library.poll:
             name = f"sigrack-{self.table.name}"
-            self._feeder = threading.Thread(target=self._feed, args=(self.tap,), name=name, daemon=True)
+            self._feeder = threading.Thread(target=self._feed, name=name, daemon=True)
             self._feeder.start()
 
-    def _feed(self, tap: WorkerTap) -> None:
+    def _feed(self) -> None:
+        if self.tap:
+            self._feed_audio(self.tap)
+        while self._library.poll and not self._ending.wait(POLL_S):
+            self._library.poll(self._handle)
+
+    def _feed_audio(self, tap: WorkerTap) -> None:
         planes = (c.c_void_p * tap.channels)()
         for samples in tap:
             for start in range(0, len(samples), FEED_FRAMES):
@@ -143,6 +148,7 @@ class SignalEngine:
 
     def end_stream(self) -> None:
         """Say that no more audio will come. [main, when the engine has left the tap]"""
+        self._ending.set()
         if self.tap:
             self.tap.finish()
 
@@ -158,21 +164,16 @@ class SignalEngine:
         self._library.destroy(self._handle)
         self.ring.shut()
 
-    def close(self) -> None:
-        """Free all: feeder and engine have gone. [main]"""
-        self.ring.shut()
-        if self.ring.unknown:
-            log.warning(
-                '%s: posted the unknown symbol "%s"%s',
-                self.table.name,
-                self.ring.unknown,
-                nearest(self.ring.unknown, self.table.symbols),
-            )
-        stop = time.monotonic() + POST_S
-        while not self.ring.close():  # a late caller is still on its way out
-            if time.monotonic() > stop:
-                log.warning("%s: a thread of it is stuck inside the host; its memory is not freed", self.table.name)
-                break
-            time.sleep(0.0001)
+    def warn(self) -> None:
+        """Log, once, the first unknown symbol that was posted. [main]"""
+        if not self._warned and (unknown := self.ring.unknown):
+            self._warned = True
+            near = nearest(unknown, self.table.symbols)
+            log.warning('%s: posted the unknown symbol "%s"%s', self.table.name, unknown, near)
+
+    def close(self) -> bool:
+        """Free all: feeder and engine have gone. False: a thread of it is still inside a post. [main]"""
+        self.warn()
         if self.tap:
             self.tap.close()
+        return self.ring.close()

@@ -221,7 +221,6 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin) -> None:
     try:
         slot._instance, contract = rack.control.call(f"{slot.name}: create", make)
     except ConfigError:
-        ring.shut()
         ring.close()
         raise
     processor = Processor(

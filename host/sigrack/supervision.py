@@ -4,6 +4,7 @@ import ctypes
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +22,8 @@ START_S = 3.5
 """Longer than startsecs in supervisord.conf."""
 END_S = 15.0
 """supervisord gives the host stopwaitsecs before it kills it."""
+ANSWER_S = 3.0
+"""How long supervisord may take to answer."""
 SOCKET_BYTES = 107 - len(".4194304")
 """What a socket's path may have: supervisord binds it under another name first, with its pid at the end."""
 PR_SET_PDEATHSIG = 1
@@ -136,24 +139,28 @@ class Supervisor:
         from supervisor.xmlrpc import SupervisorTransport
 
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
+        saved = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(ANSWER_S)  # the only way to tell this transport
         try:
             return getattr(xmlrpc.client.ServerProxy("http://localhost", transport).supervisor, method)(*arguments)
         except (xmlrpc.client.Error, http.client.HTTPException) as error:
             raise OSError(str(error)) from None
         finally:
+            socket.setdefaulttimeout(saved)
             transport.close()
 
     def stop(self) -> None:
         """End the host and supervisord, and wait for it. [main]"""
         if self._process is None:
             return
-        with suppress(OSError):
-            self._call("shutdown")  # the signal alone is seen up to a second later
+        self._process.terminate()
+        until = time.monotonic() + END_S
+        while self._process.poll() is None and time.monotonic() < until:
+            with suppress(OSError):
+                self._call("getState")  # wakes it: by itself it looks for signals and for ended children once a second
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.1)
         if self._process.poll() is None:
-            self._process.terminate()
-        try:
-            self._process.wait(END_S)
-        except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         assert self._process.stderr is not None

@@ -39,7 +39,7 @@ def native(beside: str, name: str) -> Path:
 
 
 def include() -> Path:
-    """Return the folder that holds `sigrack.h` and `signal.h`. [any]"""
+    """Return the folder that holds `sigrack.h` and `sigrack_signal.h`. [any]"""
     return Path(__file__).parent
 
 

@@ -20,12 +20,14 @@ def test_records_arrive_as_they_were_posted() -> None:
     ring = ResultRing(Bell(), ["A", "B"], None, capacity=8)
     CALLBACK(b"B", 123, values(1.0, 2.0), 2, ring.cookie)
     POST(ring.cookie, 0, 77, values(3.0), 1)
-    records = ring.take(10)
-    assert records is not None
+    taken = ring.take(10)
+    assert taken is not None
+    records, count = taken
     for _ in range(20):
         POST(ring.cookie, 0, 1, values(-1.0), 1)
         ring.take(10)
 
+    assert 2 == count
     assert [1, 0] == records["symbol"].tolist()
     assert [123, 0] == records["ts_ns"].tolist()
     assert [0, 77] == records["frame"].tolist()
@@ -47,7 +49,7 @@ def test_everything_that_is_not_delivered_is_counted() -> None:
     CALLBACK(b"A", 0, values(1.0), 1, ring.cookie)
 
     assert taken is not None
-    assert 3 == len(taken)
+    assert 3 == len(taken[0]) == taken[1]
     assert (10, 3, 2, 4, 0, 1) == tuple(getattr(counts, name) for name in counts.__slots__)
     assert counts.posted == counts.delivered + counts.dropped + counts.refused + counts.stale + counts.queued
     assert "C" == ring.unknown
@@ -59,7 +61,6 @@ def test_a_late_call_after_the_ring_is_freed_is_refused() -> None:
     """A callback with the cookie of a freed ring touches nothing, also when its slot serves another ring by then."""
     first = ResultRing(Bell(), ["A"], None)
     cookie = first.cookie
-    first.shut()
     assert first.close()
     others = [ResultRing(Bell(), ["A"], None, capacity=2)]
     while others[-1].cookie % 4096 != cookie % 4096:
@@ -68,7 +69,6 @@ def test_a_late_call_after_the_ring_is_freed_is_refused() -> None:
     CALLBACK(b"A", 0, values(1.0), 1, cookie)
     posted = {ring.counts.posted for ring in others}
     for ring in others:
-        ring.shut()
         assert ring.close()
 
     assert late + 1 == lib.core_handle_late()

@@ -8,12 +8,19 @@ import numpy as np
 import pytest
 import soundfile
 
-from command import refused, sigrack
+import command
+from command import sigrack
 from factories import Compile, MakeWav, WriteRack
 from plugin_source import plugin_source
 from racks import noise
+from warm import warm_sigrack
 
 PLAIN = '[[slot]]\nname = "volume"\nplugin = "gain"\n'
+
+
+def refused(code: int, *arguments: object) -> str:
+    """What is said when a command ends with `code`."""
+    return command.refused(code, *arguments, warm=True)
 
 
 @pytest.fixture
@@ -40,8 +47,8 @@ def test_fine(rack: Path, wav: MakeWav, tmp_path: Path) -> None:
     """With nothing wrong, every command of this file ends with 0 and an empty standard error but for the log."""
     wav()
 
-    for command in (("check", rack), ("info", rack), ("run", rack), ("render", rack, tmp_path / "in.wav", tmp_path / "out.wav")):
-        done = sigrack(*command)
+    for words in (("check", rack), ("info", rack), ("run", rack), ("render", rack, tmp_path / "in.wav", tmp_path / "out.wav")):
+        done = sigrack(*words)
 
         assert 0 == done.returncode, done.stderr
         assert "sigrack:" not in done.stderr
@@ -87,7 +94,7 @@ def bad_sound(kind: str, wav: MakeWav, folder: Path) -> Path:
             cut(wav(noise(48_000), "in.flac"), 0.5)
             return folder / "in.flac"
         case "damaged flac":
-            damage(wav(noise(480_000), "in.flac"))
+            damage(wav(noise(96_000), "in.flac"))
             return folder / "in.flac"
         case "unknown rate":
             return wav(rate_hz=47_999)
@@ -107,7 +114,7 @@ BAD_SOUNDS = {
     "zero frames": "in.wav: holds no sound",
     "truncated wav": "in.wav: truncated: its header promises ",
     "truncated flac": "in.flac: truncated or damaged: it ends before frame 48000; copy it again",
-    "damaged flac": "in.flac: truncated or damaged: it ends before frame 480000; copy it again",
+    "damaged flac": "in.flac: truncated or damaged: it ends before frame 96000; copy it again",
     "unknown rate": "in.wav: unknown sample rate 47999 Hz; valid: 8000, ",
     "too many channels": "in.wav has 33 channels; the bus takes 32",
     "nan": "in.wav: sample nan at frame 20001, channel 2",
@@ -181,13 +188,13 @@ def test_rate_that_the_file_lacks(wav: MakeWav, write_rack: WriteRack) -> None:
         (b'[source]\ndriver = "\xff"\n', ": not a text file in UTF-8"),
     ],
 )
-@pytest.mark.parametrize("command", ["check", "run"])
-def test_rack_file(tmp_path: Path, command: str, text: bytes, message: str) -> None:
+@pytest.mark.parametrize("name", ["check", "run"])
+def test_rack_file(tmp_path: Path, name: str, text: bytes, message: str) -> None:
     """A rack file that is wrong is named with the line and the nearest that would be right."""
     rack = tmp_path / "rack.toml"
     rack.write_bytes(text)
 
-    assert f"{rack}{message}" == refused(101, command, rack)
+    assert f"{rack}{message}" == refused(101, name, rack)
 
 
 def test_no_rack_file(tmp_path: Path) -> None:
@@ -307,7 +314,10 @@ def test_plugin_not_found(wav: MakeWav, write_rack: WriteRack, tmp_path: Path, n
         ("def f(:\n", "{path}:1: cannot be imported: SyntaxError: invalid syntax"),
         ("import sys\nsys.exit(5)\n", "{path}:2: cannot be imported: SystemExit: 5"),
         (python("Config = dict\ndef on_block(self, block): pass"), "{path}: Wrong.Config must be a dataclass"),
-        (python("def __init__(self): raise OSError('no microphone')\ndef on_block(self, block): pass"), "wrong: OSError: no microphone"),
+        (
+            python("def __init__(self): raise OSError('no microphone')\ndef on_block(self, block): pass"),
+            "wrong: OSError: no microphone",
+        ),
         (python("def fir(self, setup): raise ValueError('no such room')"), "wrong: no such room"),
         (python("def fir(self, setup): return 1 / 0"), "wrong: ZeroDivisionError: division by zero"),
         (python("def fir(self, setup): return [[[0.5]]]"), "wrong: fir gave taps of shape (1, 1, 1), not (2, 2, taps)"),
@@ -346,7 +356,18 @@ def test_on_start(wav: MakeWav, write_rack: WriteRack, tmp_path: Path, body: str
     assert f"{rack}:4: one: on_start: {message}" == refused(101, "run", rack)
 
 
-CONFIGURED = '''
+@pytest.mark.parametrize("body", ["def on_block(self, block): raise SystemExit(5)", "def work(self, tap): raise SystemExit(5)"])
+def test_exit_while_running(wav: MakeWav, write_rack: WriteRack, tmp_path: Path, body: str) -> None:
+    """A plugin that calls for the end of the process while audio runs does not get it: the render is complete."""
+    source = wav(noise(240_000))
+    (tmp_path / "wrong.py").write_text(python(body))
+    done = warm_sigrack("render", write_rack(slot("wrong.py")), source, tmp_path / "out.wav")
+
+    assert (0, 240_000) == (done.returncode, soundfile.info(tmp_path / "out.wav").frames)
+    assert "SystemExit: 5" in done.stderr
+
+
+CONFIGURED = """
 from dataclasses import dataclass
 from pathlib import Path
 from sigrack_plugins import Plugin
@@ -365,7 +386,7 @@ class Configured(Plugin):
 
     def on_block(self, block):
         pass
-'''
+"""
 
 
 @pytest.mark.parametrize(
@@ -472,7 +493,7 @@ def test_disk_that_is_full(rack: Path, wav: MakeWav, tmp_path: Path) -> None:
     """An output that cannot grow ends a render with 102, and what was written of it is removed."""
     source, target = wav(noise(480_000)), tmp_path / "out.wav"
 
-    found = refused(102, "render", rack, source, target, file_bytes=1_000_000)
+    found = command.refused(102, "render", rack, source, target, file_bytes=1_000_000)
 
     assert found.startswith(f"{target}: cannot be written: ")
     assert not target.exists()

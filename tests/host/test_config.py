@@ -7,6 +7,8 @@ import pytest
 from sigrack.config import RATES_HZ, Document, load, parse
 from sigrack.errors import ConfigError
 
+SLOT = '[[slot]]\nname = "a"\nplugin = "gain"\n'
+SECOND = '[[slot]]\nname = "b"\nplugin = "gain"\n'
 SOURCE = '[source]\ndriver = "file"\npath = "in.wav"\n'
 """Lines 1 to 3."""
 
@@ -68,17 +70,17 @@ def test_known_rates(rate_hz: int) -> None:
         (2, f"[rack]\nblok_frames = 1\n{SOURCE}", 'unknown key "blok_frames" in [rack]; did you mean "block_frames"?'),
         (4, f"{SOURCE}lop = true\n", 'unknown key "lop" in [source]; did you mean "loop"?'),
         (5, f"{SOURCE}[sink]\noverwrit = true\n", 'unknown key "overwrit" in [sink]; did you mean "overwrite"?'),
-        (7, f'{SOURCE}[[slot]]\nname = "a"\nplugin = "gain"\nparam = 1\n', 'unknown key "param" in [[slot]]; did you mean "params"?'),
+        (7, f"{SOURCE}{SLOT}param = 1\n", 'unknown key "param" in [[slot]]; did you mean "params"?'),
         (
             10,
-            f'{SOURCE}[[slot]]\nname = "a"\nplugin = "gain"\n[[slot]]\nname = "b"\nplugin = "gain"\nbypas = 1\n',
+            f"{SOURCE}{SLOT}{SECOND}bypas = 1\n",
             'unknown key "bypas" in [[slot]]; did you mean "bypass"?',
         ),
         (4, f"{SOURCE}[slots]\n", 'unknown key "slots" in the file; did you mean "slot"?'),
         (4, f"{SOURCE}[zzz]\n", 'unknown key "zzz" in the file; valid: rack, source, sink, slot, signal, control'),
         (2, f'{SOURCE.replace("file", "fil")}', 'source.driver: "fil" is not known; did you mean "file"?'),
         (5, f'{SOURCE}[sink]\ndriver = "files"\n', 'sink.driver: "files" is not known; did you mean "file"?'),
-        (7, f'{SOURCE}[sink]\ndriver = "file"\npath = "a.wav"\nformat = "float"\n', 'sink.format: "float" is not known; did you mean "float32"?'),
+        (5, f'{SOURCE}[sink]\nformat = "float"\n', 'sink.format: "float" is not known; did you mean "float32"?'),
         (5, f'{SOURCE}[rack]\nblock_frames = "many"\n', "rack.block_frames: expected int, got str"),
         (5, f"{SOURCE}[rack]\nblock_frames = 0\n", "rack.block_frames: expected int >= 1"),
         (5, f"{SOURCE}[rack]\nblock_frames = 65537\n", "rack.block_frames: expected int <= 65536"),
@@ -91,10 +93,10 @@ def test_known_rates(rate_hz: int) -> None:
         (4, f'{SOURCE}[[slot]]\nname = "a"\n', '[[slot]] lacks the key "plugin"'),
         (1, "", 'the file lacks the key "source"'),
         (1, '[source]\ndriver = "file"\n', '[source] lacks the key "path"'),
-        (8, f'{SOURCE}[[slot]]\nname = "a"\nplugin = "gain"\n[[slot]]\nname = "a"\nplugin = "gain"\n', 'the name "a" is taken by a slot'),
+        (8, f"{SOURCE}{SLOT}{SLOT}", 'the name "a" is taken by a slot'),
         (
             8,
-            f'{SOURCE}[[slot]]\nname = "a"\nplugin = "gain"\n[[signal]]\nname = "a"\nlibrary = "x"\nsymbols = ["s"]\n',
+            f'{SOURCE}{SLOT}[[signal]]\nname = "a"\nlibrary = "x"\nsymbols = ["s"]\n',
             'the name "a" is taken by a slot',
         ),
         (4, f"{SOURCE}loop = true\n", 'loop needs driver = "clock": a file source would never end'),
@@ -118,7 +120,7 @@ def test_names_that_make_no_file_name(name: str) -> None:
     found = complaint(f'{SOURCE}[rack]\nname = "{name}"\n')
 
     assert found.startswith("rack.toml:5: rack.name "), found
-    assert "letters, digits" in found
+    assert "must be letters, digits" in found
 
 
 @pytest.mark.parametrize("endpoint", ["ipc://relative", "http://127.0.0.1:1", "tcp://127.0.0.1", "", "tcp://127.0.0.1:65536"])
@@ -128,6 +130,7 @@ def test_endpoints(endpoint: str) -> None:
 
     assert found.startswith("rack.toml:5: control.endpoint"), found
     assert "tcp://HOST:PORT" in found
+    assert "regex" not in found
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_events_are_numbered_without_gaps() -> None:
 
             wait_until(subscribed, 5)
             client.request("BYPASS", slot="volume", on=True)
-            received = []
+            received: list[Any] = []
             while not received or received[-1]["type"] != "bypass":
                 received.append(json.loads(events.recv_multipart()[1]))
 
@@ -190,7 +190,10 @@ def test_enabling_the_crossfeed_cross_fades_the_audio(tmp_path: Path) -> None:
     with Host(write(tmp_path, sink + RACK, tone)) as host:
         wait_until(lambda: _answers("rack"), 10)
         with Client(default_endpoint("rack")) as client:
-            frames = lambda: client.request("STATS")["data"]["frame"]  # noqa: E731
+
+            def frames() -> int:
+                return int(client.request("STATS")["data"]["frame"])
+
             wait_until(lambda: frames() > 12_000, 5)
             client.request("CROSSFEED_ENABLE")
             enabled = frames()

@@ -84,7 +84,7 @@ def test_counts_are_exact(tmp_path: Path) -> None:
     source = session.rack.slot("meter").source
     assert source is not None
     counts = []
-    session.rack.slot("ears").hooked.plugin.on_stop = lambda: counts.append(source.ring.counts)  # type: ignore[union-attr,attr-defined]
+    session.rack.slot("ears").hooked.plugin.on_stop = lambda: counts.append(source.ring.counts)  # type: ignore[union-attr]
 
     session.run()
 

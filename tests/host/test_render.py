@@ -38,7 +38,7 @@ def reference(slots: list[SlotTable], signal: Signal, rate_hz: int) -> Signal:
                 signal = gain(signal, slot.params.get("gain_db", 0.0))
             case "crossfeed":
                 plugin = Crossfeed()
-                plugin.config = Crossfeed.Config(**slot.config) if Crossfeed.Config else None
+                plugin.config = Crossfeed.Config(**slot.config)
                 signal = matrix_fir(signal, plugin.fir(Setup(rate_hz, 2)))
             case "level" | "loudness":
                 pass
@@ -57,7 +57,9 @@ def test_demo_on_recordings(
     soundfile.write(tmp_path / name, source, rate_hz, subtype=subtype)
     signal, _ = soundfile.read(tmp_path / name)
     rack = tmp_path / "rack.toml"
-    rack.write_text(f"[rack]\nblock_frames = {block_frames}\n{DEMO.read_text().replace('[rack]', '')}")
+    demo = DEMO.read_text()
+    assert "block_frames = 256" in demo
+    rack.write_text(demo.replace("block_frames = 256", f"block_frames = {block_frames}"))
 
     result = render(rack, tmp_path / name, tmp_path / "out.wav")
     found, found_rate_hz = soundfile.read(tmp_path / "out.wav")

@@ -1,6 +1,7 @@
 """Signal engines: the example's figures against numpy, libraries that do not fit, engines that misbehave."""
 
 import ctypes as c
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+
 from factories import Compile
 from racks import freewheel, noise
-
 from sigrack.errors import ConfigError
 from sigrack.loading.libraries import open_library
 from sigrack.session import Session
@@ -68,7 +69,7 @@ def expected(sound: Signal, rate_hz: int, window_ms: int) -> list[Record]:
     edges = [start for start in starts if start <= len(sound)]
     changes = np.diff((sound < 0).astype(int), axis=0, prepend=(sound[:1] < 0).astype(int)) != 0
     records: list[Record] = []
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
+    for start, end in itertools.pairwise(edges):
         ts_ns = end * 10**9 // rate_hz
         energy = np.square(sound[start:end].astype(np.float64)).mean(axis=0)
         crossings = changes[start:end].sum(axis=0) * rate_hz / (end - start)
@@ -98,7 +99,7 @@ def test_records_arrive(
     block_frames: int,
 ) -> None:
     """Every record of the example arrives once, in order, with numpy's values and times, also those of the last moments."""
-    sound = noise(rate_hz + 1234, channels)
+    sound = noise(30_034, channels)  # at most 512 pieces however it is cut: the example's queue holds all of it
     tables = COLLECTOR + signal_table(spectrum, more=f"config = {{ window_ms = {window_ms} }}")
     found = run(freewheel(tmp_path, tables, sound, rack=f"block_frames = {block_frames}", rate_hz=rate_hz))
     wanted = expected(sound, rate_hz, window_ms)
@@ -173,7 +174,7 @@ def test_a_bad_setting_of_the_example(tmp_path: Path, spectrum: Path, capfd: pyt
         freewheel(tmp_path, signal_table(spectrum, more=f"config = {{ {config} }}"), noise(100))
     said = capfd.readouterr().err.splitlines()
 
-    assert f'{tmp_path}/rack.toml:9: {spectrum}: signal_create failed for "spectrum"; see its own messages' == str(info.value)
+    assert f'{tmp_path}/rack.toml:10: {spectrum}: signal_create failed for "spectrum"; see its own messages' == str(info.value)
     assert 1 == len(said)
     assert said[0].startswith("spectrum: cannot use the configuration {")
 
@@ -265,11 +266,12 @@ def test_a_full_queue_drops_and_counts(spectrum: Path, capfd: pytest.CaptureFixt
 
 OTHER = """\
 #define _POSIX_C_SOURCE 200809L
-#include "signal.h"
+#include "sigrack_signal.h"
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
 static _Atomic long calls, destroyed;
 static atomic_int stop;
@@ -277,12 +279,14 @@ static pthread_t thread;
 static signal_callback post;
 static void *user;
 
+/* Without a pause once destroyed; before that at a rate that the host keeps up with. */
 static void *keep_calling(void *unused) {
     while (!atomic_load(&stop)) {
         double value = (double)atomic_load(&calls);
         post("COUNT", 0, &value, 1, user);
         atomic_fetch_add(&calls, 1);
-        sched_yield();
+        if (!atomic_load(&destroyed))
+            nanosleep(&(struct timespec){0, 20000}, NULL);
     }
     return unused;
 }
@@ -295,6 +299,7 @@ SIGNAL_EXPORT void other_end(long more) {
     atomic_store(&stop, 1);
     pthread_join(thread, NULL);
 }
+SIGNAL_EXPORT int other_number = NUMBER; /* makes this library's content its own */
 SIGNAL_EXPORT long other_calls(void) { return atomic_load(&calls); }
 SIGNAL_EXPORT long other_destroyed(void) { return atomic_load(&destroyed); }
 
@@ -320,39 +325,41 @@ int signal_data_size(int type) { return type == SIGNAL_AUDIO ? SIZE : 0; }
 """
 
 
-def other(cc: Compile, *changes: str, name: str = "other") -> Path:
-    """A library that does nothing, well or badly."""
-    values = {"ABI": "1", "SIZE": "32", "CREATES": "1", "REGISTERS": "1", "CALLS": "0"}
-    values |= dict(change.split("=") if "=" in change else (change, "1") for change in changes)
-    source = f"/* {name} */\n{OTHER}"
-    return cc(source, name, "-pthread", *(f"-D{key}={value}" for key, value in values.items()))
+_numbers = itertools.count()
+
+
+def other(cc: Compile, **changes: int) -> Path:
+    """A library that does nothing, well or badly; each is a new one, with counters of its own."""
+    number = next(_numbers)
+    values = {"NUMBER": number, "ABI": 1, "SIZE": 32, "CREATES": 1, "REGISTERS": 1, "CALLS": 0, **changes}
+    return cc(OTHER, f"other{number}", "-pthread", *(f"-D{key}={value}" for key, value in values.items()))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("ABI=2", "has signal ABI 2, this host needs 1: rebuild it"),
-        ("NO_CREATE", "not a signal engine: it exports no signal_create"),
-        ("NO_DATA", "not a signal engine: it exports no signal_on_data"),
-        ("NO_DESTROY", "not a signal engine: it exports no signal_destroy"),
-        ("SIZE=24", "its struct signal_audio has 24 bytes, this host's 32: rebuild it"),
-        ("SIZE=0", 'takes no audio; set feed = "none" for "other"'),
-        ("CREATES=0", 'signal_create failed for "other"; see its own messages'),
-        ("REGISTERS=0", 'signal_register_callback failed for "other"'),
+        ({"ABI": 2}, "has signal ABI 2, this host needs 1: rebuild it"),
+        ({"NO_CREATE": 1}, "not a signal engine: it exports no signal_create"),
+        ({"NO_DATA": 1}, "not a signal engine: it exports no signal_on_data"),
+        ({"NO_DESTROY": 1}, "not a signal engine: it exports no signal_destroy"),
+        ({"SIZE": 24}, "its struct signal_audio has 24 bytes, this host's 32: rebuild it"),
+        ({"SIZE": 0}, 'takes no audio; set feed = "none" for "other"'),
+        ({"CREATES": 0}, 'signal_create failed for "other"; see its own messages'),
+        ({"REGISTERS": 0}, 'signal_register_callback failed for "other"'),
     ],
 )
-def test_a_library_that_does_not_fit(tmp_path: Path, cc: Compile, change: str, message: str) -> None:
+def test_a_library_that_does_not_fit(tmp_path: Path, cc: Compile, change: dict[str, int], message: str) -> None:
     """A library that is no signal engine, or one of another time, is refused with its path and the reason."""
-    library = other(cc, change)
+    library = other(cc, **change)
     with pytest.raises(ConfigError) as info:
         freewheel(tmp_path, signal_table(library, name="other"), noise(100))
 
-    assert f"{tmp_path}/rack.toml:9: {library}: {message}" == str(info.value)
+    assert f"{tmp_path}/rack.toml:10: {library}: {message}" == str(info.value)
 
 
 def test_a_library_that_fits(tmp_path: Path, cc: Compile) -> None:
     """Negative control: without a change the library runs, and is destroyed once."""
-    library = other(cc, name="fit")
+    library = other(cc)
 
     assert [] == run(freewheel(tmp_path, COLLECTOR + signal_table(library, name="other"), noise(100)))
     assert 1 == open_library(library).other_destroyed()
@@ -364,25 +371,26 @@ def test_no_library(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as info:
             freewheel(tmp_path, signal_table(tmp_path / name), noise(100))
 
-        assert str(info.value).startswith(f"{tmp_path}/rack.toml:9: {tmp_path / name}: {message}")
+        assert str(info.value).startswith(f"{tmp_path}/rack.toml:10: {tmp_path / name}: {message}")
 
 
 def test_an_engine_without_feed(tmp_path: Path, cc: Compile) -> None:
     """An engine that takes no audio runs with feed = "none"."""
-    library = other(cc, "SIZE=0", name="deaf")
+    library = other(cc, SIZE=0)
 
     assert [] == run(freewheel(tmp_path, COLLECTOR + signal_table(library, more='feed = "none"', name="deaf"), noise(100)))
     assert 1 == open_library(library).other_destroyed()
 
 
-@pytest.mark.parametrize("change", ["REGISTERS=0", "SIZE=0"])
-def test_what_was_created_is_destroyed(tmp_path: Path, cc: Compile, change: str) -> None:
+@pytest.mark.parametrize(("change", "destroyed"), [({"REGISTERS": 0}, 1), ({"SIZE": 0}, 0)])
+def test_what_was_created_is_destroyed(tmp_path: Path, cc: Compile, change: dict[str, int], destroyed: int) -> None:
     """When an engine is refused, those before it are destroyed, and it itself is if it was created."""
-    first, second = other(cc, name="first"), other(cc, change, name=f"second_{change[:4]}")
+    first, second = other(cc), other(cc, **change)
     with pytest.raises(ConfigError):
         freewheel(tmp_path, signal_table(first, name="one") + signal_table(second, name="two"), noise(100))
 
-    assert [1, int(change == "REGISTERS=0")] == [open_library(path).other_destroyed() for path in (first, second)]
+    assert 1 == open_library(first).other_destroyed()
+    assert destroyed == open_library(second).other_destroyed()
 
 
 # Engines that misbehave
@@ -390,14 +398,24 @@ def test_what_was_created_is_destroyed(tmp_path: Path, cc: Compile, change: str)
 
 @pytest.fixture
 def caller(cc: Compile) -> Iterator[Path]:
-    """An engine whose thread calls without a pause, from its creation on and after its destruction."""
-    path = other(cc, "CALLS=1", name="caller")
+    """An engine whose thread calls from its creation on, and after its destruction without a pause."""
+    path = other(cc, CALLS=1)
     yield path
     open_library(path).other_end(c.c_long(0))
 
 
-def test_calls_after_destroy_are_refused_and_counted(tmp_path: Path, caller: Path, counts: dict[str, PostCounts]) -> None:
+def test_calls_after_destroy_are_refused_and_counted(
+    tmp_path: Path, caller: Path, counts: dict[str, PostCounts], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An engine that goes on calling after signal_destroy does no harm: each late call is counted, and the host goes on."""
+    posted: list[int] = []
+    destroy = SignalEngine.destroy
+
+    def destroying(engine: SignalEngine) -> None:
+        destroy(engine)
+        posted.append(engine.ring.counts.posted)
+
+    monkeypatch.setattr(SignalEngine, "destroy", destroying)
     late = lib.core_handle_late()
     run(freewheel(tmp_path, COLLECTOR + signal_table(caller, '["COUNT"]', name="caller"), noise(48_000)))
     library = open_library(caller)
@@ -406,7 +424,10 @@ def test_calls_after_destroy_are_refused_and_counted(tmp_path: Path, caller: Pat
     late_calls = lib.core_handle_late() - late
     count = counts["caller"]
 
+    settled = count.delivered + count.dropped + count.refused + count.stale + count.queued
+
     assert late_calls >= 1000
     assert count.posted > 0
-    assert count.posted == count.delivered + count.dropped + count.refused + count.stale + count.queued
-    assert library.other_calls() - 1 <= count.posted + late_calls <= library.other_calls()
+    assert count.posted - posted[0] in (0, 1), "the call that was inside when the door closed, no other"
+    assert count.posted - settled in (0, 1)
+    assert library.other_calls() - count.posted - late_calls in (0, 1)

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import soundfile
+
 from factories import MakeWav, WriteRack
 from oracles.chain import error_db, matrix_fir
 from racks import noise
-
 from sigrack import ConfigError, render
 from sigrack_plugins.api import Context, Setup
 from sigrack_plugins.crossfeed import Crossfeed, CrossfeedConfig

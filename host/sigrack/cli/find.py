@@ -29,7 +29,7 @@ def find_endpoint(rack: Path | None, endpoint: str | None) -> str:
 def _only_one() -> str:
     found = running()
     if not found:
-        raise EngineError(f"no rack runs here (no socket in {runtime_folder()}); start one with `sigrack up RACK.toml`")
+        raise EngineError(f"no rack runs here (nobody answers in {runtime_folder()}); start one with `sigrack up RACK.toml`")
     if len(found) > 1:
         names = ", ".join(path.stem for path in found)
         raise ConfigError(f"several racks run ({names}): say which, by its RACK.toml or --endpoint ipc://{found[0]}")
@@ -37,9 +37,8 @@ def _only_one() -> str:
 
 
 def running() -> list[Path]:
-    """Return the default control sockets that somebody listens to; if nobody does, those of hosts that may come back. [any]"""
-    sockets = sorted(path for path in runtime_folder().glob("*.sock") if path.is_socket())
-    return [path for path in sockets if _answers(path)] or sockets
+    """Return the default control sockets that somebody listens to; a killed host leaves one behind. [any]"""
+    return sorted(path for path in runtime_folder().glob("*.sock") if path.is_socket() and _answers(path))
 
 
 def _answers(path: Path) -> bool:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from sigrack.render import render
 
@@ -25,7 +26,7 @@ class _Bar:
     """A progress bar with the real-time factor and the time that is left."""
 
     def __init__(self) -> None:
-        self._bar = None
+        self._bar: Any = None
 
     def __call__(self, frames: int, total: int, rate_hz: int) -> None:
         from tqdm import tqdm

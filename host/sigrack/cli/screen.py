@@ -18,8 +18,13 @@ LEAVE = "\x1b[?25h\x1b[?1049l"
 
 
 def is_terminal() -> bool:
-    """Whether standard output can be redrawn. [any]"""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    """Whether standard output can be redrawn: a job in the background must leave the terminal alone. [any]"""
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    try:
+        return os.tcgetpgrp(sys.stdout.fileno()) == os.getpgrp()
+    except OSError:
+        return True  # a terminal, but not the controlling one
 
 
 class Screen:
@@ -49,9 +54,9 @@ class Screen:
         """Columns at this moment."""
         return shutil.get_terminal_size().columns
 
-    def show(self, lines: list[str]) -> None:
-        """Draw the lines, as many as fit; they must not be wider than `width`."""
-        lines = lines[: shutil.get_terminal_size().lines]
+    def show(self, lines: list[str], foot: str) -> None:
+        """Draw the lines, as many as fit above the foot; none may be wider than `width`."""
+        lines = [*lines[: shutil.get_terminal_size().lines - 1], foot]
         self._write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
 
     def wait(self, seconds: float) -> bool:

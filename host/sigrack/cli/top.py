@@ -115,7 +115,7 @@ def _watch_screen(feed: Feed, ended: Callable[[], int | None], hint: str) -> int
             lines = feed.lines(width, color=color and answers) if feed.stats else []
             if not answers:
                 lines = [f"waiting for the host at {feed.endpoint} ..."[:width], *lines[1:]]
-            screen.show([*lines, "", hint[:width]])
+            screen.show([*lines, ""], hint[:width])
             if screen.wait(REDRAW_S):
                 return 0
         return code

@@ -11,30 +11,30 @@ class Command(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Base of all commands; the fields are the parameters."""
 
 
-class Ping(Command):
+class Ping(Command, frozen=True):
     """Answers `pong`."""
 
 
-class GetStatus(Command):
+class GetStatus(Command, frozen=True):
     """What runs: state, rack, source, latency, slots with their parameters."""
 
 
-class Stats(Command):
+class Stats(Command, frozen=True):
     """Counters and meters: blocks, load, late blocks, drops, hooks, the last value of every factor."""
 
 
-class List(Command):
+class List(Command, frozen=True):
     """The plugins that can be named in a rack."""
 
 
-class ParamGet(Command, kw_only=True):
+class ParamGet(Command, frozen=True, kw_only=True):
     """One parameter, or all of a slot."""
 
     slot: str
     param: str | None = None
 
 
-class ParamSet(Command, kw_only=True):
+class ParamSet(Command, frozen=True, kw_only=True):
     """Sets a parameter from the next block on; the plugin smooths it."""
 
     slot: str
@@ -42,30 +42,30 @@ class ParamSet(Command, kw_only=True):
     value: float
 
 
-class Bypass(Command, kw_only=True):
+class Bypass(Command, frozen=True, kw_only=True):
     """Cross-fades a slot to its input (on = true) or back."""
 
     slot: str
     on: bool = True
 
 
-class CrossfeedEnable(Command):
+class CrossfeedEnable(Command, frozen=True):
     """Cross-fades the rack's crossfeed slot in."""
 
 
-class CrossfeedDisable(Command):
+class CrossfeedDisable(Command, frozen=True):
     """Cross-fades the rack's crossfeed slot out."""
 
 
-class CrossfeedGetStatus(Command):
+class CrossfeedGetStatus(Command, frozen=True):
     """Whether the rack has a crossfeed slot and whether it is heard."""
 
 
-class Reload(Command):
+class Reload(Command, frozen=True):
     """Reads the rack's file again; what has not changed runs on. An invalid file changes nothing."""
 
 
-class Shutdown(Command):
+class Shutdown(Command, frozen=True):
     """Ends the host in an orderly way."""
 
 

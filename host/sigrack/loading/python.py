@@ -56,8 +56,8 @@ def _import(target: Path | str) -> ModuleType:
 
 def _place(error: BaseException, target: Path | str) -> str:
     """Return file and line of what has failed in the plugin's own file, however deep below it the error was raised."""
-    frames = traceback.extract_tb(error.__traceback__)
-    frames = [f for f in frames if not f.filename.startswith("<frozen") and f.filename not in (__file__, importlib.__file__)]
+    ours = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in ours]
     if frames:
         line = [frame.lineno for frame in frames if frame.filename == frames[0].filename][-1]
         return f"{frames[0].filename}:{line}"
@@ -157,7 +157,7 @@ class PythonPlugin:
         def decode(wanted: type, value: Any) -> Any:
             if wanted is Path and isinstance(value, str):
                 return resolve(value)
-            raise TypeError(f"expected a path, got {type(value).__name__}" if wanted is Path else f"{wanted.__name__} is not supported")
+            raise TypeError(f"expected {'a path' if wanted is Path else wanted.__name__}, got {type(value).__name__}")
 
         try:
             return msgspec.convert(dict(config), kind, dec_hook=decode, strict=True)

@@ -1,4 +1,4 @@
-/* signal.h - what a signal engine exports: a library with threads of its own that turns data into factors.
+/* sigrack_signal.h - what a signal engine exports: a library with threads of its own that turns data into factors.
 
    create -> register_callback -> on_data ... -> destroy. Data and values are borrowed for the length of the call: copy what
    you keep. `signal_create`, `signal_on_data` and `signal_destroy` must be there; the others are optional. */

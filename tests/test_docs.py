@@ -1,0 +1,109 @@
+"""The manual says what is: its programs run as printed, its keys exist, its links lead somewhere."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import soundfile
+
+from racks import noise
+from sigrack.config import Config, load, parse
+from sigrack.render import render
+from sigrack_plugins import bundled
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def snippets(page: str, language: str) -> list[str]:
+    """Return the fenced code of one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler called cc")
+def test_first_plugins_run_as_printed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The README's Python plugin, C plugin and rack, copied out and built by its command, turn a file over and log its peak."""
+    caplog.set_level("INFO", logger="sigrack")
+    command = re.search(r"`(cc -shared .*?)`:", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert command
+    python = next(code for code in snippets("README.md", "python") if "class Peak" in code)
+    (tmp_path / "peak.py").write_text(python)
+    (tmp_path / "invert.c").write_text(snippets("README.md", "c")[0])
+    venv = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(command[1], shell=True, cwd=tmp_path, env=os.environ | venv, check=True)
+    (tmp_path / "first.toml").write_text(snippets("README.md", "toml")[0])
+    sound = noise(20_000)
+    soundfile.write(tmp_path / "in.wav", sound, 48_000, subtype="FLOAT")
+
+    render(tmp_path / "first.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+
+    assert np.array_equal(-sound, heard)
+    assert f"{np.abs(sound[:1024]).max():.3f} at 0.0 s" in caplog.text
+
+
+def test_the_manuals_echo_runs_as_printed(tmp_path: Path) -> None:
+    """The plugin guide's FIR plugin, copied out, adds the echo it describes."""
+    (tmp_path / "echo.py").write_text(snippets("docs/plugins.md", "python")[0])
+    (tmp_path / "rack.toml").write_text(
+        '[source]\ndriver = "file"\npath = "-"\n[[slot]]\nname = "echo"\nplugin = "./echo.py"\nconfig = { delay_ms = 10 }\n'
+    )
+    sound = noise(5000)
+    soundfile.write(tmp_path / "in.wav", sound, 48_000, subtype="FLOAT")
+
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    wanted = sound.copy()
+    wanted[480:] += np.float32(0.4) * sound[:-480]
+
+    assert np.abs(wanted - heard).max() < 1e-6
+
+
+def test_the_rack_reference_is_valid_and_complete() -> None:
+    """The reference rack parses, and shows every key that there is."""
+    text = snippets("docs/racks.md", "toml")[0]
+    parse(Path("reference.toml"), text)
+
+    for table in msgspec.structs.fields(Config):
+        assert re.search(rf"^\[+{table.name}\]", text, re.MULTILINE), table.name
+    for name in ("RackTable", "SourceTable", "SinkTable", "SlotTable", "SignalTable", "ControlTable"):
+        for field in msgspec.structs.fields(vars(sys.modules["sigrack.config"])[name]):
+            assert re.search(rf"^{field.name} = ", text, re.MULTILINE), f"{name}.{field.name}"
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
+def test_examples_parse(example: Path) -> None:
+    """Every example is a valid rack with plugins that exist."""
+    for slot in load(example).config.slot:
+        assert slot.plugin in bundled() or (example.parent / slot.plugin).exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Relative links name files that exist."""
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """docs/dependencies.md names each package of pyproject.toml."""
+    reasons = (ROOT / "docs" / "dependencies.md").read_text()
+    project = (ROOT / "pyproject.toml").read_text()
+    names = re.findall(r'^    "([A-Za-z0-9-]+)', project.split("dependencies = [", 1)[1].split("]", 1)[0], re.MULTILINE)
+
+    assert len(names) >= 7
+    for name in names:
+        assert f"| {name} |" in reasons, name
+
+
+def test_the_python_example_is_what_the_package_offers() -> None:
+    """`from sigrack import ...` works for every name, and imports no numpy until one is used."""
+    probe = "import sigrack, sys; assert 'numpy' not in sys.modules; [getattr(sigrack, name) for name in sigrack.__all__]"
+
+    assert 0 == subprocess.run([sys.executable, "-c", probe], check=False).returncode
