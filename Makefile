@@ -3,7 +3,7 @@ BIN := .venv/bin
 export CC  # as make has it (cc): Debian python would make scikit-build-core ask for x86_64-linux-gnu-gcc
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-INPUT ?=
+export INPUT ?=
 
 .PHONY: setup build run test ctest lint asan tsan bench clean
 
@@ -21,7 +21,7 @@ build: setup
 
 # The demo rack under supervisord, shown live. INPUT=song.flac plays a file of yours.
 run: build
-	@$(BIN)/sigrack up examples/demo.toml $(if $(INPUT),--input '$(INPUT)')
+	@$(BIN)/sigrack up examples/demo.toml $${INPUT:+--input "$$INPUT"}
 
 test: build
 	$(BIN)/pytest

@@ -14,7 +14,7 @@ import soundfile
 
 from racks import noise
 from sigrack.config import Config, load, parse
-from sigrack.render import render
+from sigrack.rendering import render
 from sigrack_plugins import bundled
 
 ROOT = Path(__file__).parents[1]

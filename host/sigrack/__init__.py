@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from sigrack.errors import ConfigError as ConfigError
     from sigrack.errors import EngineError as EngineError
     from sigrack.errors import RackError as RackError
-    from sigrack.render import render as render
+    from sigrack.rendering import render as render
     from sigrack.session import run_rack as run_rack
 
 _HOMES = {
@@ -16,7 +16,7 @@ _HOMES = {
     "ConfigError": "sigrack.errors",
     "EngineError": "sigrack.errors",
     "RackError": "sigrack.errors",
-    "render": "sigrack.render",
+    "render": "sigrack.rendering",
     "run_rack": "sigrack.session",
 }
 

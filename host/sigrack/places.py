@@ -74,10 +74,21 @@ class RackLock:
     def __init__(self, name: str) -> None:
         """Take the lock. Raises EngineError if another host has it. [main]"""
         self._path = runtime_folder() / f"{name}.lock"
+        self._file = self._open()
+        while not self._locked(name):  # the last holder has just removed the file that we had opened
+            os.close(self._file)
+            self._file = self._open()
+        os.ftruncate(self._file, 0)
+        os.write(self._file, f"{os.getpid()}\n".encode())
+
+    def _open(self) -> int:
         try:
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EngineError(f"{self._path}: cannot be locked: {error.strerror}") from None
+
+    def _locked(self, name: str) -> bool:
+        """Lock the open file; False if it is no longer the one that others would find."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -86,10 +97,12 @@ class RackLock:
             raise EngineError(
                 f'the rack "{name}" is already run by process {holder}: stop it, or give this one another [rack] name'
             ) from None
-        os.ftruncate(self._file, 0)
-        os.write(self._file, f"{os.getpid()}\n".encode())
+        try:
+            return os.path.samestat(os.fstat(self._file), os.stat(self._path))
+        except FileNotFoundError:
+            return False
 
     def close(self) -> None:
         """Let the next host in. [main]"""
-        self._path.unlink(missing_ok=True)
+        self._path.unlink(missing_ok=True)  # while it is still locked
         os.close(self._file)

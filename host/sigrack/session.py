@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -55,11 +56,13 @@ class Session:
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._interrupts = 0
+        self._on_main_thread = threading.current_thread() is threading.main_thread()
         self._timer: asyncio.TimerHandle | None = None
 
     def run(self) -> int:
         """Run to the end of the stream or until told to stop; return the exit code. Raises ConfigError, EngineError. [main]"""
-        handlers = {number: signal.signal(number, self._interrupted) for number in (signal.SIGTERM, signal.SIGINT)}
+        numbers = (signal.SIGTERM, signal.SIGINT) if self._on_main_thread else ()
+        handlers = {number: signal.signal(number, self._interrupted) for number in numbers}
         try:
             self.rack.start()
             self.driver.start()
@@ -68,13 +71,14 @@ class Session:
             self._close()
             for number, handler in handlers.items():
                 signal.signal(number, handler or signal.SIG_DFL)
-        return CLEAN
+        return FORCED if self.rack.left_behind else CLEAN
 
     async def _main(self) -> None:
         import janus
 
         loop = self._loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
+        if self._on_main_thread:
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if self._live:
             loop.add_reader(self.rack.bell.descriptor, self._turn)
         bell: janus.Queue[None] = janus.Queue()
@@ -213,14 +217,12 @@ class Session:
             self.server.close()
         if self.rack.left_behind:
             log.error("left behind, did not stop in time: %s", ", ".join(self.rack.left_behind))
-            logging.shutdown()
-            os._exit(FORCED)
 
 
 def run_rack(path: Path, play: Path | None = None) -> int:
     """Run the rack described by a file until it ends; return the exit code. `play`: what to play instead of the rack's source.
 
-    Raises ConfigError, EngineError. [main]
+    When something did not stop in time, the process ends here and now (103). Raises ConfigError, EngineError. [main]
     """
     with outlast_start() as end:
         document = load(path, play)
@@ -229,6 +231,9 @@ def run_rack(path: Path, play: Path | None = None) -> int:
             session = Session(document)
             code = session.run()
             end.at_once = session.interrupted
-            return code
         finally:
             lock.close()
+    if code == FORCED:  # what has not stopped would keep the interpreter from ending, or crash it on its way out
+        logging.shutdown()
+        os._exit(code)
+    return code

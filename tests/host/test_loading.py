@@ -14,7 +14,7 @@ from plugin_source import plugin_source
 from sigrack.errors import ConfigError
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.loading.libraries import kept, open_library
-from sigrack.render import render
+from sigrack.rendering import render
 from sigrack_plugins import bundled
 
 LISTENER = '''

@@ -9,7 +9,7 @@ import soundfile
 
 from oracles.chain import Signal, error_db, gain, matrix_fir
 from sigrack.config import SlotTable, load
-from sigrack.render import render
+from sigrack.rendering import render
 from sigrack_plugins import Setup
 from sigrack_plugins.crossfeed import Crossfeed
 

@@ -41,9 +41,9 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, PostCounts]:
     found: dict[str, PostCounts] = {}
     close = SignalEngine.close
 
-    def closing(engine: SignalEngine) -> None:
+    def closing(engine: SignalEngine) -> bool:
         found[engine.table.name] = engine.ring.counts
-        close(engine)
+        return close(engine)
 
     monkeypatch.setattr(SignalEngine, "close", closing)
     return found

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sigrack.render import render
+from sigrack.rendering import render
 
 __all__ = ["arguments", "run"]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from sigrack.config import ControlTable, Document, SinkTable, SourceTable, load
 from sigrack.drivers import FileDriver
-from sigrack.errors import EngineError
+from sigrack.errors import ConfigError, EngineError
 from sigrack.session import Session
 
 __all__ = ["RenderResult", "render"]
@@ -42,14 +42,19 @@ def render(
 
     The rack's own [source], [sink] and [control] are not used. `samples`: float32, int16, int24 or int32. `progress` is called
     with (frames done since the last call, frames in all, rate in Hz). Raises ConfigError, EngineError; no half-written target is
-    left. [main]
+    left, and with `overwrite` the old one stays until the new one is whole. [main]
     """
     base = load(Path(rack))
-    target = Path(target).absolute()
+    source, target = Path(source).absolute(), Path(target).absolute()
+    made = target
+    if overwrite and target.exists():  # the old file goes when the new one is whole
+        if source.exists() and target.samefile(source):
+            raise ConfigError(f"{target}: is the source as well; give another name")
+        made = target.with_name(f".{target.stem}.part{target.suffix}")
     config = msgspec.structs.replace(
         base.config,
-        source=SourceTable(driver="file", path=str(Path(source).absolute())),
-        sink=SinkTable(driver="file", path=str(target), overwrite=overwrite, format=samples),  # type: ignore[arg-type]
+        source=SourceTable(driver="file", path=str(source)),
+        sink=SinkTable(driver="file", path=str(made), overwrite=overwrite, format=samples),  # type: ignore[arg-type]
         control=ControlTable(enabled=False),
     )
     done = 0
@@ -70,7 +75,8 @@ def render(
         finished = isinstance(session.driver, FileDriver) and session.driver.finished
     finally:
         if not finished:
-            target.unlink(missing_ok=True)
+            made.unlink(missing_ok=True)
     if not finished:
         raise EngineError(f"stopped after {done} of {total} frames; {target} was not made")
+    made.replace(target)
     return RenderResult(total, rate_hz, time.perf_counter() - begun)
