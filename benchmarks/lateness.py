@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from harness import FIFO_PRIORITY, Report, interleave
 from native import CHANNELS, FRAMES, RATE_HZ, Chain, eight_slots
-
 from sigrack_engine.bell import Bell
 from sigrack_engine.clock import Clock
 from sigrack_engine.core import LATENESS_BINS, lib

@@ -6,7 +6,6 @@ from statistics import median
 
 from harness import Report, interleave, paired, pinned
 from native import CHANNELS, FRAMES, Chain, eight_slots, gains
-
 from sigrack_engine.bell import Bell
 from sigrack_engine.core import address
 from sigrack_engine.results import CALLBACK_ADDRESS, POST_ADDRESS, ResultRing

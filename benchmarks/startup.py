@@ -12,9 +12,9 @@ from statistics import median
 
 import numpy as np
 import soundfile
-from harness import Report
 
 import sigrack
+from harness import Report
 from sigrack_plugins import bundled
 
 __all__ = ["measure"]

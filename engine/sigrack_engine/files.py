@@ -67,7 +67,7 @@ class SoundReader:
             raise SoundFileError(f"{self.path}: holds no sound")
 
     def read(self, frames: int) -> Samples:
-        """Return the next `frames` frames, float32 of shape (frames, channels); fewer at the end. Raises SoundFileError. [worker]"""
+        """Return the next `frames` frames, float32 (frames, channels); fewer at the end. Raises SoundFileError. [worker]"""
         parts = [self._read(frames)]
         while self._loop and (missing := frames - sum(map(len, parts))) > 0:
             self._file.seek(0)
@@ -90,9 +90,7 @@ class SoundReader:
         except soundfile.LibsndfileError:
             samples = np.empty((0, self.channels), np.float32)
         if len(samples) < min(frames, left):
-            raise SoundFileError(
-                f"{self.path}: truncated or damaged: it ends before frame {self.frames}; copy it again"
-            )
+            raise SoundFileError(f"{self.path}: truncated or damaged: it ends before frame {self.frames}; copy it again")
         return samples
 
     def close(self) -> None:
@@ -101,7 +99,10 @@ class SoundReader:
 
 
 class SoundWriter:
-    """Writes a new file. Extension decides the format: .wav (RF64 when `expected_frames` need more than 4 GiB), .w64, .flac, .aiff, ..."""
+    """Writes a new file. Its extension decides the format: .wav, .w64, .flac, .aiff, ...
+
+    A .wav that `expected_frames` would take beyond 4 GiB becomes RF64.
+    """
 
     def __init__(
         self,

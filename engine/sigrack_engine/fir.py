@@ -18,9 +18,7 @@ class Fir:
         """Copy `taps`, float32 of shape (outputs, inputs, taps). [control]"""
         taps = np.ascontiguousarray(taps, np.float32)
         outputs, inputs, count = taps.shape
-        self.pointer = checked(
-            lib.core_fir_new(inputs, outputs, count, taps.ctypes.data, 0), f"a filter of shape {taps.shape}"
-        )
+        self.pointer = checked(lib.core_fir_new(inputs, outputs, count, taps.ctypes.data, 0), f"a filter of shape {taps.shape}")
 
     @property
     def bytes(self) -> int:

@@ -30,7 +30,8 @@ _LINE = 64
 def _record_type(max_values: int) -> np.dtype[np.void]:
     """Return `struct core_record` of a ring, padded to whole cache lines."""
     padding = -(_HEADER_BYTES + 8 * max_values) % _LINE
-    return np.dtype([*_HEADER, ("values", "f8", (max_values,)), ("padding", "V", padding)])  # type: ignore[list-item]
+    return np.dtype([*_HEADER, ("values", "f8", (max_values,)), ("padding", "V", padding)])
+
 
 Records = npt.NDArray[np.void]
 

@@ -38,9 +38,7 @@ class Meters:
 class SlotCore:
     """Parameters, bypass, guard and meters of one processor. Outlives the run lists it stands in."""
 
-    def __init__(
-        self, processor: Processor, *, channels: int, max_frames: int, fade_frames: int, active: bool
-    ) -> None:
+    def __init__(self, processor: Processor, *, channels: int, max_frames: int, fade_frames: int, active: bool) -> None:
         setup = SlotSetup(
             process=processor.process,
             reset=processor.reset,

@@ -21,9 +21,7 @@ class TapRing:
 
     def __init__(self, channels: int, frames: int, notify_frames: int, bell: Bell) -> None:
         self.channels = channels
-        self.pointer = checked(
-            lib.core_tap_new(channels, frames, notify_frames, bell.pointer), f"a tap of {frames} frames"
-        )
+        self.pointer = checked(lib.core_tap_new(channels, frames, notify_frames, bell.pointer), f"a tap of {frames} frames")
         self._whole = c.c_int()
         self.frame = 0
         """Engine frame number of the first frame that `read` returned last."""

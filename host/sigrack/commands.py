@@ -20,7 +20,7 @@ class Commands:
         self._session = session
 
     async def handle(self, command: s.Command) -> s.Reply:
-        """Carry one command out. Raises Failure. [main]"""
+        """Carry one command out. Raises CommandError. [main]"""
         try:
             match command:
                 case s.Ping():
@@ -49,9 +49,9 @@ class Commands:
                     self._session.stop()
                     return s.Reply("stopping")
         except KeyError as error:
-            raise s.Failure("VALIDATION_NOT_FOUND", str(error.args[0])) from None
+            raise s.CommandError("VALIDATION_NOT_FOUND", str(error.args[0])) from None
         except ValueError as error:
-            raise s.Failure("IPC_INVALID_PARAMS", str(error)) from None
+            raise s.CommandError("IPC_INVALID_PARAMS", str(error)) from None
         raise AssertionError(f"no way to carry out {command!r}")
 
     def _param_get(self, command: s.ParamGet) -> s.Reply:
@@ -78,7 +78,7 @@ class Commands:
 
     def _crossfeed(self, *, on: bool) -> s.Reply:
         if (slot := self._find_crossfeed()) is None:
-            raise s.Failure("CROSSFEED_NOT_INITIALIZED", "the rack has no slot with the plugin crossfeed")
+            raise s.CommandError("CROSSFEED_NOT_INITIALIZED", "the rack has no slot with the plugin crossfeed")
         self._switch(slot, bypass=not on)
         return s.Reply(f"Crossfeed {'enabled' if on else 'disabled'}")
 
@@ -90,7 +90,7 @@ class Commands:
         try:
             changed = await self._session.reload()
         except ConfigError as error:
-            raise s.Failure("VALIDATION_INVALID_CONFIG", f"{error}; nothing was changed") from None
+            raise s.CommandError("VALIDATION_INVALID_CONFIG", f"{error}; nothing was changed") from None
         return s.Reply("reloaded", {"changed": changed})
 
 

@@ -71,9 +71,7 @@ class PluginContext:
         if array.ndim != 1 or len(array) > MOST_VALUES:
             raise ValueError(f"a record holds at most {MOST_VALUES} values in one row, not shape {array.shape}")
         at = self.now() if ts_ns is None else ts_ns
-        return self._rack.dispatcher.inbox.post(
-            Post(self.name, symbol, at, self._rack.engine.frame, time.monotonic_ns(), array)
-        )
+        return self._rack.dispatcher.inbox.post(Post(self.name, symbol, at, self._rack.engine.frame, time.monotonic_ns(), array))
 
     def subscribe(self, source: str | None = None, symbol: str | None = None) -> None:
         """Narrow on_factors / on_factor. Raises KeyError for what does not exist. [main]"""

@@ -62,7 +62,7 @@ class Dispatcher:
     _offset: int = 0
 
     def drain(self, now_ns: int, turn_ns: int = TURN_NS) -> bool:
-        """Deliver what is there, for at most `turn_ns`, and run the timers due at rack time `now_ns`. True: there is more. [main]"""
+        """Deliver what is there for at most `turn_ns`, run the timers due at rack time `now_ns`; True: there is more. [main]"""
         stop = time.monotonic_ns() + turn_ns
         self.turns += 1
         self._drain_inbox()
@@ -155,7 +155,6 @@ class Dispatcher:
         way.hooked.hook("on_block", Block(lease.view[:frames], self.rate_hz, frame))
         way.pool.done(lease)
         return True
-
 
 
 def _rack_times(frames: npt.NDArray[np.uint64], rate_hz: int) -> npt.NDArray[np.int64]:

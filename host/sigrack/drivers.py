@@ -5,7 +5,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -20,9 +21,10 @@ from sigrack_engine.clock import Clock
 from sigrack_engine.engine import FreewheelBuffers
 from sigrack_engine.files import SoundFileError, SoundReader, SoundWriter
 from sigrack_engine.ring import Ring
+from sigrack_plugins import Setup
 from sigrack_plugins.abi import MAX_CHANNELS
 
-__all__ = ["ClockDriver", "Driver", "FileDriver", "open_source"]
+__all__ = ["ClockDriver", "Driver", "FileDriver", "built", "open_source"]
 
 log = logging.getLogger("sigrack")
 
@@ -55,6 +57,20 @@ def open_source(document: Document) -> SoundReader:
     if reader.channels > MAX_CHANNELS:
         document.fail(("source", "path"), f"{reader.path} has {reader.channels} channels; the bus takes {MAX_CHANNELS}")
     return reader
+
+
+@contextmanager
+def built(document: Document) -> Iterator[Rack]:
+    """Build the rack of `document` to look at it; nothing runs, nothing is written. Raises ConfigError, EngineError. [main]"""
+    reader = open_source(document)
+    try:
+        rack = Rack(document, Setup(reader.rate_hz, reader.channels))
+    finally:
+        reader.close()
+    try:
+        yield rack
+    finally:
+        rack.close()
 
 
 class _PipeWriter:

@@ -186,7 +186,7 @@ class Rack:
             raise KeyError(f'{source or "no source"} does not post "{symbol}"{nearest(symbol, symbols)}')
 
     async def apply(self, document: Document) -> list[str]:
-        """Change the running rack to `document`; return what changed, in words. On failure nothing has. Raises ConfigError. [main]"""
+        """Change the running rack to `document`; return what changed, in words. Raises ConfigError; then nothing has. [main]"""
         async with self._changing:
             old, new = self.document.config, document.config
             for name in ("rack", "source", "sink", "control"):
@@ -206,9 +206,7 @@ class Rack:
                 raise
             return await self._replace(document, slots, signals)
 
-    async def _replace(
-        self, document: Document, slots: tuple[Slot, ...], signals: tuple[SignalEngine, ...]
-    ) -> list[str]:
+    async def _replace(self, document: Document, slots: tuple[Slot, ...], signals: tuple[SignalEngine, ...]) -> list[str]:
         gone = [slot for slot in self.slots if slot not in slots]
         gone_signals = [signal for signal in self.signals if signal not in signals]
         fresh = [slot for slot in slots if slot not in self.slots]

@@ -47,7 +47,7 @@ def render(
     base = load(Path(rack))
     source, target = Path(source).absolute(), Path(target).absolute()
     made = target
-    if overwrite and target.exists():  # the old file goes when the new one is whole
+    if overwrite and target.is_file():  # the old file goes when the new one is whole
         if source.exists() and target.samefile(source):
             raise ConfigError(f"{target}: is the source as well; give another name")
         made = target.with_name(f".{target.stem}.part{target.suffix}")

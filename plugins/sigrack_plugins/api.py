@@ -43,12 +43,12 @@ class Block:
     @property
     def frames(self) -> int:
         """Length in frames."""
-        return self.samples.shape[0]
+        return int(self.samples.shape[0])
 
     @property
     def channels(self) -> int:
         """Number of channels."""
-        return self.samples.shape[1]
+        return int(self.samples.shape[1])
 
     @property
     def time_ns(self) -> int:
@@ -161,7 +161,7 @@ class Plugin:
     exception is caught, counted and shown, and the audio goes on.
 
     on_start(self)
-        Audio is about to run; `self.ctx` is there. ValueError and OSError say why the plugin cannot work: the rack does not start.
+        Audio is about to run; `self.ctx` is there. ValueError and OSError say why the plugin cannot work: the rack stays off.
     on_block(self, block: Block)
         The next `hook_frames` frames at the plugin's place.
     on_factors(self, batch: FactorBatch)

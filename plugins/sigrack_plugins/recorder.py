@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 
 from sigrack_plugins.api import Plugin, Setup, Tap
 

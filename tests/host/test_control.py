@@ -12,7 +12,7 @@ import zmq
 
 from racks import Host, noise, write
 from sigrack.control.client import Client
-from sigrack.control.schema import COMMANDS, Failure, to_markdown
+from sigrack.control.schema import COMMANDS, CommandError, to_markdown
 from sigrack.control.server import decode
 from sigrack.places import default_endpoint, events_endpoint
 from waiting import wait_until
@@ -96,7 +96,7 @@ def test_a_dealer_without_envelope_is_answered() -> None:
 )
 def test_bad_requests_are_refused_by_the_decoder(request_: bytes, code: str, words: str) -> None:
     """Whatever is wrong with a request is named with its error code."""
-    with pytest.raises(Failure) as failure:
+    with pytest.raises(CommandError) as failure:
         decode(request_)
 
     assert code == failure.value.code
@@ -176,14 +176,16 @@ def test_a_client_that_floods_is_answered_in_order() -> None:
         socket.linger, socket.rcvtimeo = 0, 5000
         socket.connect(default_endpoint("rack"))
         for number in range(200):
-            socket.send(json.dumps({"cmd": "PARAM_SET", "params": {"slot": "volume", "param": "gain_db", "value": -number / 10}}).encode())
+            socket.send(
+                json.dumps({"cmd": "PARAM_SET", "params": {"slot": "volume", "param": "gain_db", "value": -number / 10}}).encode()
+            )
         values = [json.loads(socket.recv())["data"]["value"] for _ in range(200)]
 
     assert [-number / 10 for number in range(200)] == values
 
 
 def test_enabling_the_crossfeed_cross_fades_the_audio(tmp_path: Path) -> None:
-    """While sound runs, CROSSFEED_ENABLE changes the output from the input to its crossfeed with no step larger than the signal's."""
+    """While sound runs, CROSSFEED_ENABLE leads from the input to its crossfeed with no step larger than the signal's."""
     seconds = np.arange(48_000) / 48_000
     tone = np.stack([0.5 * np.sin(2 * np.pi * 100 * seconds), 0 * seconds], 1).astype(np.float32)
     sink = '[sink]\ndriver = "file"\npath = "out.wav"\n'

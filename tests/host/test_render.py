@@ -1,6 +1,7 @@
 """Files through a rack: equal to the float64 reference, aligned, to the last frame."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,7 @@ def reference(slots: list[SlotTable], signal: Signal, rate_hz: int) -> Signal:
 
 @pytest.mark.parametrize("block_frames", [64, 256, 1000])
 @pytest.mark.parametrize(("name", "subtype"), [("in.wav", "PCM_16"), ("in.flac", "PCM_16"), ("in24.wav", "PCM_24")])
-def test_demo_on_recordings(
-    tmp_path: Path, speech: tuple[Signal, int], name: str, subtype: str, block_frames: int
-) -> None:
+def test_demo_on_recordings(tmp_path: Path, speech: tuple[Signal, int], name: str, subtype: str, block_frames: int) -> None:
     """The demo rack's output equals the float64 reference within -120 dB peak at any block size and for any file format."""
     source, rate_hz = speech
     soundfile.write(tmp_path / name, source, rate_hz, subtype=subtype)
@@ -142,3 +141,32 @@ def test_failure_leaves_no_target(tmp_path: Path) -> None:
         render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
 
     assert not (tmp_path / "out.wav").exists()
+
+
+def test_overwriting_keeps_the_old_file_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    """With overwrite, a bad input leaves the old output as it was, byte for byte; a good one replaces it."""
+    bad = np.zeros((60_000, 1), np.float32)
+    bad[50_000] = np.nan
+    soundfile.write(tmp_path / "bad.wav", bad, 48_000, subtype="FLOAT")
+    soundfile.write(tmp_path / "good.wav", bad[:1000], 48_000, subtype="FLOAT")
+    (tmp_path / "out.wav").write_bytes(b"precious")
+    (tmp_path / "rack.toml").write_text('[source]\ndriver = "file"\npath = "-"\n')
+
+    with pytest.raises(Exception, match="nan at frame 50000"):
+        render(tmp_path / "rack.toml", tmp_path / "bad.wav", tmp_path / "out.wav", overwrite=True)
+    assert b"precious" == (tmp_path / "out.wav").read_bytes()
+    render(tmp_path / "rack.toml", tmp_path / "good.wav", tmp_path / "out.wav", overwrite=True)
+
+    assert 1000 == soundfile.info(tmp_path / "out.wav").frames
+    assert [] == list(tmp_path.glob(".*part*"))
+
+
+def test_renders_run_on_any_thread(tmp_path: Path) -> None:
+    """The library renders on a thread that is not the main one, where no signal handler can be set."""
+    soundfile.write(tmp_path / "in.wav", np.full((5000, 1), 0.25), 48_000)
+    (tmp_path / "rack.toml").write_text('[source]\ndriver = "file"\npath = "-"\n')
+
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(render, tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav").result(10)
+
+    assert 5000 == result.frames

@@ -151,7 +151,9 @@ def test_a_pipe_sink_carries_the_samples(tmp_path: Path) -> None:
     """A named pipe gets every frame as raw little-endian samples."""
     sound = noise(20_000)
     os.mkfifo(tmp_path / "pipe")
-    toml = LIVE.format(loop="false").replace('driver = "file"\npath = "out.wav"\noverwrite = true', 'driver = "pipe"\npath = "pipe"')
+    toml = LIVE.format(loop="false").replace(
+        'driver = "file"\npath = "out.wav"\noverwrite = true', 'driver = "pipe"\npath = "pipe"'
+    )
     received: list[bytes] = []
     reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_bytes()), daemon=True)
     reader.start()

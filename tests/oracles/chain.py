@@ -12,7 +12,7 @@ Signal = npt.NDArray[np.float64]
 
 def gain(signal: Signal, gain_db: float) -> Signal:
     """Return `signal` times 10^(dB/20)."""
-    return signal * 10.0 ** (gain_db / 20.0)
+    return signal * float(10.0 ** (gain_db / 20.0))
 
 
 def matrix_fir(signal: Signal, taps: npt.NDArray[np.float32]) -> Signal:
@@ -29,4 +29,4 @@ def error_db(found: npt.NDArray[np.floating], wanted: Signal) -> float:
     """Return the largest difference against the largest wanted sample, in dB; equal length is required."""
     assert found.shape == wanted.shape, f"{found.shape} against {wanted.shape}"
     difference = float(np.abs(found - wanted).max())
-    return 20.0 * np.log10(max(difference, 1e-300) / float(np.abs(wanted).max()))
+    return float(20.0 * np.log10(max(difference, 1e-300) / np.abs(wanted).max()))

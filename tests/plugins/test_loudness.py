@@ -7,7 +7,8 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import pytest
-from pyebur128 import pyebur128 as ebur128  # type: ignore[import-untyped]
+from pyebur128 import pyebur128 as ebur128
+
 from sigrack_plugins import loudness
 from sigrack_plugins.api import SECOND, Block, Context, Setup
 from sigrack_plugins.loudness import FLOOR_LUFS, GatedMean, KWeighting, Loudness, LoudnessConfig, k_weighting, lufs

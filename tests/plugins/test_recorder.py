@@ -9,7 +9,8 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import pytest
-import soundfile  # type: ignore[import-untyped]
+import soundfile
+
 from sigrack_plugins.api import Context, Setup, Tap
 from sigrack_plugins.recorder import Recorder, RecorderConfig, Take
 

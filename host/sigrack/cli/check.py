@@ -5,9 +5,7 @@ import json
 from pathlib import Path
 
 from sigrack.config import load
-from sigrack.drivers import open_source
-from sigrack.rack import Rack
-from sigrack_plugins import Setup
+from sigrack.drivers import built
 
 __all__ = ["arguments", "run"]
 
@@ -22,23 +20,17 @@ def run(options: argparse.Namespace) -> int:
     """Load and build everything that the racks name, run nothing, write nothing."""
     checked = []
     for path in options.rack:
-        document = load(path)
-        reader = open_source(document)
-        try:
-            rack = Rack(document, Setup(reader.rate_hz, reader.channels))
+        with built(load(path)) as rack:
             checked.append(
                 {
                     "file": str(path),
                     "slots": len(rack.slots),
                     "signals": len(rack.signals),
-                    "rate_hz": reader.rate_hz,
-                    "channels": reader.channels,
+                    "rate_hz": rack.setup.rate_hz,
+                    "channels": rack.setup.channels,
                     "latency_frames": rack.latency_frames,
                 }
             )
-            rack.close()
-        finally:
-            reader.close()
     if options.json:
         print(json.dumps(checked))
     else:

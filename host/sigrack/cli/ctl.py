@@ -9,7 +9,7 @@ import msgspec
 
 from sigrack.cli.find import find_endpoint
 from sigrack.control.client import Client
-from sigrack.control.schema import COMMANDS, Failure
+from sigrack.control.schema import COMMANDS, CommandError
 from sigrack.errors import ConfigError, nearest
 
 __all__ = ["arguments", "run"]
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     with Client(find_endpoint(options.rack, options.endpoint)) as client:
         try:
             reply = client.request(options.cmd, **params)
-        except Failure as failure:
+        except CommandError as failure:
             raise ConfigError(f"{failure.code}: {failure.message}") from None
     if options.json:
         print(json.dumps(reply))

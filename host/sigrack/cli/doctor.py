@@ -126,7 +126,11 @@ def _library(what: str, name: str, remedy: str) -> Finding:
 
 
 def _tools() -> Iterator[Finding]:
-    for tool, use in (("cc", "to build native plugins"), ("supervisord", "to run as a service"), ("ffmpeg", "for comparison only")):
+    for tool, use in (
+        ("cc", "to build native plugins"),
+        ("supervisord", "to run as a service"),
+        ("ffmpeg", "for comparison only"),
+    ):
         path = shutil.which(tool, path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))))
         yield Finding(tool, bool(path), path or "not found", use)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from sigrack.cli.table import table
 from sigrack.config import load
-from sigrack.drivers import open_source
+from sigrack.drivers import built
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.rack import Rack
-from sigrack_plugins import Setup
+from sigrack.slot import Slot
 
 __all__ = ["arguments", "run"]
 
@@ -40,7 +40,8 @@ def _plugin(plugin: NativePlugin | PythonPlugin) -> dict[str, Any]:
         "path": str(plugin.path),
         "description": plugin.description,
         "params": [
-            {name: getattr(info, name) for name in ("id", "name", "unit", "minimum", "maximum", "initial")} for info in plugin.params
+            {name: getattr(info, name) for name in ("id", "name", "unit", "minimum", "maximum", "initial")}
+            for info in plugin.params
         ],
         "config": plugin.options if isinstance(plugin, PythonPlugin) else {},
         "factors": plugin.factors,
@@ -66,12 +67,20 @@ def _show_plugin(plugin: dict[str, Any], *, as_json: bool) -> None:
 
 def _rack(path: Path) -> dict[str, Any]:
     document = load(path)
-    reader = open_source(document)
-    try:
-        rack = Rack(document, Setup(reader.rate_hz, reader.channels))
-    finally:
-        reader.close()
-    slots = [
+    with built(document) as rack:
+        return {
+            "rack": document.name,
+            "rate_hz": rack.setup.rate_hz,
+            "channels": rack.setup.channels,
+            "block_frames": rack.block_frames,
+            "latency_frames": rack.latency_frames,
+            "slots": _slots(rack),
+            "signals": [signal.table.name for signal in rack.signals],
+        }
+
+
+def _slots(rack: Rack) -> list[dict[str, Any]]:
+    return [
         {
             "name": slot.name,
             "plugin": slot.plugin.id,
@@ -83,20 +92,9 @@ def _rack(path: Path) -> dict[str, Any]:
         }
         for slot in rack.slots
     ]
-    described = {
-        "rack": document.name,
-        "rate_hz": reader.rate_hz,
-        "channels": reader.channels,
-        "block_frames": rack.block_frames,
-        "latency_frames": rack.latency_frames,
-        "slots": slots,
-        "signals": [signal.table.name for signal in rack.signals],
-    }
-    rack.close()
-    return described
 
 
-def _runs(slot: Any) -> str:
+def _runs(slot: Slot) -> str:
     parts = ["engine"] if slot.core else []
     parts += ["main loop"] if slot.hooked and slot.hooked.methods - {"fir", "work"} else []
     return ", ".join([*parts, "worker"] if slot.worker_tap else parts)

@@ -72,5 +72,7 @@ def run(options: argparse.Namespace) -> int:
             )
         )
     elif not options.quiet:
-        print(f"{options.output}: {seconds:.2f} s of sound in {result.elapsed_s:.2f} s ({result.real_time_factor:.0f}x real time)")
+        print(
+            f"{options.output}: {seconds:.2f} s of sound in {result.elapsed_s:.2f} s ({result.real_time_factor:.0f}x real time)"
+        )
     return 0

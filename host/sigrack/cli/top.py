@@ -12,7 +12,7 @@ from sigrack.cli.find import find_endpoint
 from sigrack.cli.live import render, summary
 from sigrack.cli.screen import Screen, is_terminal
 from sigrack.control.client import Client
-from sigrack.control.schema import Failure
+from sigrack.control.schema import CommandError
 from sigrack.errors import EngineError
 
 __all__ = ["Feed", "arguments", "run", "watch"]
@@ -60,7 +60,7 @@ class Feed:
         self._client = self._client or Client(self.endpoint, ANSWER_S)
         try:
             status, stats = self._client.request("GET_STATUS")["data"], self._client.request("STATS")["data"]
-        except (EngineError, Failure):
+        except (EngineError, CommandError):
             self.close()  # and what waits in its socket
             return False
         self.before = self.stats if self.status.get("pid") == status["pid"] else None

@@ -15,12 +15,10 @@ from sigrack.cli.find import find_endpoint, running
 from sigrack.cli.run import add_input
 from sigrack.cli.top import Feed, watch
 from sigrack.config import Document, load
-from sigrack.drivers import open_source
+from sigrack.drivers import built
 from sigrack.errors import CLEAN, ConfigError, EngineError
 from sigrack.places import RackLock, events_endpoint
-from sigrack.rack import Rack
 from sigrack.supervision import Supervisor
-from sigrack_plugins import Setup
 
 __all__ = ["arguments", "run"]
 
@@ -67,11 +65,8 @@ def _check(document: Document) -> None:
     if not document.config.control.enabled:
         document.fail(("control", "enabled"), "`sigrack up` needs the control socket")
     RackLock(document.name).close()
-    reader = open_source(document)
-    try:
-        Rack(document, Setup(reader.rate_hz, reader.channels)).close()
-    finally:
-        reader.close()
+    with built(document):
+        pass
 
 
 @contextmanager

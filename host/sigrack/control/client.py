@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from sigrack.control.schema import Failure
+from sigrack.control.schema import CommandError
 from sigrack.errors import EngineError
 
 __all__ = ["Client"]
@@ -25,14 +25,14 @@ class Client:
         self._socket.connect(endpoint)
 
     def request(self, cmd: str, **params: Any) -> dict[str, Any]:
-        """Return the whole reply. Raises Failure if the host refuses, EngineError if it does not answer."""
+        """Return the whole reply. Raises CommandError if the host refuses, EngineError if it does not answer."""
         try:
             self._socket.send(msgspec.json.encode({"cmd": cmd, "params": params}))
             reply: dict[str, Any] = msgspec.json.decode(self._socket.recv())
         except zmq.Again:
             raise EngineError(f"no host answers at {self.endpoint}; is it running? (`sigrack run RACK.toml`)") from None
         if reply.get("status") != "ok":
-            raise Failure(reply.get("error_code", "?"), reply.get("message", "refused"))
+            raise CommandError(reply.get("error_code", "?"), reply.get("message", "refused"))
         return reply
 
     def __enter__(self) -> "Client":

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["COMMANDS", "Command", "Failure", "Reply", "Request", "to_markdown"]
+__all__ = ["COMMANDS", "Command", "CommandError", "Reply", "Request", "to_markdown"]
 
 
 class Command(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -99,7 +99,7 @@ class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
     data: Any = None
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """A command that cannot be carried out."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -108,7 +108,7 @@ class Failure(Exception):
 
 
 ERROR_CODES = {
-    "IPC_PROTOCOL_ERROR": "the request is not JSON of the form `{\"cmd\": ..., \"params\": {...}}`",
+    "IPC_PROTOCOL_ERROR": 'the request is not JSON of the form `{"cmd": ..., "params": {...}}`',
     "IPC_INVALID_COMMAND": "no such command",
     "IPC_INVALID_PARAMS": "a parameter is missing, unknown, of the wrong type or out of range",
     "VALIDATION_NOT_FOUND": "no such slot or parameter",

@@ -1,6 +1,5 @@
 """The ZeroMQ sockets of a running host: ROUTER for commands, PUB for events."""
 
-import asyncio
 import contextlib
 import logging
 import os
@@ -13,7 +12,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from sigrack.control.schema import COMMANDS, Command, Failure, Reply, Request
+from sigrack.control.schema import COMMANDS, Command, CommandError, Reply, Request
 from sigrack.errors import EngineError, RackError, nearest
 from sigrack.places import check_socket_free, events_endpoint
 
@@ -36,13 +35,13 @@ def _bind(socket: "zmq.Socket[Any]", endpoint: str) -> None:
 
 
 def decode(payload: bytes) -> tuple[str, Command]:
-    """Return a request's command, checked. Raises Failure. [any]"""
+    """Return a request's command, checked. Raises CommandError. [any]"""
     try:
         request = msgspec.json.decode(payload, type=Request)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Failure("IPC_PROTOCOL_ERROR", f"not a request: {error}") from None
+        raise CommandError("IPC_PROTOCOL_ERROR", f"not a request: {error}") from None
     if (kind := COMMANDS.get(request.cmd)) is None:
-        raise Failure("IPC_INVALID_COMMAND", f'unknown command "{request.cmd}"{nearest(request.cmd, list(COMMANDS))}')
+        raise CommandError("IPC_INVALID_COMMAND", f'unknown command "{request.cmd}"{nearest(request.cmd, list(COMMANDS))}')
     try:
         return request.cmd, msgspec.convert(request.params, kind)
     except msgspec.ValidationError as error:
@@ -50,7 +49,7 @@ def decode(payload: bytes) -> tuple[str, Command]:
         text = text.replace("Object missing required field", "missing parameter").replace(' - at "$.', ' - at "')
         names = [field.name for field in msgspec.structs.fields(kind)]
         known = f"; valid: {', '.join(names)}" if names else "; it takes none"
-        raise Failure("IPC_INVALID_PARAMS", f"{request.cmd}: {text}{known}") from None
+        raise CommandError("IPC_INVALID_PARAMS", f"{request.cmd}: {text}{known}") from None
 
 
 class ControlServer:
@@ -86,7 +85,7 @@ class ControlServer:
         try:
             _, command = decode(payload)
             reply = await self._handle(command)
-        except Failure as failure:
+        except CommandError as failure:
             return {"status": "error", "error_code": failure.code, "message": failure.message}
         except Exception as error:
             log.exception("control: %r failed", payload[:200])
