@@ -78,7 +78,7 @@ def _measure_posts(bench: c.CDLL, report: Report, rounds: int) -> None:
 
     def drained(total_ns: int) -> float:
         taken = ring.take(RECORDS)
-        if taken is None or len(taken) != RECORDS:
+        if taken is None or len(taken[0]) != RECORDS:
             raise RuntimeError("posted records were lost under measurement: the figure is void")
         return total_ns / RECORDS
 

@@ -30,6 +30,8 @@ __all__ = ["Slot", "build_slot"]
 log = logging.getLogger("sigrack")
 
 LINEAR = 1  # SIGRACK_LINEAR
+MOST_FIR_CHANNELS = 8
+"""Limit of the core's convolver, in and out."""
 HOOK_TAP_S = 4.0
 """How far hooks may fall behind before frames are lost, in seconds of audio."""
 
@@ -262,6 +264,8 @@ def _make_fir(rack: "Rack", plugin: PythonPlugin, instance: Plugin) -> Fir:
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{plugin.id}: {said(error)}") from error
     channels = rack.setup.channels
+    if channels > MOST_FIR_CHANNELS:
+        raise ConfigError(f"{plugin.id}: a filter takes up to {MOST_FIR_CHANNELS} channels, the bus has {channels}")
     if taps.ndim != 3 or taps.shape[:2] != (channels, channels) or not taps.shape[2]:
         raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({channels}, {channels}, taps)")
     if not np.isfinite(taps).all():

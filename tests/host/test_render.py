@@ -170,3 +170,31 @@ def test_renders_run_on_any_thread(tmp_path: Path) -> None:
         result = pool.submit(render, tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav").result(10)
 
     assert 5000 == result.frames
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 2, 32])
+@pytest.mark.parametrize("rate_hz", [8_000, 44_100, 768_000])
+@pytest.mark.parametrize("block_frames", [1, 3, 63, 64, 65, 255, 4097, 65_536])
+def test_any_block_size_rate_and_width(tmp_path: Path, block_frames: int, rate_hz: int, channels: int) -> None:
+    """A gain and a filter of 700 taps in every path equal the reference at the extremes of block size, rate and width."""
+    width = min(channels, 8)
+    taps = np.random.default_rng(2).normal(0, 0.02, (width, width, 700)).astype(np.float32)
+    np.save(tmp_path / "taps.npy", taps)
+    (tmp_path / "fir.py").write_text(
+        "from pathlib import Path\nimport numpy as np\nfrom sigrack_plugins import Plugin\n"
+        "class Filter(Plugin):\n    def fir(self, setup):\n"
+        f"        taps = np.load({str(tmp_path / 'taps.npy')!r})\n        return taps\n"
+    )
+    sound = np.random.default_rng(3).uniform(-0.5, 0.5, (9_999, channels)).astype(np.float32)
+    soundfile.write(tmp_path / "in.wav", sound, rate_hz, subtype="FLOAT")
+    slots = '[[slot]]\nname = "volume"\nplugin = "gain"\nparams = { gain_db = -3.5 }\n'
+    slots += '[[slot]]\nname = "filter"\nplugin = "./fir.py"\n' if channels <= 8 else ""
+    (tmp_path / "rack.toml").write_text(f'[rack]\nblock_frames = {block_frames}\n[source]\ndriver = "file"\npath = "-"\n{slots}')
+
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    found, _ = soundfile.read(tmp_path / "out.wav", always_2d=True)
+    wanted = gain(sound.astype(np.float64), -3.5)
+    wanted = matrix_fir(wanted, taps) if channels <= 8 else wanted
+
+    assert error_db(found, wanted) <= -120.0
