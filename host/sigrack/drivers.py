@@ -1,30 +1,27 @@
-"""Where the bus begins and ends: the freewheel file driver and the real-time clock."""
+"""What moves audio through the rack: the freewheel file driver and the real-time clock."""
 
 import asyncio
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from sigrack.config import RATES_HZ, Document
-from sigrack.demo import provide
+from sigrack.config import Document
+from sigrack.ends import open_sink, open_source
 from sigrack.errors import ConfigError, EngineError, RackError
 from sigrack.rack import Rack
 from sigrack_engine.clock import Clock
 from sigrack_engine.engine import FreewheelBuffers
-from sigrack_engine.files import SoundFileError, SoundReader, SoundWriter
+from sigrack_engine.files import SoundFileError, SoundReader
 from sigrack_engine.ring import Ring
 from sigrack_plugins import Setup
-from sigrack_plugins.abi import MAX_CHANNELS
 
-__all__ = ["ClockDriver", "Driver", "FileDriver", "built", "open_source"]
+__all__ = ["ClockDriver", "Driver", "FileDriver", "built"]
 
 log = logging.getLogger("sigrack")
 
@@ -40,25 +37,6 @@ POLL_S = 0.02
 """How often a file worker looks at its ring."""
 
 
-def open_source(document: Document) -> SoundReader:
-    """Open the file that `[source]` names. Raises ConfigError."""
-    source = document.config.source
-    path = document.resolve(source.path)
-    provide(path)
-    try:
-        reader = SoundReader(path, loop=source.loop)
-    except SoundFileError as error:
-        document.fail(("source", "path"), str(error))
-    if reader.rate_hz not in RATES_HZ:
-        known = ", ".join(map(str, sorted(RATES_HZ)))
-        document.fail(("source", "path"), f"{reader.path}: unknown sample rate {reader.rate_hz} Hz; valid: {known}")
-    if source.rate_hz not in (None, reader.rate_hz):
-        document.fail(("source", "rate_hz"), f"{reader.path} has {reader.rate_hz} Hz, not {source.rate_hz} Hz")
-    if reader.channels > MAX_CHANNELS:
-        document.fail(("source", "path"), f"{reader.path} has {reader.channels} channels; the bus takes {MAX_CHANNELS}")
-    return reader
-
-
 @contextmanager
 def built(document: Document) -> Iterator[Rack]:
     """Build the rack of `document` to look at it; nothing runs, nothing is written. Raises ConfigError, EngineError. [main]"""
@@ -71,78 +49,6 @@ def built(document: Document) -> Iterator[Rack]:
         yield rack
     finally:
         rack.close()
-
-
-class _PipeWriter:
-    """Raw interleaved samples into a named pipe or standard output."""
-
-    def __init__(self, path: str, kind: str) -> None:
-        self._kind = kind
-        self._file = sys.stdout.buffer if path == "-" else open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close()
-
-    def write(self, samples: Samples) -> None:
-        """Append `samples` (frames, channels); waits for the reader. Raises SoundFileError. [worker]"""
-        try:
-            self._file.write(_encode(samples, self._kind))
-            self._file.flush()
-        except OSError as error:
-            raise SoundFileError(f"the sink's pipe: {error.strerror}") from None
-
-    def close(self) -> None:
-        """Close the pipe."""
-        if self._file is not sys.stdout.buffer:
-            self._file.close()
-
-
-def _encode(samples: Samples, kind: str) -> bytes:
-    """Return little-endian samples; int24 takes three bytes."""
-    if kind == "float32":
-        return bytes(samples.astype("<f4").data)
-    bits = int(kind.removeprefix("int"))
-    full = 2 ** (bits - 1)
-    numbers = np.clip(np.rint(samples.astype(np.float64) * full), -full, full - 1).astype("<i4")
-    if bits == 24:
-        return bytes(np.ascontiguousarray(numbers.reshape(-1, 1).view(np.uint8)[:, :3]).data)
-    return bytes(numbers.astype(f"<i{bits // 8}").data)
-
-
-class Writer(Protocol):
-    """A sink."""
-
-    def write(self, samples: Samples) -> None:
-        """Append (frames, channels). Raises SoundFileError."""
-
-    def close(self) -> None:
-        """Complete it."""
-
-
-def _open_sink(document: Document, rack: Rack, expected_frames: int) -> Callable[[], Writer] | None:
-    """Return a function that gives the sink's writer; sound files are opened here and now. Raises ConfigError."""
-    sink = document.config.sink
-    if sink.driver == "none":
-        return None
-    assert sink.path is not None
-    path = sink.path
-    if sink.driver == "pipe":
-        pipe = path if path == "-" else str(document.resolve(path))
-        if path != "-" and not Path(pipe).is_fifo():
-            document.fail(("sink", "path"), f"{pipe} is not a named pipe: make one with mkfifo")
-        return lambda: _PipeWriter(pipe, sink.format or "float32")
-    target = document.resolve(path)
-    if target.exists() and target.samefile(document.resolve(document.config.source.path)):
-        document.fail(("sink", "path"), f"{target}: is the source as well; give another name")
-    try:
-        writer = SoundWriter(
-            target,
-            rate_hz=rack.setup.rate_hz,
-            channels=rack.setup.channels,
-            samples=sink.format,
-            overwrite=sink.overwrite,
-            expected_frames=expected_frames,
-        )
-    except SoundFileError as error:
-        document.fail(("sink", "path"), str(error))
-    return lambda: writer
 
 
 class Driver(Protocol):
@@ -177,7 +83,7 @@ class FileDriver:
     ) -> None:
         self._rack, self._reader = rack, reader
         self._progress = progress
-        make = _open_sink(document, rack, reader.frames)
+        make = open_sink(document, rack.setup, reader.frames)
         self._writer = make() if make else None
         self._stopping = False
         self.finished = False
@@ -265,7 +171,7 @@ class ClockDriver:
         self._rack, self._reader = rack, reader
         setup = rack.setup
         frames = max(round(RING_S * setup.rate_hz), 4 * rack.block_frames)
-        self._make_writer = _open_sink(document, rack, 0)
+        self._make_writer = open_sink(document, rack.setup, 0)
         self._source = Ring(setup.channels, frames)
         self._sink = Ring(setup.channels, frames) if self._make_writer else None
         self._clock = Clock(

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigrack.config import Document, load
-from sigrack.drivers import ClockDriver, Driver, FileDriver, open_source
+from sigrack.drivers import ClockDriver, Driver, FileDriver
+from sigrack.ends import open_source
 from sigrack.errors import CLEAN, FORCED, RackError
 from sigrack.places import RackLock
 from sigrack.rack import Rack

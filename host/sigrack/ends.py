@@ -1,0 +1,77 @@
+"""Where the bus begins and ends: the files and pipes that [source] and [sink] name."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sigrack.config import RATES_HZ, Document
+from sigrack.demo import provide
+from sigrack_engine.files import SoundFileError, SoundReader, SoundWriter
+from sigrack_engine.pipe import PipeWriter
+from sigrack_plugins import Setup
+from sigrack_plugins.abi import MAX_CHANNELS
+
+__all__ = ["Writer", "open_sink", "open_source"]
+
+Samples = npt.NDArray[np.float32]
+
+
+def open_source(document: Document) -> SoundReader:
+    """Open the file that `[source]` names. Raises ConfigError."""
+    source = document.config.source
+    path = document.resolve(source.path)
+    provide(path)
+    try:
+        reader = SoundReader(path, loop=source.loop)
+    except SoundFileError as error:
+        document.fail(("source", "path"), str(error))
+    if reader.rate_hz not in RATES_HZ:
+        known = ", ".join(map(str, sorted(RATES_HZ)))
+        document.fail(("source", "path"), f"{reader.path}: unknown sample rate {reader.rate_hz} Hz; valid: {known}")
+    if source.rate_hz not in (None, reader.rate_hz):
+        document.fail(("source", "rate_hz"), f"{reader.path} has {reader.rate_hz} Hz, not {source.rate_hz} Hz")
+    if reader.channels > MAX_CHANNELS:
+        document.fail(("source", "path"), f"{reader.path} has {reader.channels} channels; the bus takes {MAX_CHANNELS}")
+    return reader
+
+
+class Writer(Protocol):
+    """A sink."""
+
+    def write(self, samples: Samples) -> None:
+        """Append (frames, channels). Raises SoundFileError."""
+
+    def close(self) -> None:
+        """Complete it."""
+
+
+def open_sink(document: Document, setup: Setup, expected_frames: int) -> Callable[[], Writer] | None:
+    """Return a function that gives the sink's writer; sound files are opened here and now. Raises ConfigError."""
+    sink = document.config.sink
+    if sink.driver == "none":
+        return None
+    assert sink.path is not None
+    path = sink.path
+    if sink.driver == "pipe":
+        pipe = path if path == "-" else str(document.resolve(path))
+        if path != "-" and not Path(pipe).is_fifo():
+            document.fail(("sink", "path"), f"{pipe} is not a named pipe: make one with mkfifo")
+        return lambda: PipeWriter(pipe, sink.format or "float32")
+    target = document.resolve(path)
+    if target.exists() and target.samefile(document.resolve(document.config.source.path)):
+        document.fail(("sink", "path"), f"{target}: is the source as well; give another name")
+    try:
+        writer = SoundWriter(
+            target,
+            rate_hz=setup.rate_hz,
+            channels=setup.channels,
+            samples=sink.format,
+            overwrite=sink.overwrite,
+            expected_frames=expected_frames,
+        )
+    except SoundFileError as error:
+        document.fail(("sink", "path"), str(error))
+    return lambda: writer
