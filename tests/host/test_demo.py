@@ -8,7 +8,7 @@ import soundfile
 
 from sigrack.config import load
 from sigrack.demo import RATE_HZ, make_piece, provide
-from sigrack.drivers import open_source
+from sigrack.ends import open_source
 from sigrack.errors import EngineError
 from sigrack_plugins.loudness import KWeighting, lufs
 
