@@ -231,16 +231,17 @@ class Rack:
         return changed
 
     def _adjust(self, config: Config, slots: list[Slot]) -> list[str]:
-        """Bring parameters and bypass of kept slots to what the configuration says."""
+        """Bring to kept slots what the file says now and did not say before; what was set by control stays otherwise."""
         changed = []
         tables = {table.name: table for table in config.slot}
         for slot in slots:
             table = tables[slot.name]
-            wanted = {info.id: info.initial for info in slot.plugin.params} | table.params
-            for name, value in wanted.items():
-                if slot.values[name] != value:
+            initial = {info.id: info.initial for info in slot.plugin.params}
+            before = initial | slot.table.params
+            for name, value in (initial | table.params).items():
+                if value != before[name]:
                     changed.append(f"{slot.name}.{name} = {slot.set_param(name, value):g}")
-            if slot.bypass != table.bypass:
+            if table.bypass != slot.table.bypass:
                 slot.set_bypass(table.bypass)
                 changed.append(f"{slot.name} {'bypassed' if table.bypass else 'active'}")
             slot.table = table

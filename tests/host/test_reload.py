@@ -81,6 +81,25 @@ def test_a_parameter_changes_alone(tmp_path: Path) -> None:
     assert 3 == len(slots)
 
 
+def test_what_control_has_set_stays_unless_the_file_changes_it(tmp_path: Path) -> None:
+    """RELOAD leaves a value set by control alone when the file still says what it said, and follows the file when it does not."""
+    session = freewheel(tmp_path, VOLUME + EARS, noise(FRAMES))
+    volume = session.rack.slot("volume")
+
+    async def change() -> list[list[str]]:
+        volume.set_param("gain_db", -20.0)
+        volume.set_bypass(True)
+        same = await session.reload()
+        rewrite(session, "smooth_ms = 0.0", "smooth_ms = 5.0")
+        return [same, await session.reload()]
+
+    changed, _, _ = change_half_way(session, change)
+
+    assert [[], ["volume.smooth_ms = 5"]] == changed
+    assert {"gain_db": -20.0, "smooth_ms": 5.0} == volume.values
+    assert volume.bypass
+
+
 def test_slots_come_and_go_between_fades(tmp_path: Path) -> None:
     """A changed slot list is switched in silence: the steps on the way are no larger than the fade's."""
     sound = np.full((FRAMES, 2), 0.5, np.float32)
