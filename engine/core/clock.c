@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -12,6 +13,7 @@
 #include "ticks.h"
 
 #define NS_PER_S 1000000000ll
+#define NS_PER_MS 1000000ll
 #define CATCH_UP_PERIODS 8
 
 struct core_clock {
@@ -146,9 +148,23 @@ static int go_fifo(struct core_clock *clock) {
     return error ? -error : 1;
 }
 
+/* A thread inherits its creator's mask. A handler may do anything (Python's writes to a descriptor), so none may run there; only
+   faults stay open: blocked, they would end the process without a word. */
+static int create_deaf(struct core_clock *clock) {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++)
+        sigdelset(&blocked, faults[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    int error = pthread_create(&clock->thread, NULL, thread_main, clock);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return error;
+}
+
 int core_clock_start(struct core_clock *clock) {
     atomic_store(&clock->running, 1);
-    int error = pthread_create(&clock->thread, NULL, thread_main, clock);
+    int error = create_deaf(clock);
     if (error) {
         atomic_store(&clock->running, 0);
         return error;
@@ -161,19 +177,32 @@ int core_clock_start(struct core_clock *clock) {
 
 void core_clock_stop(struct core_clock *clock) { atomic_store(&clock->stop, 1); }
 
-void core_clock_join(struct core_clock *clock) {
-    if (clock->started)
-        pthread_join(clock->thread, NULL);
+int core_clock_join(struct core_clock *clock, uint32_t limit_ms) {
+    if (!clock->started)
+        return 1;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now); /* the only clock that pthread_timedjoin_np knows */
+    struct timespec deadline = timespec_of(now.tv_sec * NS_PER_S + now.tv_nsec + limit_ms * NS_PER_MS);
+    if (pthread_timedjoin_np(clock->thread, NULL, &deadline))
+        return 0;
     clock->started = 0;
+    return 1;
 }
 
-void core_clock_free(struct core_clock *clock) {
+static uint32_t patience_ms(const struct core_clock *clock) {
+    uint64_t two_periods_ms = 2000ull * clock->setup.frames / clock->setup.rate_hz;
+    return two_periods_ms > 1000 ? (uint32_t)two_periods_ms : 1000;
+}
+
+int core_clock_free(struct core_clock *clock) {
     if (!clock)
-        return;
+        return 1;
     core_clock_stop(clock);
-    core_clock_join(clock);
+    if (!core_clock_join(clock, patience_ms(clock)))
+        return 0; /* leaked on purpose: a thread that comes back from a hanging processor goes on to use it */
     free(clock->buffers);
     free(clock);
+    return 1;
 }
 
 void core_clock_stats(struct core_clock *clock, struct core_clock_stats *stats) {

@@ -34,14 +34,16 @@ struct core_clock_stats {
 
 /* NULL when out of memory, or when rate, frames or channels do not fit together. [control] */
 CORE_API struct core_clock *core_clock_new(const struct core_clock_setup *setup);
-/* Start the thread. Returns 0, or an errno. [control] */
+/* Start the thread. No signal handler runs on it, but for those of faults. Returns 0, or an errno. [control] */
 CORE_API int core_clock_start(struct core_clock *clock);
 /* Ask the thread to end after its block. [any] */
 CORE_API void core_clock_stop(struct core_clock *clock);
-/* Wait for the thread to end; at most a period after stop. [control] */
-CORE_API void core_clock_join(struct core_clock *clock);
-/* Joins if need be. [control] */
-CORE_API void core_clock_free(struct core_clock *clock);
+/* Wait for the thread to end: a period after stop, or never, if a processor does not return. Returns 1 when it has ended, 0 when
+   it has not within the limit; may be called again. [control] */
+CORE_API int core_clock_join(struct core_clock *clock, uint32_t limit_ms);
+/* Stops and joins if need be, with a limit of the longer of 1 s and two periods. Returns 0 when the thread has not ended: nothing
+   is freed then, and what the clock borrows must stay, too. [control] */
+CORE_API int core_clock_free(struct core_clock *clock);
 CORE_API void core_clock_stats(struct core_clock *clock, struct core_clock_stats *stats);
 
 #endif

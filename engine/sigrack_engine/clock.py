@@ -24,16 +24,21 @@ class Clock:
             priority=priority,
         )
         self.pointer = checked(lib.core_clock_new(setup), "the clock")
+        self._patience_s = max(1.0, 2 * frames / rate_hz)
 
     def start(self) -> None:
         """Start the thread. Raises CoreError. [control]"""
         if error := lib.core_clock_start(self.pointer):
             raise CoreError(f"cannot start the engine thread: error {error}")
 
-    def stop(self) -> None:
-        """End the thread after its block, and wait for that: at most one period. [control]"""
+    def stop(self, limit_s: float | None = None) -> bool:
+        """End the thread after its block: at most one period; False: it has not ended after `limit_s`, a plugin hangs. [control]
+
+        The limit is the longer of 1 s and two periods unless given. A clock that has not ended must not be closed, nor what it
+        uses: its engine, rings and bell.
+        """
         lib.core_clock_stop(self.pointer)
-        lib.core_clock_join(self.pointer)
+        return bool(lib.core_clock_join(self.pointer, round(1000 * (self._patience_s if limit_s is None else limit_s))))
 
     @property
     def stats(self) -> ClockStats:
@@ -43,5 +48,5 @@ class Clock:
         return stats
 
     def close(self) -> None:
-        """Stop and free it. [control]"""
+        """Free it, after `stop` has returned True. [control]"""
         lib.core_clock_free(self.pointer)

@@ -169,8 +169,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_clock_new": (_P, [c.POINTER(ClockSetup)]),
     "core_clock_start": (_INT, [_P]),
     "core_clock_stop": (None, [_P]),
-    "core_clock_join": (None, [_P]),
-    "core_clock_free": (None, [_P]),
+    "core_clock_join": (_INT, [_P, _U32]),
+    "core_clock_free": (_INT, [_P]),
     "core_clock_stats": (None, [_P, c.POINTER(ClockStats)]),
 }
 

@@ -15,8 +15,6 @@ class Processor:
     reset: int | None
     instance: int
     latency_frames: int = 0
-    tail_frames: int = 0
-    linear: bool = False
 
 
 @dataclass(frozen=True, slots=True)

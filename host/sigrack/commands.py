@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from sigrack.control import schema as s
-from sigrack.errors import ConfigError
+from sigrack.errors import ConfigError, EngineError
 from sigrack.slot import Slot
 from sigrack.status import stats, status
 
@@ -91,6 +91,8 @@ class Commands:
             changed = await self._session.reload()
         except ConfigError as error:
             raise s.CommandError("VALIDATION_INVALID_CONFIG", f"{error}; nothing was changed") from None
+        except EngineError as error:
+            raise s.CommandError("ENGINE_FAILED", f"{error}; nothing was changed") from None
         return s.Reply("reloaded", {"changed": changed})
 
 

@@ -69,8 +69,7 @@ class Dispatcher:
         more = True
         while more and time.monotonic_ns() < stop:
             more = self._round()
-        self.timers.run_due(now_ns)
-        return more
+        return self.timers.run_due(now_ns, stop_ns=stop) or more
 
     def flush(self, now_ns: int) -> None:
         """Deliver what was there when this was called, without a time limit, and run the timers due (freewheel, stop). [main]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from sigrack.config import Document
 from sigrack.ends import open_sink, open_source
-from sigrack.errors import ConfigError, EngineError, RackError
+from sigrack.errors import ConfigError, EngineError, RackError, said
 from sigrack.rack import Rack
 from sigrack_engine.clock import Clock
 from sigrack_engine.engine import FreewheelBuffers
@@ -109,7 +109,15 @@ class FileDriver:
             await self._process(samples)
             if self._progress:
                 self._progress(len(samples))
+        await self._wait_for_workers()
+
+    async def _wait_for_workers(self) -> None:
+        """Let everybody finish the whole stream, however slow; only a request to stop sets a limit."""
+        self._rack.end_streams()
         self._rack.drain_all()
+        while not self._rack.joined() and not self._stopping:
+            await asyncio.sleep(0.002)
+            self._rack.drain_all()
 
     def _read(self, frames: int) -> Samples:
         try:
@@ -129,6 +137,9 @@ class FileDriver:
             length = min(self._block, frames - start)
             while self._rack.tap_space() < length and not self._stopping:
                 await asyncio.sleep(0.001)
+            if self._stopping:
+                frames = start
+                break
             self._buffers.run(start, length)
             self._rack.drain_all()
             if time.monotonic() - self._yielded > TURN_S:
@@ -147,7 +158,7 @@ class FileDriver:
             raise EngineError(str(error)) from None
 
     def stop(self) -> None:
-        """End after the running chunk. [main]"""
+        """End after the running block. [main]"""
         self._stopping = True
 
     def close(self) -> None:
@@ -207,9 +218,14 @@ class ClockDriver:
         try:
             work()
         except (SoundFileError, OSError) as error:
-            self._failure = failure(str(error))
-            self._stopping.set()
-            self._rack.bell.ring()
+            self._fail(failure(str(error)))
+        except Exception as error:
+            log.exception("a file worker failed")
+            self._fail(EngineError(said(error)))
+
+    def _fail(self, error: RackError) -> None:
+        self._failure = error
+        self._stopping.set()
 
     def _fill(self) -> bool:
         """Top the source ring up; False at the end of the file. [worker]"""

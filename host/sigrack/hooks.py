@@ -41,7 +41,7 @@ class Hooked:
         begun = time.perf_counter_ns()
         try:
             method(*arguments)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:  # also what would end a task of the loop, or the host
             self._failed(error)
         finally:
             spent = time.perf_counter_ns() - begun
@@ -59,6 +59,7 @@ class Hooked:
         self.errors += 1
         frames = traceback.extract_tb(error.__traceback__)
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-        self.last_error = f"{type(error).__name__}: {error} ({place})"
+        text = f"{type(error).__name__}: {error} ({place})"
+        self.last_error = text.encode("utf-8", "backslashreplace").decode()  # it goes out as JSON
         if self.errors & (self.errors - 1) == 0:  # the 1st, 2nd, 4th, 8th ...: a broken hook must not fill the disk
             log.warning("%s: hook raised %s; %d so far, the audio goes on", self.name, self.last_error, self.errors)

@@ -4,24 +4,31 @@ import asyncio
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sigrack.config import Config, Document, SignalTable, SlotTable
 from sigrack.dispatch import Dispatcher
-from sigrack.errors import ConfigError, EngineError, RackError, nearest, said
+from sigrack.errors import ConfigError, EngineError, nearest, said
 from sigrack.lifecycle import ControlThread
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot, build_slot
 from sigrack_engine.bell import Bell
 from sigrack_engine.engine import Engine
+from sigrack_engine.errors import CoreError
+from sigrack_engine.slot import SlotCore
+from sigrack_engine.tap import TapRing
 from sigrack_plugins import SECOND, Setup
 
 __all__ = ["Rack"]
 
 log = logging.getLogger("sigrack")
 
+MOST_STEPS = 255
+"""In a run list: the engine's progress word has eight bits for them."""
+JOIN_S = 1.0
+"""How long each thread of a plugin may take to end."""
 SETTLE_S = 0.002
 """How often a change looks whether the engine has taken it."""
 
@@ -46,31 +53,40 @@ class Rack:
         self.signals: tuple[SignalEngine, ...] = ()
         self.left_behind: list[str] = []
         """Threads and native calls that did not end."""
+        self.engine_lost = False
+        """The engine thread did not stop: nothing that it may touch can be freed."""
         self._changing = asyncio.Lock()
+        self._arriving: tuple[list[Slot], list[SignalEngine]] = ([], [])
+        """Built, but not yet in the run list."""
         self._leaving: tuple[list[Slot], list[SignalEngine]] = ([], [])
         """Out of the run list, but perhaps not yet out of the engine."""
         try:
-            self.slots = self._build_slots(document, {})
-            self.signals = self._build_signals(document, {})
-        except RackError:
+            self.slots, self.signals = self._build(document, {}, {})
+        except BaseException:
             self.close()
             raise
+        self._arriving = [], []
         self._publish(dip=False)
 
     # Building
 
-    def _build_slots(self, document: Document, kept: dict[str, Slot]) -> tuple[Slot, ...]:
-        """Return the slots that `document` asks for, taking what is in `kept`; on failure no new one is left. [main, worker]"""
-        slots: list[Slot] = []
-        try:
-            for index, table in enumerate(document.config.slot):
-                slots.append(kept.get(table.name) or self._build_slot(document, index, table))
-        except RackError:
-            for slot in slots:
-                if slot.name not in kept:
-                    self._discard(slot)
-            raise
-        return tuple(slots)
+    def _build(
+        self, document: Document, kept: dict[str, Slot], kept_signals: dict[str, SignalEngine]
+    ) -> tuple[tuple[Slot, ...], tuple[SignalEngine, ...]]:
+        """Return what `document` asks for, taking what is kept; what is new stands in `_arriving` as well. [main, worker]"""
+        new_slots, new_signals = self._arriving
+        slots, signals = [], []
+        for index, table in enumerate(document.config.slot):
+            if (slot := kept.get(table.name)) is None:
+                new_slots.append(slot := self._build_slot(document, index, table))
+            slots.append(slot)
+        for index, signal_table in enumerate(document.config.signal):
+            if (signal := kept_signals.get(signal_table.name)) is None:
+                new_signals.append(signal := self._build_signal(document, index, signal_table))
+            signals.append(signal)
+        if len(_steps(slots, signals)) > MOST_STEPS:
+            raise ConfigError(f"{document.path}: the rack has more than {MOST_STEPS} processors and taps")
+        return tuple(slots), tuple(signals)
 
     def _build_slot(self, document: Document, index: int, table: SlotTable) -> Slot:
         key = ("slot", index)
@@ -86,24 +102,13 @@ class Rack:
             return build_slot(self, table, plugin, document.resolve)
         except ConfigError as error:
             document.fail((*key, *_blamed(table, error)), str(error))
+        except CoreError as error:
+            raise EngineError(f"{table.name}: {error}") from None
 
     def _load(self, name: str, target: Path | str) -> NativePlugin | PythonPlugin:
         if isinstance(target, Path) and target.suffix == ".so":
             return self.control.call(f"{name}: loading {target}", NativePlugin, target)
         return load_plugin(target)
-
-    def _build_signals(self, document: Document, kept: dict[str, SignalEngine]) -> tuple[SignalEngine, ...]:
-        signals: list[SignalEngine] = []
-        try:
-            for index, table in enumerate(document.config.signal):
-                signals.append(kept.get(table.name) or self._build_signal(document, index, table))
-        except RackError:
-            for signal in signals:
-                if signal.table.name not in kept:
-                    self._destroy(f"{signal.table.name}: signal_destroy", signal.destroy)
-                    signal.close()
-            raise
-        return tuple(signals)
 
     def _build_signal(self, document: Document, index: int, table: SignalTable) -> SignalEngine:
         try:
@@ -115,14 +120,14 @@ class Rack:
 
     def _publish(self, *, dip: bool) -> None:
         """Hand the present slots to the engine and to the dispatcher."""
-        steps = [step for slot in self.slots for step in slot.steps]
-        steps += [signal.tap.ring for signal in self.signals if signal.tap]
-        self.engine.publish(steps, dip=dip)
+        self.engine.publish(_steps(self.slots, self.signals), dip=dip)
         sources = [slot.source for slot in self.slots if slot.source and slot.source.ring.symbols]
         self.dispatcher.sources = (*sources, *(signal.source for signal in self.signals))
         self.dispatcher.taps = tuple(slot.hook_tap for slot in self.slots if slot.hook_tap)
         hooked = [slot.hooked for slot in self.slots if slot.hooked]
         self.dispatcher.listeners = tuple(h for h in hooked if {"on_factors", "on_factor"} & h.methods)
+        names = {slot.name for slot in self.slots} | {signal.table.name for signal in self.signals}
+        self.dispatcher.latest = {key: value for key, value in self.dispatcher.latest.items() if key[0] in names}
 
     def start(self) -> None:
         """Call every `on_start`, start workers and feeders. Raises ConfigError if a plugin cannot work. [main]"""
@@ -142,7 +147,7 @@ class Rack:
     @property
     def latency_frames(self) -> int:
         """From source to sink, over all slots. [main]"""
-        return sum(slot.processor.latency_frames for slot in self.slots if slot.processor)
+        return _latency(self.slots)
 
     def tap_space(self) -> int:
         """Frames that the engine can process before a tap would lose some. [main]"""
@@ -161,6 +166,19 @@ class Rack:
         self.dispatcher.flush(self.now_ns)
         if self.dispatcher.inbox.queued:
             self.dispatcher.flush(self.now_ns)
+
+    def step_name(self, number: int) -> str:
+        """Return what step `number` (from 1) of the run list belongs to, for messages. [main]"""
+        names = [slot.name for slot in self.slots for _ in slot.steps] + [signal.table.name for signal in self.signals]
+        return names[number - 1] if 0 < number <= len(names) else "no slot"
+
+    def end_streams(self) -> None:
+        """Say to all that no more audio will come. [main, when the engine runs no more]"""
+        _end(list(self.slots), list(self.signals))
+
+    def joined(self) -> bool:
+        """Whether all workers and feeders have finished what they had. [main]"""
+        return all(thing.join(0) for thing in _things(self.slots, self.signals))
 
     # Changes
 
@@ -196,15 +214,21 @@ class Rack:
             for slot in kept.values():
                 _check_kept(document, slot)
             kept_signals = {s.table.name: s for s in self.signals if s.table in new.signal}
-            slots = await asyncio.to_thread(self._build_slots, document, kept)
             try:
-                signals = await asyncio.to_thread(self._build_signals, document, kept_signals)
-            except RackError:
-                for slot in slots:
-                    if slot.name not in kept:
-                        self._discard(slot)
+                slots, signals = await asyncio.to_thread(self._build, document, kept, kept_signals)
+                self._check_latency(document, slots)
+                changed = self._adjust(document.config, list(kept.values()))
+            except Exception:
+                new_slots, new_signals = self._arriving
+                self._arriving = [], []
+                await self._retire_quietly(new_slots, new_signals)
                 raise
-            return await self._replace(document, slots, signals)
+            return [*await self._replace(document, slots, signals), *changed]
+
+    def _check_latency(self, document: Document, slots: tuple[Slot, ...]) -> None:
+        """A file's output is aligned with its input: its head is trimmed by the latency that the run began with."""
+        if document.config.source.driver == "file" and _latency(slots) != self.latency_frames:
+            raise ConfigError(f"{document.path}: the latency cannot change while a file source runs; start again")
 
     async def _replace(self, document: Document, slots: tuple[Slot, ...], signals: tuple[SignalEngine, ...]) -> list[str]:
         gone = [slot for slot in self.slots if slot not in slots]
@@ -216,8 +240,8 @@ class Rack:
         moved = slots != self.slots or signals != self.signals
         if moved and not changed:
             changed.append("changed the order")
-        changed += self._adjust(document.config, [slot for slot in slots if slot not in fresh])
         self.document, self.slots, self.signals = document, slots, signals
+        self._arriving = [], []
         if moved:
             self._leaving = gone, gone_signals
             self._publish(dip=True)
@@ -227,7 +251,7 @@ class Rack:
                 signal.start()
             await self._settle()
             self._leaving = [], []
-            self._retire(gone, gone_signals)
+            await self._retire_quietly(gone, gone_signals)
         return changed
 
     def _adjust(self, config: Config, slots: list[Slot]) -> list[str]:
@@ -259,29 +283,43 @@ class Rack:
         while not self.engine.collect():
             await asyncio.sleep(SETTLE_S)
 
-    # Going
+    # Going: end (main), wait (any thread), say goodbye (main), free (any thread)
 
     def _retire(self, slots: list[Slot], signals: list[SignalEngine]) -> None:
-        """End and free what the engine has left: intake, threads, what waits, hooks, native objects."""
-        for thing in slots:
-            thing.end_streams()
+        """End and free what the engine has left. [main]"""
+        _end(slots, signals)
+        stuck = self._wait(slots, signals)
+        self._say_goodbye(slots, signals)
+        self._free(slots, signals, stuck)
+
+    async def _retire_quietly(self, slots: list[Slot], signals: list[SignalEngine]) -> None:
+        """The same while others play: what may wait does so beside the main loop. [main]"""
+        _end(slots, signals)
+        stuck = await asyncio.to_thread(self._wait, slots, signals)
+        self._say_goodbye(slots, signals)
+        await asyncio.to_thread(self._free, slots, signals, stuck)
+
+    def _wait(self, slots: list[Slot], signals: list[SignalEngine]) -> list[Slot | SignalEngine]:
+        """Wait for workers, feeders and the signal engines' own threads; return those that did not end. [main, worker]"""
+        stuck = [thing for thing in _things(slots, signals) if not thing.join(JOIN_S)]
+        self.left_behind += [thing.name for thing in stuck]
         for signal in signals:
-            signal.end_stream()
-        stuck = [slot for slot in slots if not slot.join(1.0)]
-        stuck_signals = [signal for signal in signals if not signal.join(1.0)]
-        self.left_behind += [slot.name for slot in stuck] + [signal.table.name for signal in stuck_signals]
-        for signal in signals:
-            if signal not in stuck_signals:
-                self._destroy(f"{signal.table.name}: signal_destroy", signal.destroy)
+            if signal not in stuck:
+                self.destroy(f"{signal.name}: signal_destroy", signal.destroy)
+            signal.ring.shut()
+        return stuck
+
+    def _say_goodbye(self, slots: list[Slot], signals: list[SignalEngine]) -> None:
+        """Deliver what is left, then call on_stop. [main]"""
         self._drain_last(slots, signals)
         for slot in slots:
             slot.stop()
-        for slot in slots:
-            if slot not in stuck:
-                slot.close(self._destroy)
-        for signal in signals:
-            if signal not in stuck_signals and not signal.close():
-                self.left_behind.append(signal.table.name)
+
+    def _free(self, slots: list[Slot], signals: list[SignalEngine], stuck: list[Slot | SignalEngine]) -> None:
+        """Free what nobody uses any more. [main, worker]"""
+        for thing in _things(slots, signals):
+            if thing not in stuck and not self.engine_lost and not thing.close(self.destroy):
+                self.left_behind.append(thing.name)
 
     def _drain_last(self, slots: list[Slot], signals: list[SignalEngine]) -> None:
         """Deliver what the leaving ones have posted, although they are no longer among those that the dispatcher asks."""
@@ -293,27 +331,45 @@ class Rack:
         self.drain_all()
         dispatcher.sources, dispatcher.taps = saved
 
-    def _destroy(self, what: str, call: Callable[[], None]) -> None:
+    def destroy(self, what: str, call: Callable[[], None]) -> None:
+        """Run a native destructor on the control thread; one that hangs is noted. [main, worker]"""
         try:
             self.control.call(what, call)
         except EngineError as error:
             log.warning("%s", error)
             self.left_behind.append(what)
 
-    def _discard(self, slot: Slot) -> None:
-        """Free a slot that never ran."""
-        slot.stop()
-        slot.close(self._destroy)
-
     def close(self) -> None:
         """End and free everything; the driver has stopped. [main]"""
-        slots, signals = self._leaving
-        self._retire([*self.slots, *slots], [*self.signals, *signals])
+        slots = [*self.slots, *self._leaving[0], *self._arriving[0]]
+        signals = [*self.signals, *self._leaving[1], *self._arriving[1]]
+        self._retire(slots, signals)
         self.dispatcher.sources = self.dispatcher.taps = self.dispatcher.listeners = ()
         self.slots, self.signals = (), ()
-        self.engine.close()
-        self.bell.close()
         self.control.close()
+        if not self.left_behind:  # else somebody may still ring the bell or read the engine's clock
+            self.engine.close()
+            self.bell.close()
+
+
+def _steps(slots: Iterable[Slot], signals: Iterable[SignalEngine]) -> list[SlotCore | TapRing]:
+    """Return the run list: the slots in order, then the signal engines' taps."""
+    steps = [step for slot in slots for step in slot.steps]
+    return [*steps, *(signal.tap.ring for signal in signals if signal.tap)]
+
+
+def _things(slots: Iterable[Slot], signals: Iterable[SignalEngine]) -> list[Slot | SignalEngine]:
+    return [*slots, *signals]
+
+
+def _latency(slots: Iterable[Slot]) -> int:
+    return sum(slot.processor.latency_frames for slot in slots if slot.processor)
+
+
+def _end(slots: list[Slot], signals: list[SignalEngine]) -> None:
+    """Say that no more audio will come. [main, when the engine has left them]"""
+    for thing in _things(slots, signals):
+        thing.end_streams()
 
 
 def _blamed(table: SlotTable, error: ConfigError) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import msgspec
 
 from sigrack.config import ControlTable, Document, SinkTable, SourceTable, load
 from sigrack.drivers import FileDriver
-from sigrack.errors import ConfigError, EngineError
+from sigrack.errors import FORCED, ConfigError, EngineError
 from sigrack.session import Session
 
 __all__ = ["RenderResult", "render"]
@@ -71,7 +71,8 @@ def render(
     begun = time.perf_counter()
     finished = False
     try:
-        session.run()
+        if session.run() == FORCED:
+            raise EngineError(f"did not end in time: {', '.join(session.rack.left_behind)}; {target} was not made")
         finished = isinstance(session.driver, FileDriver) and session.driver.finished
     finally:
         if not finished:

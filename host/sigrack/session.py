@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sigrack.config import Document, load
 from sigrack.drivers import ClockDriver, Driver, FileDriver
 from sigrack.ends import open_source
-from sigrack.errors import CLEAN, FORCED, RackError
+from sigrack.errors import CLEAN, FORCED, RackError, said
 from sigrack.places import RackLock
 from sigrack.rack import Rack
 from sigrack.supervision import outlast_start
@@ -59,11 +59,12 @@ class Session:
         self._interrupts = 0
         self._on_main_thread = threading.current_thread() is threading.main_thread()
         self._timer: asyncio.TimerHandle | None = None
+        self._again: asyncio.Handle | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
 
     def run(self) -> int:
         """Run to the end of the stream or until told to stop; return the exit code. Raises ConfigError, EngineError. [main]"""
-        numbers = (signal.SIGTERM, signal.SIGINT) if self._on_main_thread else ()
-        handlers = {number: signal.signal(number, self._interrupted) for number in numbers}
+        handlers = self._answer_signals() if self._on_main_thread else {}
         try:
             self.rack.start()
             self.driver.start()
@@ -88,6 +89,7 @@ class Session:
         try:
             if self.document.config.control.enabled:
                 tasks.append(asyncio.create_task(self._open_control().serve()))
+                tasks[-1].add_done_callback(_report)
             self.state = "running"
             self._announce()
             self._turn()
@@ -112,15 +114,23 @@ class Session:
         self.driver.stop()
         await stream
 
+    def _answer_signals(self) -> dict[int, Any]:
+        """Take over the signals; return who had them. SIGHUP means nothing until the loop runs, and must not end the host."""
+        handlers: dict[int, Any] = {n: signal.signal(n, self._interrupted) for n in (signal.SIGTERM, signal.SIGINT)}
+        return handlers | {signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+
     # The main loop's work
 
     def _turn(self) -> None:
         """Drain for one turn; come back at once if there is more, else when the bell or a timer rings. [main]"""
         if not self._live:
             return  # freewheel drains between blocks
+        if self._again:  # one turn waits at most, however often the bell rings meanwhile
+            self._again.cancel()
+            self._again = None
         self.rack.bell.arm()
         if self.rack.drain():
-            asyncio.get_running_loop().call_soon(self._turn)
+            self._again = asyncio.get_running_loop().call_soon(self._turn)
         elif (due := self.rack.dispatcher.timers.next_ns) is not None:
             if self._timer:
                 self._timer.cancel()
@@ -130,7 +140,10 @@ class Session:
     async def _answer_doorbell(self, bell: "janus.Queue[None]") -> None:
         while True:
             await bell.async_q.get()
-            self._turn()
+            try:
+                self._turn()
+            except Exception:  # a fault of ours must not silence the inbox for good
+                log.exception("the main loop's turn failed")
 
     # Control
 
@@ -199,7 +212,9 @@ class Session:
             self.stop()
 
     def _hung_up(self) -> None:
-        self._reloading = asyncio.create_task(self._reload_quietly())
+        task = asyncio.create_task(self._reload_quietly())
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
 
     async def _reload_quietly(self) -> None:
         try:
@@ -207,17 +222,25 @@ class Session:
         except RackError as error:
             log.error("%s; nothing was changed", error)
             self.publish("reload_failed", message=str(error))
+        except Exception as error:
+            log.exception("the reload failed")
+            self.publish("reload_failed", message=said(error))
 
     def _close(self) -> None:
-        """Stop in order: driver, threads, what waits, hooks, native objects, sockets."""
+        """Stop in order: driver and its files, plugins' threads, what waits, hooks, native objects, sockets."""
         self.driver.stop()
-        self.rack.close()
         self.driver.close()
+        self.rack.close()
         if self.server:
             self.publish("stopped")
             self.server.close()
         if self.rack.left_behind:
             log.error("left behind, did not stop in time: %s", ", ".join(self.rack.left_behind))
+
+
+def _report(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("the control server ended: %s; restart the host to control it", said(error))
 
 
 def run_rack(path: Path, play: Path | None = None) -> int:

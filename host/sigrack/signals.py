@@ -29,7 +29,6 @@ FEED_FRAMES = 1024
 FEED_S = 4.0
 POLL_S = 0.001
 """How often an engine that gets no audio is polled."""
-"""A post takes a microsecond; one that lasts longer than this is stuck for good."""
 
 
 class _Audio(c.Structure):
@@ -116,6 +115,11 @@ class SignalEngine:
             raise ConfigError(f'{path}: signal_register_callback failed for "{self.table.name}"')
         return library, handle
 
+    @property
+    def name(self) -> str:
+        """The engine's name in the rack."""
+        return self.table.name
+
     def start(self) -> None:
         """Start feeding. [main]"""
         if self.tap or self._library.poll:
@@ -146,7 +150,7 @@ class SignalEngine:
         if self._library.poll:
             self._library.poll(self._handle)
 
-    def end_stream(self) -> None:
+    def end_streams(self) -> None:
         """Say that no more audio will come. [main, when the engine has left the tap]"""
         self._ending.set()
         if self.tap:
@@ -171,8 +175,8 @@ class SignalEngine:
             near = nearest(unknown, self.table.symbols)
             log.warning('%s: posted the unknown symbol "%s"%s', self.table.name, unknown, near)
 
-    def close(self) -> bool:
-        """Free all: feeder and engine have gone. False: a thread of it is still inside a post. [main]"""
+    def close(self, _: object) -> bool:
+        """Free all: feeder and engine have gone. False: a thread of it is still inside a post; its ring stays. [main, worker]"""
         self.warn()
         if self.tap:
             self.tap.close()

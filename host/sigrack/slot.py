@@ -19,7 +19,7 @@ from sigrack_engine.results import POST_ADDRESS, ResultRing
 from sigrack_engine.slot import Processor, SlotCore
 from sigrack_engine.tap import TapRing, WorkerTap
 from sigrack_plugins import Plugin
-from sigrack_plugins.abi import Contract
+from sigrack_plugins.abi import MAX_CHANNELS, Contract
 
 if TYPE_CHECKING:
     from sigrack.loading.native import NativeInstance
@@ -29,7 +29,7 @@ __all__ = ["Slot", "build_slot"]
 
 log = logging.getLogger("sigrack")
 
-LINEAR = 1  # SIGRACK_LINEAR
+MOST_LATENCY_S = 10
 MOST_FIR_CHANNELS = 8
 """Limit of the core's convolver, in and out."""
 HOOK_TAP_S = 4.0
@@ -55,6 +55,7 @@ class Slot:
     _instance: "NativeInstance | None" = None
     _fir: Fir | None = None
     _worker: threading.Thread | None = None
+    _started: bool = False
 
     @property
     def name(self) -> str:
@@ -107,6 +108,7 @@ class Slot:
             return
         if "on_start" in self.hooked.methods:
             self.hooked.plugin.on_start()  # type: ignore[attr-defined]
+        self._started = True
         if self.worker_tap is not None:
             name = f"sigrack-{self.name}"
             self._worker = threading.Thread(target=self._work, args=(self.worker_tap,), name=name, daemon=True)
@@ -116,7 +118,7 @@ class Slot:
         assert self.hooked is not None
         try:
             self.hooked.plugin.work(tap)  # type: ignore[attr-defined]
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
             log.warning("%s: its worker ended: %s: %s", self.name, type(error).__name__, error)
         for _ in tap:  # nobody listens any more, but the engine must not wait for it in freewheel
             pass
@@ -136,17 +138,21 @@ class Slot:
         return not self._worker.is_alive()
 
     def stop(self) -> None:
-        """Call `on_stop`, once; no hook is called afterwards. [main]"""
-        if self.hooked and not self.hooked.closed:
-            self.hooked.hook("on_stop")
+        """Call `on_stop`, once, if the slot was started; no hook is called afterwards. [main; worker if it was not]"""
+        if self.hooked:
+            if self._started:
+                self.hooked.hook("on_stop")
             self.hooked.closed = True
         if self.context:
             self.context.cancel_timers()
         if self.source:
             self.source.ring.shut()
 
-    def close(self, destroy: Callable[[str, Callable[[], None]], None]) -> None:
-        """Free all: the engine, the worker and the hooks have left. `destroy` runs native calls on the control thread. [main]"""
+    def close(self, destroy: Callable[[str, Callable[[], None]], None]) -> bool:
+        """Free all: the engine, the worker and the hooks have left. `destroy` runs native calls on the control thread.
+
+        False: a thread is still inside a post; its ring stays. [main, worker]
+        """
         if self._instance:
             destroy(f"{self.name}: destroy", self._instance.destroy)
         if self.core:
@@ -155,21 +161,24 @@ class Slot:
             self._fir.close()
         if self.hook_tap:
             self.hook_tap.tap.close()
-        if self.worker_tap and not (self._worker and self._worker.is_alive()):
+        if self.worker_tap:
             self.worker_tap.close()
-        if self.source:
-            self.source.ring.close()
+        return self.source.ring.close() if self.source else True
 
 
 def build_slot(rack: "Rack", table: SlotTable, plugin: NativePlugin | PythonPlugin, resolve: Callable[[str], Path]) -> Slot:
     """Make a slot that is ready to run. Raises ConfigError (without file and line), EngineError. [main, worker]"""
     slot = Slot(table, plugin, bypass=table.bypass)
-    if isinstance(plugin, NativePlugin):
-        _build_native(rack, slot, plugin)
-    else:
-        _build_python(rack, slot, plugin, resolve)
-    if slot.bypass and slot.core is None:
-        raise ConfigError(f'"{slot.name}" only listens: there is nothing to bypass', ("bypass",))
+    try:
+        if isinstance(plugin, NativePlugin):
+            _build_native(rack, slot, plugin)
+        else:
+            _build_python(rack, slot, plugin, resolve)
+        if slot.bypass and slot.core is None:
+            raise ConfigError(f'"{slot.name}" only listens: there is nothing to bypass', ("bypass",))
+    except BaseException:
+        slot.close(rack.destroy)
+        raise
     return slot
 
 
@@ -201,8 +210,7 @@ def _initial_values(plugin: NativePlugin, params: Mapping[str, Any], name: str) 
 
 def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin) -> None:
     slot.values = _initial_values(plugin, slot.table.params, slot.name)
-    width = max(16, rack.setup.channels)
-    ring = ResultRing(rack.bell, list(plugin.factors), rack.engine.frame_address, max_values=width)
+    ring = ResultRing(rack.bell, list(plugin.factors), rack.engine.frame_address, max_values=MAX_CHANNELS)
     slot.source = Source(slot.name, ring, rack_time=True)
     config = slot.table.config
 
@@ -220,18 +228,14 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin) -> None:
             raise
         return instance, contract
 
-    try:
-        slot._instance, contract = rack.control.call(f"{slot.name}: create", make)
-    except ConfigError:
-        ring.close()
-        raise
+    slot._instance, contract = rack.control.call(f"{slot.name}: create", make)
+    if contract.latency_frames > MOST_LATENCY_S * rack.setup.rate_hz:
+        raise ConfigError(f"{plugin.id}: states a latency of {contract.latency_frames} frames; {MOST_LATENCY_S} s is the most")
     processor = Processor(
         slot._instance.process_address,
         slot._instance.reset_address,
         slot._instance.pointer,
         latency_frames=contract.latency_frames,
-        tail_frames=contract.tail_frames,
-        linear=bool(contract.flags & LINEAR),
     )
     _make_core(rack, slot, processor)
 
@@ -246,7 +250,7 @@ def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Calla
     channels, rate_hz = rack.setup.channels, rack.setup.rate_hz
     if "fir" in plugin.methods:
         slot._fir = _make_fir(rack, plugin, instance)
-        processor = Processor(Fir.process_address, Fir.reset_address, slot._fir.pointer, linear=True)
+        processor = Processor(Fir.process_address, Fir.reset_address, slot._fir.pointer)
         _make_core(rack, slot, processor)
     if "on_block" in plugin.methods:
         frames = max(round(HOOK_TAP_S * rate_hz), 4 * (rack.hook_frames + rack.block_frames))

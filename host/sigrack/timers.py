@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import time
 from collections.abc import Callable
 
 __all__ = ["TimerEntry", "Timers"]
@@ -33,11 +34,8 @@ class Timers:
         if period_ns < 0:
             raise ValueError(f"a period must be positive, not {period_ns} ns")
         entry = TimerEntry(time_ns, period_ns, call)
-        self._push(entry)
+        heapq.heappush(self._heap, (time_ns, next(self._order), entry))
         return entry
-
-    def _push(self, entry: TimerEntry) -> None:
-        heapq.heappush(self._heap, (entry.time_ns, next(self._order), entry))
 
     @property
     def next_ns(self) -> int | None:
@@ -46,11 +44,21 @@ class Timers:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def run_due(self, now_ns: int) -> None:
-        """Run what is due at `now_ns`, in order; a repeating call that is behind runs once per missed period. [main]"""
-        while (due := self.next_ns) is not None and due <= now_ns:
-            entry = heapq.heappop(self._heap)[2]
+    def run_due(self, now_ns: int, *, stop_ns: int | None = None) -> bool:
+        """Run what is due at rack time `now_ns`, in order. Returns whether something due is left. [main]
+
+        Without `stop_ns` a repeating call runs once per period that has passed. With it (a value of time.monotonic_ns) calls
+        begin only before that moment, and a repeating call that is behind runs once, for all the periods it has missed. What
+        is added meanwhile waits for the next time.
+        """
+        newest = next(self._order)
+        while (due := self.next_ns) is not None and due <= now_ns and self._heap[0][1] < newest:
+            if stop_ns is not None and time.monotonic_ns() >= stop_ns:
+                return True
+            _, order, entry = heapq.heappop(self._heap)
             if entry.period_ns:
-                entry.time_ns += entry.period_ns
-                self._push(entry)
+                behind = (now_ns - entry.time_ns) // entry.period_ns if stop_ns is not None else 0
+                entry.time_ns += entry.period_ns * (behind + 1)
+                heapq.heappush(self._heap, (entry.time_ns, order, entry))
             entry.call()
+        return False

@@ -100,18 +100,27 @@ static void measure(struct level *level, const struct sigrack_block *block, uint
     level->counted += frames;
 }
 
+/* Process frames [from, to). An interval that became shorter than what is counted ends at once. */
+static void run(struct level *level, const struct sigrack_block *block, uint32_t from, uint32_t to) {
+    while (from < to) {
+        uint32_t left = level->interval > level->counted ? level->interval - level->counted : 0;
+        uint32_t frames = left < to - from ? left : to - from;
+        measure(level, block, from, frames);
+        from += frames;
+        if (level->counted >= level->interval)
+            post(level, block->frame + from);
+    }
+}
+
 static int process(void *self, const struct sigrack_block *block) {
     struct level *level = self;
-    for (uint32_t i = 0; i < block->event_count; i++)
+    uint32_t from = 0;
+    for (uint32_t i = 0; i < block->event_count; i++) {
+        run(level, block, from, block->events[i].offset);
+        from = block->events[i].offset;
         level->interval = frames_of(level, block->events[i].value);
-    for (uint32_t done = 0; done < block->frames;) {
-        uint32_t left = level->interval > level->counted ? level->interval - level->counted : 0;
-        uint32_t frames = left < block->frames - done ? left : block->frames - done;
-        measure(level, block, done, frames);
-        done += frames;
-        if (level->counted >= level->interval)
-            post(level, block->frame + done);
     }
+    run(level, block, from, block->frames);
     for (uint32_t c = 0; c < block->channels; c++)
         memcpy(block->out[c], block->in[c], block->frames * sizeof(float));
     return 0;

@@ -3,15 +3,19 @@
 #include "clock.h"
 
 #include <errno.h>
+#include <signal.h>
 
 #include "check.h"
+#include "ticks.h"
 #include "threads.h"
 
 #define BLOCK 64u
 #define RATE 192000u
+#define LONG_MS 60000u
 
-/* A clock with all that it needs; the rack is empty, so the output is the input. */
+/* A clock with all that it needs; the rack is empty unless a test adds a processor, so the output is the input. */
 struct scene {
+    struct core_slot *slot;
     struct core_engine *engine;
     struct core_ring *source, *sink;
     struct core_bell *bell;
@@ -39,12 +43,21 @@ static struct scene scene_new(uint32_t source_frames, uint32_t sink_frames, uint
     return scene;
 }
 
+/* Before the start. */
+static void add_processor(struct scene *scene, core_process process, void *self) {
+    scene->slot = core_slot_new(&(struct core_slot_setup){
+        .process = process, .self = self, .channels = 1, .max_frames = BLOCK, .fade_frames = 1, .active = 1});
+    struct core_run_list *list = core_run_list_new(&(struct core_step){.slot = scene->slot}, 1);
+    CHECK(scene->slot && list && !core_engine_publish(scene->engine, list, 0));
+}
+
 static void scene_free(struct scene *scene) {
-    core_clock_free(scene->clock);
+    CHECK(core_clock_free(scene->clock));
     core_bell_free(scene->bell);
     core_ring_free(scene->sink);
     core_ring_free(scene->source);
     core_engine_free(scene->engine);
+    core_slot_free(scene->slot);
 }
 
 static struct core_clock_stats stats_of(const struct scene *scene) {
@@ -97,7 +110,7 @@ static void a_stream_passes_whole_and_ends_with_a_shorter_block(void) {
     core_ring_close(scene.source);
     CHECK(!core_clock_start(scene.clock));
     wait_for_the_end(&scene);
-    core_clock_join(scene.clock);
+    CHECK(core_clock_join(scene.clock, LONG_MS));
     struct core_clock_stats stats = stats_of(&scene);
     CHECK(core_ring_closed(scene.sink) && take_everything(&scene, frames) == 0);
     CHECK(stats.blocks == 51 && stats.source_underrun == 0 && stats.sink_overrun == 0 && stats.fifo == 0);
@@ -155,20 +168,85 @@ static void a_full_sink_loses_whole_blocks_and_counts_them(void) {
 
 static void it_stops_when_asked_and_free_joins(void) {
     struct scene scene = scene_new(64, 0, 0);
+    CHECK(core_clock_join(scene.clock, 0)); /* never started */
     CHECK(!core_clock_start(scene.clock));
+    CHECK(!core_clock_join(scene.clock, 0)); /* not asked to end */
     while (stats_of(&scene).blocks < 3)
         sched_yield();
     CHECK(stats_of(&scene).running);
     core_clock_stop(scene.clock);
-    core_clock_join(scene.clock);
-    core_clock_join(scene.clock);
+    CHECK(core_clock_join(scene.clock, LONG_MS));
+    CHECK(core_clock_join(scene.clock, 0));
     CHECK(!stats_of(&scene).running);
     CHECK(stats_of(&scene).source_underrun == stats_of(&scene).blocks * BLOCK);
     scene_free(&scene);
     scene = scene_new(64, 0, 0);
     CHECK(!core_clock_start(scene.clock));
     scene_free(&scene);
-    core_clock_free(NULL);
+    CHECK(core_clock_free(NULL));
+}
+
+/* A processor that does not return until it is let go. */
+struct hang {
+    _Atomic int entered, go;
+};
+
+static int hang_process(void *self, const struct sigrack_block *block) {
+    (void)block;
+    struct hang *hang = self;
+    atomic_store(&hang->entered, 1);
+    while (!atomic_load(&hang->go))
+        sched_yield();
+    return 1;
+}
+
+static void a_processor_that_hangs_does_not_hang_the_stop(void) {
+    struct hang hang = {0};
+    struct scene scene = scene_new(64, 0, 0);
+    add_processor(&scene, hang_process, &hang);
+    CHECK(!core_clock_start(scene.clock));
+    while (!atomic_load(&hang.entered))
+        sched_yield();
+    core_clock_stop(scene.clock);
+    int64_t start_ns = core_now_ns();
+    CHECK(!core_clock_join(scene.clock, 0) && !core_clock_join(scene.clock, 50));
+    CHECK(core_now_ns() - start_ns >= 40000000); /* it waits; less than 50 ms, as the time of day may be adjusted */
+    CHECK(!core_clock_free(scene.clock));
+    CHECK(stats_of(&scene).running && stats_of(&scene).blocks == 0);
+    atomic_store(&hang.go, 1);
+    CHECK(core_clock_join(scene.clock, LONG_MS) && core_clock_join(scene.clock, 0));
+    CHECK(!stats_of(&scene).running && stats_of(&scene).blocks == 1);
+    scene_free(&scene);
+}
+
+static int mask_process(void *self, const struct sigrack_block *block) {
+    (void)block;
+    return pthread_sigmask(SIG_BLOCK, NULL, self) ? 0 : 1;
+}
+
+static void no_signal_but_a_fault_interrupts_the_engine_thread(void) {
+    static const int blocked[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGUSR1, SIGUSR2,  SIGCHLD,
+                                  SIGALRM, SIGPIPE, SIGCONT, SIGTSTP, SIGURG,  SIGTTIN, SIGTTOU};
+    static const int open[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+    sigset_t ours, after, mask;
+    CHECK(!sigemptyset(&ours) && !sigaddset(&ours, SIGUSR2) && !pthread_sigmask(SIG_SETMASK, &ours, NULL));
+    sigemptyset(&mask);
+    struct scene scene = scene_new(64, 0, 0);
+    add_processor(&scene, mask_process, &mask);
+    CHECK(!core_clock_start(scene.clock));
+    while (!stats_of(&scene).blocks)
+        sched_yield();
+    scene_free(&scene);
+    for (size_t i = 0; i < sizeof blocked / sizeof *blocked; i++)
+        CHECK(sigismember(&mask, blocked[i]));
+    for (int number = SIGRTMIN; number <= SIGRTMAX; number++)
+        CHECK(sigismember(&mask, number));
+    for (size_t i = 0; i < sizeof open / sizeof *open; i++)
+        CHECK(!sigismember(&mask, open[i]));
+    CHECK(!pthread_sigmask(SIG_SETMASK, NULL, &after)); /* the caller's is as before */
+    CHECK(sigismember(&after, SIGUSR2) && !sigismember(&after, SIGINT) && !sigismember(&after, SIGTERM));
+    sigemptyset(&ours);
+    CHECK(!pthread_sigmask(SIG_SETMASK, &ours, NULL));
 }
 
 static void a_refused_priority_leaves_its_reason(void) {
@@ -185,5 +263,7 @@ int main(void) {
     what_was_written_right_before_the_closing_arrives();
     a_full_sink_loses_whole_blocks_and_counts_them();
     it_stops_when_asked_and_free_joins();
+    a_processor_that_hangs_does_not_hang_the_stop();
+    no_signal_but_a_fault_interrupts_the_engine_thread();
     a_refused_priority_leaves_its_reason();
 }

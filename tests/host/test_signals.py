@@ -41,9 +41,9 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, PostCounts]:
     found: dict[str, PostCounts] = {}
     close = SignalEngine.close
 
-    def closing(engine: SignalEngine) -> bool:
+    def closing(engine: SignalEngine, destroy: object) -> bool:
         found[engine.table.name] = engine.ring.counts
-        return close(engine)
+        return close(engine, destroy)
 
     monkeypatch.setattr(SignalEngine, "close", closing)
     return found

@@ -113,6 +113,7 @@ ERROR_CODES = {
     "IPC_INVALID_PARAMS": "a parameter is missing, unknown, of the wrong type or out of range",
     "VALIDATION_NOT_FOUND": "no such slot or parameter",
     "VALIDATION_INVALID_CONFIG": "the rack's file has an error; nothing was changed",
+    "ENGINE_FAILED": "a plugin or a resource failed while the rack was being changed; nothing was changed",
     "CROSSFEED_NOT_INITIALIZED": "the rack has no crossfeed slot",
     "INTERNAL_UNKNOWN": "a fault of the host; its log says more",
 }

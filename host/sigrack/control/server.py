@@ -1,5 +1,6 @@
 """The ZeroMQ sockets of a running host: ROUTER for commands, PUB for events."""
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -52,6 +53,12 @@ def decode(payload: bytes) -> tuple[str, Command]:
         raise CommandError("IPC_INVALID_PARAMS", f"{request.cmd}: {text}{known}") from None
 
 
+def _error(code: str, message: str) -> bytes:
+    """Return an error reply; a message may hold parts of file names that are no text."""
+    text = message.encode("utf-8", "backslashreplace").decode()
+    return msgspec.json.encode({"status": "error", "error_code": code, "message": text})
+
+
 class ControlServer:
     """Answers commands one after the other, on the main loop."""
 
@@ -73,30 +80,40 @@ class ControlServer:
             raise
 
     async def serve(self) -> None:
-        """Answer until cancelled. [main]"""
-        while True:
-            client, *frames = await self._router.recv_multipart()
-            envelope = frames[:-1]  # a REQ client puts an empty frame there, a DEALER none
-            reply = await self._answer(frames[-1] if frames else b"")
-            with contextlib.suppress(zmq.ZMQError):
-                await self._router.send_multipart([client, *envelope, msgspec.json.encode(reply)])
+        """Answer until cancelled. A command that waits (RELOAD) does not keep the others waiting. [main]"""
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            while True:
+                client, *frames = await self._router.recv_multipart()
+                task = asyncio.create_task(self._reply(client, frames))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+        finally:
+            for task in tasks:
+                task.cancel()
 
-    async def _answer(self, payload: bytes) -> dict[str, Any]:
+    async def _reply(self, client: bytes, frames: list[bytes]) -> None:
+        *envelope, payload = frames or [b""]  # a REQ client puts an empty frame first, a DEALER none
+        reply = await self._answer(payload)
+        with contextlib.suppress(zmq.ZMQError):
+            await self._router.send_multipart([client, *envelope, reply])
+
+    async def _answer(self, payload: bytes) -> bytes:
         try:
             _, command = decode(payload)
             reply = await self._handle(command)
+            return msgspec.json.encode({**msgspec.to_builtins(reply), "status": "ok"})
         except CommandError as failure:
-            return {"status": "error", "error_code": failure.code, "message": failure.message}
+            return _error(failure.code, failure.message)
         except Exception as error:
             log.exception("control: %r failed", payload[:200])
-            return {"status": "error", "error_code": "INTERNAL_UNKNOWN", "message": f"{type(error).__name__}: {error}"}
-        return {**msgspec.to_builtins(reply), "status": "ok"}
+            return _error("INTERNAL_UNKNOWN", f"{type(error).__name__}: {error}")
 
     def publish(self, kind: str, data: dict[str, Any]) -> None:
         """Send an event to whoever listens: {"type", "seq", "timestamp", "data"}. [main]"""
         self._sequence += 1
         event = {"type": kind, "seq": self._sequence, "timestamp": time.time(), "data": data}
-        with contextlib.suppress(zmq.ZMQError):
+        with contextlib.suppress(zmq.ZMQError, UnicodeEncodeError):
             self._events.send_multipart([kind.encode(), msgspec.json.encode(event)], flags=zmq.NOBLOCK)
 
     def close(self) -> None:
