@@ -39,7 +39,7 @@ POLL_S = 0.02
 
 @contextmanager
 def built(document: Document) -> Iterator[Rack]:
-    """Build the rack of `document` to look at it; nothing runs, nothing is written. Raises ConfigError, EngineError. [main]"""
+    """Build the rack of `document` to look at it: plugins are created, no audio runs. Raises ConfigError, EngineError. [main]"""
     reader = open_source(document)
     try:
         rack = Rack(document, Setup(reader.rate_hz, reader.channels))
@@ -266,9 +266,10 @@ class ClockDriver:
             raise self._failure
 
     def stop(self) -> None:
-        """Stop the engine thread. [main]"""
+        """Stop the engine thread; if a native plugin keeps it, say which. [main]"""
         self._stopping.set()
-        self._clock.stop()
+        if not self._rack.engine_lost and not self._clock.stop():
+            self._rack.lose_engine()
 
     def close(self) -> None:
         """Complete the sink. A worker that hangs in a pipe is left behind. [main]"""
@@ -277,6 +278,7 @@ class ClockDriver:
             thread.join(1.0)
         if any(thread.is_alive() for thread in self._threads):
             self._rack.left_behind.append("a file worker")
+        if self._rack.left_behind:
             return
         self._reader.close()
         self._clock.close()

@@ -172,6 +172,11 @@ class Rack:
         names = [slot.name for slot in self.slots for _ in slot.steps] + [signal.table.name for signal in self.signals]
         return names[number - 1] if 0 < number <= len(names) else "no slot"
 
+    def lose_engine(self) -> None:
+        """Note that the engine thread does not stop: from now on nothing is freed that it may touch. [main]"""
+        self.engine_lost = True
+        self.left_behind.append(f"the engine, in {self.step_name(self.engine.stats.progress & 0xFF)}")
+
     def end_streams(self) -> None:
         """Say to all that no more audio will come. [main, when the engine runs no more]"""
         _end(list(self.slots), list(self.signals))

@@ -14,8 +14,8 @@ static const struct sigrack_param params[] = {
 
 struct gain {
     double rate_hz, smooth_ms;
-    float now, goal, step; /* linear */
-    uint32_t left;         /* frames until `goal` */
+    float goal, step; /* linear */
+    uint32_t left;    /* frames until `goal` */
 };
 
 static float linear(double db) { return db <= params[GAIN_DB].minimum ? 0.0f : (float)pow(10.0, db / 20.0); }
@@ -37,38 +37,37 @@ static void *create(const struct sigrack_host *host, const char *config, char *e
 static int activate(void *self, const struct sigrack_setup *setup, struct sigrack_contract *contract) {
     struct gain *gain = self;
     gain->rate_hz = setup->rate_hz;
-    gain->now = gain->goal = linear(setup->values[GAIN_DB]);
+    gain->goal = linear(setup->values[GAIN_DB]);
     gain->smooth_ms = setup->values[SMOOTH_MS];
     contract->flags = SIGRACK_LINEAR;
     return 0;
 }
 
+/* The gain of frame i of a move that has `left` frames to go. Counted back from the goal, it does not depend on how the frames
+   are cut into blocks, and the last one is the goal. */
+static float moving(const struct gain *gain, uint32_t i) { return gain->goal - (float)(int32_t)(gain->left - 1 - i) * gain->step; }
+
 /* Move towards `db`, linearly, over `smooth_ms`. */
 static void aim(struct gain *gain, double db) {
+    float now = gain->goal - (float)(int32_t)gain->left * gain->step;
     uint32_t frames = (uint32_t)(gain->smooth_ms * 1e-3 * gain->rate_hz);
     gain->goal = linear(db);
     gain->left = frames ? frames : 1;
-    gain->step = (gain->goal - gain->now) / (float)gain->left;
-}
-
-static void scale(const struct sigrack_block *block, uint32_t from, uint32_t frames, float gain, float step) {
-    for (uint32_t c = 0; c < block->channels; c++) {
-        const float *restrict in = block->in[c] + from;
-        float *restrict out = block->out[c] + from;
-        for (uint32_t i = 0; i < frames; i++)
-            out[i] = in[i] * (gain + (float)(int32_t)(i + 1) * step);
-    }
+    gain->step = (gain->goal - now) / (float)(int32_t)gain->left;
 }
 
 /* Process frames [from, to): the moving part first, then the steady one. */
 static void run(struct gain *gain, const struct sigrack_block *block, uint32_t from, uint32_t to) {
-    uint32_t moving = gain->left < to - from ? gain->left : to - from;
-    if (moving) {
-        scale(block, from, moving, gain->now, gain->step);
-        gain->left -= moving;
-        gain->now = gain->left ? gain->now + (float)(int32_t)moving * gain->step : gain->goal;
+    uint32_t ramp = gain->left < to - from ? gain->left : to - from;
+    for (uint32_t c = 0; c < block->channels; c++) {
+        const float *restrict in = block->in[c] + from;
+        float *restrict out = block->out[c] + from;
+        for (uint32_t i = 0; i < ramp; i++)
+            out[i] = in[i] * moving(gain, i);
+        for (uint32_t i = ramp; i < to - from; i++)
+            out[i] = in[i] * gain->goal;
     }
-    scale(block, from + moving, to - from - moving, gain->now, 0.0f);
+    gain->left -= ramp;
 }
 
 static int process(void *self, const struct sigrack_block *block) {

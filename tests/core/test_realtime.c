@@ -137,7 +137,7 @@ static void a_clock_with_a_busy_rack_calls_nothing_forbidden(void) {
     } while (stats.blocks < 1000);
     core_ring_close(source);
     core_clock_stop(clock);
-    core_clock_join(clock);
+    CHECK(core_clock_join(clock, 60000));
     expect_nothing_forbidden();
     CHECK(atomic_load(&rings) > 0);
     core_clock_free(clock);

@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load and build everything that the racks name, run nothing, write nothing."""
+    """Load and build everything that the racks name; no audio runs."""
     checked = []
     for path in options.rack:
         with built(load(path)) as rack:
