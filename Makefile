@@ -3,7 +3,7 @@ BIN := .venv/bin
 export CC  # as make has it (cc): Debian python would make scikit-build-core ask for x86_64-linux-gnu-gcc
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-export INPUT ?=
+export INPUT := $(value INPUT)  # as it was typed: a name may hold a $
 
 .PHONY: setup build run test ctest lint asan tsan bench clean
 
@@ -17,7 +17,7 @@ setup: .venv/ready
 
 # After a C edit: seconds, and the editable install sees it at once.
 build: setup
-	@$(TOOLS) cmake --build build/editable
+	@$(TOOLS) cmake --build build/editable -- --quiet
 
 # The demo rack under supervisord, shown live. INPUT=song.flac plays a file of yours.
 run: build

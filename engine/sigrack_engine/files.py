@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-__all__ = ["SoundFileError", "SoundReader", "SoundWriter"]
+__all__ = ["SoundFileError", "SoundReader", "SoundWriter", "check_target"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -33,6 +33,19 @@ def _kind(path: Path, samples: int) -> str:
     if kind not in soundfile.available_formats():
         raise SoundFileError(f'{path}: unknown kind of file "{path.suffix}"; use .wav or .flac')
     return "RF64" if kind == "WAV" and samples * 4 > _RIFF_LIMIT else kind
+
+
+def check_target(path: Path, samples: str | None, *, overwrite: bool, expected_samples: int = 0) -> tuple[str, str]:
+    """Return libsndfile's format and subtype for a new file, without making it. Raises SoundFileError. [any]"""
+    kind = _kind(path, expected_samples)
+    subtype = _SUBTYPES[samples] if samples else _BEST.get(kind, soundfile.default_subtype(kind))
+    if not soundfile.check_format(kind, subtype):
+        raise SoundFileError(f"{path}: {kind} cannot hold {samples} samples")
+    if path.exists() and not overwrite:
+        raise SoundFileError(f"{path}: exists already; give another name, or allow it with overwrite (render: --overwrite)")
+    if not path.parent.is_dir():
+        raise SoundFileError(f"{path}: {'Not a directory' if path.parent.exists() else 'No such file or directory'}")
+    return kind, subtype
 
 
 class SoundReader:
@@ -121,13 +134,8 @@ class SoundWriter:
         self.path = path
         self.clipped = 0
         """Samples beyond full scale, in formats that cannot hold them."""
-        kind = _kind(path, expected_frames * channels)
-        subtype = _SUBTYPES[samples] if samples else _BEST.get(kind, soundfile.default_subtype(kind))
-        if not soundfile.check_format(kind, subtype):
-            raise SoundFileError(f"{path}: {kind} cannot hold {samples} samples")
+        kind, subtype = check_target(path, samples, overwrite=overwrite, expected_samples=expected_frames * channels)
         self._bounded = subtype.startswith("PCM")
-        if path.exists() and not overwrite:
-            raise SoundFileError(f"{path}: exists already; give another name or ask for overwriting")
         try:
             path.open("ab").close()
             self._file = soundfile.SoundFile(path, "w", rate_hz, channels, subtype, format=kind)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sigrack.control.client import Client as Client
+    from sigrack.control.schema import CommandError as CommandError
     from sigrack.errors import ConfigError as ConfigError
     from sigrack.errors import EngineError as EngineError
     from sigrack.errors import RackError as RackError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Client": "sigrack.control.client",
+    "CommandError": "sigrack.control.schema",
     "ConfigError": "sigrack.errors",
     "EngineError": "sigrack.errors",
     "RackError": "sigrack.errors",
@@ -21,7 +23,7 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-__all__ = ["Client", "ConfigError", "EngineError", "RackError", "render", "run_rack"]
+__all__ = ["Client", "CommandError", "ConfigError", "EngineError", "RackError", "render", "run_rack"]
 
 
 def __getattr__(name: str) -> object:

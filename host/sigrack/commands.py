@@ -93,7 +93,7 @@ class Commands:
             raise s.CommandError("VALIDATION_INVALID_CONFIG", f"{error}; nothing was changed") from None
         except EngineError as error:
             raise s.CommandError("ENGINE_FAILED", f"{error}; nothing was changed") from None
-        return s.Reply("reloaded", {"changed": changed})
+        return s.Reply(f"reloaded: {', '.join(changed) or 'nothing has changed'}", {"changed": changed})
 
 
 def _plugins() -> list[dict[str, Any]]:

@@ -9,12 +9,12 @@ import numpy.typing as npt
 
 from sigrack.config import RATES_HZ, Document
 from sigrack.demo import provide
-from sigrack_engine.files import SoundFileError, SoundReader, SoundWriter
+from sigrack_engine.files import SoundFileError, SoundReader, SoundWriter, check_target
 from sigrack_engine.pipe import PipeWriter
 from sigrack_plugins import Setup
 from sigrack_plugins.abi import MAX_CHANNELS
 
-__all__ = ["Writer", "open_sink", "open_source"]
+__all__ = ["Writer", "check_sink", "open_sink", "open_source"]
 
 Samples = npt.NDArray[np.float32]
 
@@ -48,24 +48,48 @@ class Writer(Protocol):
         """Complete it."""
 
 
+def check_sink(document: Document) -> None:
+    """Look whether the sink could be opened; make nothing. Raises ConfigError."""
+    sink = document.config.sink
+    if sink.driver == "pipe":
+        _pipe(document)
+    elif sink.driver == "file":
+        try:
+            check_target(_target(document), sink.format, overwrite=sink.overwrite)
+        except SoundFileError as error:
+            document.fail(("sink", "path"), str(error))
+
+
+def _pipe(document: Document) -> str:
+    """Return the sink's pipe. Raises ConfigError if it is none."""
+    path = document.config.sink.path or "-"
+    if path == "-":
+        return path
+    pipe = document.resolve(path)
+    if not pipe.is_fifo():
+        document.fail(("sink", "path"), f"{pipe} is not a named pipe: make one with mkfifo")
+    return str(pipe)
+
+
+def _target(document: Document) -> Path:
+    """Return the sink's sound file. Raises ConfigError if it is the source."""
+    target = document.resolve(document.config.sink.path or "")
+    if target.exists() and target.samefile(document.resolve(document.config.source.path)):
+        document.fail(("sink", "path"), f"{target}: is the source as well; give another name")
+    return target
+
+
 def open_sink(document: Document, setup: Setup, expected_frames: int) -> Callable[[], Writer] | None:
     """Return a function that gives the sink's writer; sound files are opened here and now. Raises ConfigError."""
     sink = document.config.sink
     if sink.driver == "none":
         return None
-    assert sink.path is not None
-    path = sink.path
     if sink.driver == "pipe":
-        pipe = path if path == "-" else str(document.resolve(path))
-        if path != "-" and not Path(pipe).is_fifo():
-            document.fail(("sink", "path"), f"{pipe} is not a named pipe: make one with mkfifo")
+        pipe = _pipe(document)
         return lambda: PipeWriter(pipe, sink.format or "float32")
-    target = document.resolve(path)
-    if target.exists() and target.samefile(document.resolve(document.config.source.path)):
-        document.fail(("sink", "path"), f"{target}: is the source as well; give another name")
     try:
         writer = SoundWriter(
-            target,
+            _target(document),
             rate_hz=setup.rate_hz,
             channels=setup.channels,
             samples=sink.format,

@@ -29,15 +29,16 @@ class Hooked:
         self.filters: set[tuple[str | None, str | None]] = set()
         """Subscriptions: (source, symbol), None stands for all; empty means everything."""
         self._main = main
-        self._inside = False
+        self.inside = False
+        """Whether a hook is running now."""
 
     def call(self, method: Callable[..., Any], *arguments: Any) -> None:
         """Call a hook or a timer's function inside the fence. [main]"""
         if threading.get_ident() != self._main:
             raise AssertionError(f"a hook of {self.name} was to run on thread {threading.get_ident()}, not on the main loop")
-        if self._inside:
+        if self.inside:
             raise AssertionError(f"a hook of {self.name} was to run inside another of its hooks")
-        self._inside = True
+        self.inside = True
         begun = time.perf_counter_ns()
         try:
             method(*arguments)
@@ -48,7 +49,7 @@ class Hooked:
             self.calls += 1
             self.spent_ns += spent
             self.longest_ns = max(self.longest_ns, spent)
-            self._inside = False
+            self.inside = False
 
     def hook(self, name: str, *arguments: Any) -> None:
         """Call the hook `name` if the plugin has it. [main]"""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sigrack.errors import ConfigError, EngineError
 
-__all__ = ["RackLock", "check_socket_free", "default_endpoint", "events_endpoint", "runtime_folder"]
+__all__ = ["RackLock", "check_socket_free", "check_socket_path", "default_endpoint", "events_endpoint", "runtime_folder"]
 
 LONGEST_SOCKET_PATH = 107
 """Bytes that the system can hold, of 108 with the zero at the end."""
@@ -44,6 +44,15 @@ def events_endpoint(endpoint: str) -> str:
     return f"{host}:{int(port) + 1}"
 
 
+def check_socket_path(endpoint: str) -> None:
+    """Raise ConfigError if the path of an ipc endpoint is longer than the system takes. [any]"""
+    path = endpoint.removeprefix("ipc://")
+    if path != endpoint and len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
+        raise ConfigError(
+            f"{path}: a socket's path has {LONGEST_SOCKET_PATH} bytes at most; set SIGRACK_RUNTIME or [control] endpoint shorter"
+        )
+
+
 def check_socket_free(endpoint: str) -> None:
     """Raise EngineError if another process answers at an ipc endpoint: binding would silently take it over.
 
@@ -51,11 +60,8 @@ def check_socket_free(endpoint: str) -> None:
     """
     if not endpoint.startswith("ipc://"):
         return
+    check_socket_path(endpoint)
     path = Path(endpoint.removeprefix("ipc://"))
-    if len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
-        raise ConfigError(
-            f"{path}: a socket's path has {LONGEST_SOCKET_PATH} bytes at most; set SIGRACK_RUNTIME or [control] endpoint shorter"
-        )
     if not path.exists():
         return
     if not path.is_socket():

@@ -29,6 +29,10 @@ __all__ = ["Session", "run_rack"]
 log = logging.getLogger("sigrack")
 
 
+STOP_S = 4.0
+"""Below stopwaitsecs in supervisord.conf, so that the log names what hangs."""
+
+
 class Session:
     """Starts a rack, keeps its main loop, stops it in order. One per process when it has a control socket."""
 
@@ -57,6 +61,8 @@ class Session:
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._interrupts = 0
+        self.stop_limit_s: float | None = None
+        """How long a stop by signal may take before the process is ended; None: as long as it needs."""
         self._on_main_thread = threading.current_thread() is threading.main_thread()
         self._timer: asyncio.TimerHandle | None = None
         self._again: asyncio.Handle | None = None
@@ -206,10 +212,22 @@ class Session:
         if self._interrupts > 1:
             os._exit(FORCED)
         log.info("stopping; a second signal ends it by force")
+        if self.stop_limit_s is not None:
+            deadline = threading.Timer(self.stop_limit_s, self._force)
+            deadline.daemon = True
+            deadline.start()
         if self._loop:
             self._loop.call_soon_threadsafe(self.stop)
         else:
             self.stop()
+
+    def _force(self) -> None:
+        """End the process: the stop has taken too long. [any]"""
+        hooked = [slot.hooked for slot in self.rack.slots if slot.hooked]
+        culprit = next((f"a hook of {hook.name}" for hook in hooked if hook.inside), "something")
+        log.error("%s did not return within %g s: ending by force", culprit, self.stop_limit_s)
+        logging.shutdown()
+        os._exit(FORCED)
 
     def _hung_up(self) -> None:
         task = asyncio.create_task(self._reload_quietly())
@@ -253,6 +271,7 @@ def run_rack(path: Path, play: Path | None = None) -> int:
         lock = RackLock(document.name)
         try:
             session = Session(document)
+            session.stop_limit_s = STOP_S
             code = session.run()
             end.at_once = session.interrupted
         finally:

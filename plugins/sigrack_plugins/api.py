@@ -169,7 +169,7 @@ class Plugin:
     on_factor(self, source: str, symbol: str, ts_ns: int, values)
         The same, one record at a time; define one of the two.
     on_stop(self)
-        The last call.
+        The last call, if on_start has returned.
     fir(self, setup: Setup) -> array of shape (channels out, channels in, taps), float32
         Makes the plugin a linear processor: the engine convolves the bus with these taps. Called before on_start. [worker]
     work(self, tap: Tap)

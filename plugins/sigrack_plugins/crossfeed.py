@@ -95,7 +95,9 @@ class Crossfeed(Plugin):
         Raises ValueError in one line if the bus is not stereo or the file is not what it should be.
         """
         if setup.channels != 2:
-            raise ValueError(f"crossfeed needs 2 channels, the bus has {setup.channels}")
+            raise ValueError(
+                f"crossfeed needs 2 channels, the source has {setup.channels}: play a stereo file, or take this slot out"
+            )
         if self.config.file is None:
             return model_taps(self.config, setup.rate_hz)
         taps = read_taps(self.config.file, setup.rate_hz)

@@ -419,7 +419,7 @@ def test_output_exists(rack: Path, wav: MakeWav, tmp_path: Path) -> None:
 
     found = refused(101, "render", rack, source, target)
 
-    assert f"{target}: exists already; give another name or ask for overwriting" == found
+    assert f"{target}: exists already; give another name, or allow it with overwrite (render: --overwrite)" == found
     assert b"precious" == target.read_bytes()
     assert 0 == sigrack("render", rack, source, target, "--overwrite").returncode
     assert 4800 == soundfile.info(target).frames
@@ -448,7 +448,7 @@ def test_output_is_the_input(rack: Path, wav: MakeWav, tmp_path: Path) -> None:
         ("out.mp42", (), '{target}: unknown kind of file ".mp42"; use .wav or .flac'),
         ("out.flac", ("--samples", "float32"), "{target}: FLAC cannot hold float32 samples"),
         ("out.wav", ("--samples", "int20"), "argument --samples: invalid choice: 'int20'"),
-        ("folder.wav", (), "{target}: exists already; give another name or ask for overwriting"),
+        ("folder.wav", (), "{target}: exists already; give another name, or allow it with overwrite (render: --overwrite)"),
         ("folder.wav", ("--overwrite",), "{target}: Is a directory"),
     ],
 )

@@ -81,6 +81,19 @@ def test_a_dealer_without_envelope_is_answered() -> None:
     assert {"message": "pong", "status": "ok"} == raw(b'{"cmd":"PING"}', dealer=True)
 
 
+@pytest.mark.usefixtures("host")
+def test_a_request_of_two_frames_is_refused() -> None:
+    """A request that is not one frame gets one frame back that says so."""
+    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
+        socket.linger, socket.rcvtimeo = 0, 3000
+        socket.connect(default_endpoint("rack"))
+        socket.send_multipart([b'{"cmd": "PING"}', b"two"])
+        reply = socket.recv_multipart()
+
+    assert 1 == len(reply)
+    assert "one frame of JSON, not 2" in json.loads(reply[0])["message"]
+
+
 @pytest.mark.parametrize(
     ("request_", "code", "words"),
     [

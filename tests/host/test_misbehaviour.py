@@ -141,6 +141,18 @@ def test_an_error_that_is_no_text(live: Path) -> None:
         assert "pong" == request("PING")["message"]
 
 
+def test_a_hook_that_never_returns_is_named_at_the_stop(live: Path) -> None:
+    """When a hook hangs, a stop ends the host by force after its limit, with the slot's name in the log."""
+    plugin(live, "    def on_block(self, block):\n        self.ctx.log('hanging')\n        time.sleep(600)")
+    (live / "rack.toml").write_text(LIVE + EARS + BAD)
+    with Host(live / "rack.toml") as host:
+        wait_until(lambda: "hanging" in host.log)
+        host.process.terminate()
+
+        assert 103 == host.process.wait(15), host.log
+        assert "a hook of bad did not return" in host.log
+
+
 def test_a_reload_that_waits_keeps_nobody_waiting(live: Path) -> None:
     """While a reload imports a slow plugin, other commands are answered, and a stop ends the host."""
     (live / "rack.toml").write_text(LIVE + EARS)

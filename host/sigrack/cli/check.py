@@ -2,10 +2,15 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
+from typing import Any
 
 from sigrack.config import load
 from sigrack.drivers import built
+from sigrack.ends import check_sink
+from sigrack.errors import RackError
+from sigrack.places import check_socket_path, default_endpoint, events_endpoint
 
 __all__ = ["arguments", "run"]
 
@@ -17,23 +22,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Load and build everything that the racks name; no audio runs."""
-    checked = []
-    for path in options.rack:
-        with built(load(path)) as rack:
-            checked.append(
-                {
-                    "file": str(path),
-                    "slots": len(rack.slots),
-                    "signals": len(rack.signals),
-                    "rate_hz": rack.setup.rate_hz,
-                    "channels": rack.setup.channels,
-                    "latency_frames": rack.latency_frames,
-                }
-            )
+    """Load and build everything that the racks name; no audio runs. The code is that of the first rack that is wrong."""
+    results = [_check(path) for path in options.rack]
     if options.json:
-        print(json.dumps(checked))
+        print(json.dumps(results))
     else:
-        for result in checked:
-            print("{file}: fine: {slots} slots, {signals} signal engines, {rate_hz} Hz, {channels} channels".format(**result))
-    return 0
+        for result in results:
+            if "error" in result:
+                print(f"sigrack: {result['error']}", file=sys.stderr)
+            else:
+                print("{file}: fine: {slots} slots, {signals} signal engines, {rate_hz} Hz, {channels} channels".format(**result))
+    return next((result["code"] for result in results if "error" in result), 0)
+
+
+def _check(path: Path) -> dict[str, Any]:
+    try:
+        document = load(path)
+        check_sink(document)
+        if document.config.control.enabled:
+            endpoint = document.config.control.endpoint or default_endpoint(document.name)
+            check_socket_path(events_endpoint(endpoint))
+        with built(document) as rack:
+            return {
+                "file": str(path),
+                "slots": len(rack.slots),
+                "signals": len(rack.signals),
+                "rate_hz": rack.setup.rate_hz,
+                "channels": rack.setup.channels,
+                "latency_frames": rack.latency_frames,
+            }
+    except RackError as error:
+        return {"file": str(path), "error": " ".join(str(error).split("\n")), "code": error.exit_code}

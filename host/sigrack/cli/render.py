@@ -32,11 +32,11 @@ class _Bar:
         from tqdm import tqdm
 
         if self._bar is None:
-            layout = "{percentage:3.0f}% |{bar}| {postfix}, {remaining} left"
+            layout = "{percentage:3.0f}% |{bar}| {desc}, {remaining} left"
             self._bar = tqdm(total=total, bar_format=layout, leave=False, dynamic_ncols=True, file=sys.stderr)
         self._bar.update(frames)
         elapsed = self._bar.format_dict["elapsed"] or 1e-9
-        self._bar.set_postfix_str(f"{self._bar.n / rate_hz / elapsed:.1f}x real time", refresh=False)
+        self._bar.set_description_str(f"{self._bar.n / rate_hz / elapsed:.1f}x real time", refresh=False)
 
     def close(self) -> None:
         if self._bar is not None:

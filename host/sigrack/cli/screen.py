@@ -32,6 +32,7 @@ class Screen:
 
     def __init__(self) -> None:
         self._saved: list[Any] | None = None
+        self._gone = False
 
     def __enter__(self) -> "Screen":
         if sys.stdin.isatty():
@@ -60,18 +61,19 @@ class Screen:
         self._write("\x1b[H" + "\r\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J")
 
     def wait(self, seconds: float) -> bool:
-        """Wait for so long; True at once if q was typed."""
+        """Wait for so long; True at once if q was typed or the terminal has gone."""
         until = time.monotonic() + seconds
         while self._saved is not None and (left := until - time.monotonic()) > 0:
             if not select.select([sys.stdin], [], [], left)[0]:
                 return False
-            typed = os.read(sys.stdin.fileno(), 64)
-            if not typed:  # hung up
-                break
-            if typed in (b"q", b"Q"):
+            try:
+                typed = os.read(sys.stdin.fileno(), 64)
+            except OSError:
+                typed = b""
+            if typed in (b"q", b"Q", b""):  # empty: hung up
                 return True
         time.sleep(max(0.0, until - time.monotonic()))
-        return False
+        return self._gone
 
     def _write(self, text: str) -> None:
         try:
@@ -81,4 +83,4 @@ class Screen:
             sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
             self._write(text)
         except OSError:
-            pass  # the terminal is gone; SIGHUP tells, or nobody looks
+            self._gone = True

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -47,16 +48,22 @@ def decode(payload: bytes) -> tuple[str, Command]:
         return request.cmd, msgspec.convert(request.params, kind)
     except msgspec.ValidationError as error:
         text = str(error).replace("`", '"').replace("Object contains unknown field", "unknown parameter")
-        text = text.replace("Object missing required field", "missing parameter").replace(' - at "$.', ' - at "')
-        names = [field.name for field in msgspec.structs.fields(kind)]
-        known = f"; valid: {', '.join(names)}" if names else "; it takes none"
-        raise CommandError("IPC_INVALID_PARAMS", f"{request.cmd}: {text}{known}") from None
+        text = text.replace("Object missing required field", "missing parameter").replace(' - at "$.', ' for "')
+        raise CommandError("IPC_INVALID_PARAMS", f"{request.cmd}: {text}{_valid(kind, text)}") from None
 
 
 def _error(code: str, message: str) -> bytes:
     """Return an error reply; a message may hold parts of file names that are no text."""
     text = message.encode("utf-8", "backslashreplace").decode()
     return msgspec.json.encode({"status": "error", "error_code": code, "message": text})
+
+
+def _valid(kind: type[Command], message: str) -> str:
+    """Return the parameters that a command has, for a message about one that it has not."""
+    names = [field.name for field in msgspec.structs.fields(kind)]
+    if unknown := re.match(r'unknown parameter "(.*)"', message):
+        return nearest(unknown[1], names) or "; it takes none"
+    return ""
 
 
 class ControlServer:
@@ -93,8 +100,12 @@ class ControlServer:
                 task.cancel()
 
     async def _reply(self, client: bytes, frames: list[bytes]) -> None:
-        *envelope, payload = frames or [b""]  # a REQ client puts an empty frame first, a DEALER none
-        reply = await self._answer(payload)
+        end = frames.index(b"") + 1 if b"" in frames else 0  # a REQ client's envelope ends with an empty frame, a DEALER has none
+        envelope, parts = frames[:end], frames[end:]
+        if len(parts) == 1:
+            reply = await self._answer(parts[0])
+        else:
+            reply = _error("IPC_PROTOCOL_ERROR", f"a request is one frame of JSON, not {len(parts)}")
         with contextlib.suppress(zmq.ZMQError):
             await self._router.send_multipart([client, *envelope, reply])
 

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -163,5 +164,6 @@ class PythonPlugin:
             return msgspec.convert(dict(config), kind, dec_hook=decode, strict=True)
         except (msgspec.ValidationError, OSError, ValueError) as error:
             text, _, where = str(error).replace("`", "").partition(" - at $.")
+            text = re.sub(r"^Object missing required field (\w+)", r'[slot.config] lacks the key "\1"', text)
             message = f"{where}: {text[0].lower()}{text[1:]}" if where else text
             raise ConfigError(f"{self.id}: {message}") from None
