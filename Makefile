@@ -3,7 +3,9 @@ BIN := .venv/bin
 export CC  # as make has it (cc): Debian python would make scikit-build-core ask for x86_64-linux-gnu-gcc
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-export INPUT := $(value INPUT)  # as it was typed: a name may hold a $
+# As it was typed: a name may hold a $.
+override INPUT := $(value INPUT)
+export INPUT
 
 .PHONY: setup build run test ctest lint asan tsan bench clean
 
