@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from sigrack.changes import can_stay, check_kept
 from sigrack.config import Config, Document, SignalTable, SlotTable
 from sigrack.dispatch import Dispatcher
 from sigrack.errors import ConfigError, EngineError, nearest, said
@@ -215,9 +216,9 @@ class Rack:
             for name in ("rack", "source", "sink", "control"):
                 if getattr(old, name) != getattr(new, name):
                     document.fail((name,), f"[{name}] cannot change while the rack runs; restart it")
-            kept = {slot.name: slot for slot in self.slots if _same(slot, new)}
+            kept = {slot.name: slot for slot in self.slots if can_stay(slot, new)}
             for slot in kept.values():
-                _check_kept(document, slot)
+                check_kept(document, slot)
             kept_signals = {s.table.name: s for s in self.signals if s.table in new.signal}
             try:
                 slots, signals = await asyncio.to_thread(self._build, document, kept, kept_signals)
@@ -384,27 +385,3 @@ def _blamed(table: SlotTable, error: ConfigError) -> tuple[str, ...]:
             if re.search(rf"\b{re.escape(name)}\b", str(error)):
                 return "config", name
     return error.key or ("plugin",)
-
-
-def _check_kept(document: Document, slot: Slot) -> None:
-    """Raise ConfigError if a running slot cannot take its new parameters."""
-    for index, table in enumerate(document.config.slot):
-        if table.name != slot.name:
-            continue
-        if table.bypass and slot.core is None:
-            document.fail(("slot", index, "bypass"), f'"{slot.name}" only listens: there is nothing to bypass')
-        for name, value in table.params.items():
-            try:
-                slot.param(name).check(value)
-            except ValueError as error:
-                document.fail(("slot", index, "params", name), f"{slot.name}: {error}")
-
-
-def _same(slot: Slot, config: Config) -> bool:
-    """Whether a running slot can go on under a new configuration: same plugin, same fixed options."""
-    for table in config.slot:
-        if table.name == slot.name:
-            return (table.plugin, table.config) == (slot.table.plugin, slot.table.config) and not (
-                set(table.params) - set(slot.values)
-            )
-    return False
