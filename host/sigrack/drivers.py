@@ -88,6 +88,8 @@ class FileDriver:
         self._stopping = False
         self.finished = False
         """Whether the whole file has gone through."""
+        self.total_frames = reader.frames
+        """Length of the file in frames."""
         self._block = rack.block_frames
         chunk = max(CHUNK_FRAMES // self._block, 1) * self._block
         self._buffers = FreewheelBuffers(rack.engine, chunk)
@@ -172,7 +174,7 @@ class FileDriver:
     @property
     def stats(self) -> dict[str, object]:
         """Counters for STATS. [main]"""
-        return {"driver": "file", "frames_read": self._reader.position, "frames_total": self._reader.frames}
+        return {"driver": "file", "frames_read": self._reader.position, "frames_total": self.total_frames}
 
 
 class ClockDriver:

@@ -67,13 +67,15 @@ def render(
 
     session = Session(Document(base.path, base.text, config, given=("source", "sink", "control")), count)
     rate_hz = session.rack.setup.rate_hz
-    total = int(session.driver.stats["frames_total"])  # type: ignore[call-overload]
+    driver = session.driver
+    assert isinstance(driver, FileDriver)
+    total = driver.total_frames
     begun = time.perf_counter()
     finished = False
     try:
         if session.run() == FORCED:
             raise EngineError(f"did not end in time: {', '.join(session.rack.left_behind)}; {target} was not made")
-        finished = isinstance(session.driver, FileDriver) and session.driver.finished
+        finished = driver.finished
     finally:
         if not finished:
             made.unlink(missing_ok=True)
