@@ -72,9 +72,9 @@ def test_the_rack_reference_is_valid_and_complete() -> None:
 
     for table in msgspec.structs.fields(Config):
         assert re.search(rf"^\[+{table.name}\]", text, re.MULTILINE), table.name
-    for name in ("RackTable", "SourceTable", "SinkTable", "SlotTable", "SignalTable", "ControlTable"):
-        for field in msgspec.structs.fields(vars(sys.modules["sigrack.config"])[name]):
-            assert re.search(rf"^{field.name} = ", text, re.MULTILINE), f"{name}.{field.name}"
+    for name in ("Rack", "Source", "Sink", "Slot", "Signal", "Feed", "Publish", "Control"):
+        for field in msgspec.structs.fields(vars(sys.modules["sigrack.config"])[f"{name}Table"]):
+            assert re.search(rf"^{field.name} = ", text, re.MULTILINE), f"{name}Table.{field.name}"
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)

@@ -35,7 +35,7 @@ static void add(_Atomic uint64_t *counter, uint64_t amount) {
 static int fits(const struct core_clock_setup *setup) {
     const struct core_engine *engine = setup->engine;
     return setup->rate_hz && setup->frames && setup->frames <= engine->max_frames &&
-           setup->source->channels == engine->channels && (!setup->sink || setup->sink->channels == engine->channels);
+           (!setup->source || setup->source->channels == engine->channels) && (!setup->sink || setup->sink->channels == engine->channels);
 }
 
 struct core_clock *core_clock_new(const struct core_clock_setup *setup) {
@@ -73,6 +73,8 @@ static void count_lateness(struct core_clock *clock, int64_t lateness_ns, int64_
 static uint32_t pull(struct core_clock *clock, float *const *in) {
     struct core_ring *source = clock->setup.source;
     uint32_t frames = clock->setup.frames;
+    if (!source)
+        return frames; /* the block has been silent since the beginning */
     int closed = core_ring_closed(source); /* before the fill: what was written before the closing is then in it */
     uint32_t fill = core_ring_fill(source);
     uint32_t take = fill < frames ? fill : frames;

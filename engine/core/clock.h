@@ -12,7 +12,7 @@ struct core_clock;
 
 struct core_clock_setup {
     struct core_engine *engine; /* borrowed, like the rings */
-    struct core_ring *source;   /* silence is played and counted when it runs dry */
+    struct core_ring *source;   /* silence is played and counted when it runs dry; NULL: silence, for ever */
     struct core_ring *sink;     /* or NULL; blocks are dropped and counted when it is full */
     struct core_bell *bell;     /* rung when the thread has ended */
     uint32_t rate_hz, frames;   /* per block */

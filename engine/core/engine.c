@@ -62,6 +62,8 @@ void core_run_list_free(struct core_run_list *list) { free(list); }
 
 struct core_run_list *core_engine_publish(struct core_engine *engine, struct core_run_list *list, int dip) {
     uintptr_t before = atomic_load(&engine->next), next;
+    if (list)
+        list->serial = ++engine->published;
     do /* a dip that was wanted by a list that never ran is still wanted */
         next = list ? (uintptr_t)list | (dip ? NEXT_DIPS : 0) | (before & NEXT_DIPS) : 0;
     while (!atomic_compare_exchange_weak(&engine->next, &before, next));
@@ -76,6 +78,7 @@ static void use(struct core_engine *engine, struct core_run_list *list) {
     atomic_store_explicit(&engine->retired, engine->current, memory_order_release);
     engine->current = list;
     atomic_fetch_add_explicit(&engine->applied, 1, memory_order_relaxed);
+    atomic_store_explicit(&engine->running, list->serial, memory_order_release);
 }
 
 /* Decide what a published list means for this block. */
@@ -198,11 +201,21 @@ void core_engine_block(struct core_engine *engine, const float *const *in, float
     fpu_set(before);
 }
 
+int core_engine_skip(struct core_engine *engine, uint64_t frames) {
+    const struct core_run_list *list = engine->current;
+    if (!list || list->count || engine->dip != DIP_NONE || atomic_load(&engine->next))
+        return 0;
+    uint64_t frame = atomic_load_explicit(&engine->frame, memory_order_relaxed);
+    atomic_store_explicit(&engine->frame, frame + frames, memory_order_relaxed);
+    return 1;
+}
+
 void core_engine_stats(const struct core_engine *engine, struct core_engine_stats *stats) {
     stats->frame = atomic_load(&engine->frame);
     stats->blocks = atomic_load(&engine->blocks);
     stats->progress = atomic_load(&engine->progress);
     stats->applied = atomic_load(&engine->applied);
+    stats->running = atomic_load(&engine->running);
     stats->bad_input = atomic_load(&engine->bad_input);
     stats->first_block_ns = atomic_load(&engine->first_block_ns);
 }

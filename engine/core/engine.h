@@ -18,6 +18,7 @@ struct core_step {
 
 /* Immutable once published. */
 struct core_run_list {
+    uint64_t serial; /* rises with each publishing */
     uint32_t count;
     struct core_step steps[];
 };
@@ -26,6 +27,7 @@ enum engine_dip { DIP_NONE, DIP_OUT, DIP_IN };
 
 struct core_engine {
     alignas(64) _Atomic uintptr_t next; /* the list that is published, not yet running, and whether it wants a dip */
+    uint64_t published;                 /* lists so far; the main loop's */
     /* The engine thread's. */
     alignas(64) struct core_run_list *current;
     float *bus[2]; /* [channels][max_frames] */
@@ -38,6 +40,7 @@ struct core_engine {
     _Atomic uint64_t progress;                     /* block << 8 | step number + 1; 0 in the low byte between blocks */
     _Atomic uint64_t bad_input;                    /* blocks whose input was not finite */
     _Atomic uint64_t applied;                      /* run lists taken into use */
+    _Atomic uint64_t running;                      /* serial of the list in use: what only older lists hold is out of the engine */
     _Atomic int64_t first_block_ns;                /* CLOCK_MONOTONIC at the end of the first block */
     alignas(64) _Atomic(struct core_run_list *) retired; /* may be freed by main */
 };
@@ -51,7 +54,7 @@ CORE_API void core_engine_free(struct core_engine *engine);
 CORE_API struct core_run_list *core_run_list_new(const struct core_step *steps, uint32_t count);
 CORE_API void core_run_list_free(struct core_run_list *list);
 
-/* Make `list` the next one, from a block boundary on: at once, or (`dip`) between a fade to silence and back. Takes the list over;
+/* Make `list` the next one, with the next serial, from a block boundary on: at once, or (`dip`) between a fade to silence and back. Takes the list over;
    returns one that was published and never ran, or NULL: the caller's to free. [main] */
 CORE_API struct core_run_list *core_engine_publish(struct core_engine *engine, struct core_run_list *list, int dip);
 /* A list that the engine has left for good, or NULL: the caller's to free. While one is uncollected no other is taken into use, so
@@ -61,8 +64,12 @@ CORE_API struct core_run_list *core_engine_collect(struct core_engine *engine);
 /* Run one block of at most `max_frames` frames. [engine; in freewheel the caller's thread] */
 CORE_API void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames);
 
+/* Let `frames` frames of silence pass without a block. Returns 1; 0 when blocks must be run for them: the run list is not empty, or
+   another one waits. [engine; in freewheel the caller's thread] */
+CORE_API int core_engine_skip(struct core_engine *engine, uint64_t frames);
+
 struct core_engine_stats {
-    uint64_t frame, blocks, progress, applied;
+    uint64_t frame, blocks, progress, applied, running;
     uint64_t bad_input; /* blocks whose input held NaN or infinity, played as silence */
     int64_t first_block_ns;
 };

@@ -54,12 +54,25 @@ int core_handle_release(uint64_t cookie) {
     return atomic_compare_exchange_strong(word, &state, state & ~(CLOSED | TAKEN));
 }
 
+uint32_t core_handle_count(void) {
+    uint32_t count = 0;
+    for (uint32_t slot = 0; slot < HANDLE_SLOTS; slot++)
+        count += (atomic_load_explicit(&table[slot].state, memory_order_relaxed) & TAKEN) != 0;
+    return count;
+}
+
 uint64_t core_handle_late(void) { return atomic_load_explicit(&late, memory_order_relaxed); }
+
+static int lets_in(uint64_t state, uint64_t cookie) {
+    return GENERATION(state) == handle_generation(cookie) && (state & (TAKEN | CLOSED)) == TAKEN;
+}
+
+int handle_is_open(uint64_t cookie) { return lets_in(atomic_load(&table[handle_slot(cookie)].state), cookie); }
 
 void *handle_enter(uint64_t cookie) {
     uint32_t slot = handle_slot(cookie);
     uint64_t state = atomic_fetch_add_explicit(&table[slot].state, 1, memory_order_acq_rel);
-    if (GENERATION(state) == handle_generation(cookie) && (state & (TAKEN | CLOSED)) == TAKEN)
+    if (lets_in(state, cookie))
         return table[slot].target;
     atomic_fetch_add_explicit(&late, 1, memory_order_relaxed);
     handle_leave(cookie);

@@ -1,15 +1,25 @@
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "results.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "handle.h"
 #include "memory.h"
 #include "symbols.h"
 #include "ticks.h"
 
+#define PATIENCE_NS 50000
+
 static struct core_record *record_at(const struct core_results *results, uint64_t position) {
     return (void *)(results->records + (position & (results->capacity - 1)) * results->stride);
+}
+
+/* The sequence of a record that is free for `position`: 0 in the first round. One more: published. (D. Vyukov's bounded queue,
+   counted from each record's index.) */
+static uint64_t round_of(const struct core_results *results, uint64_t position) {
+    return position & ~(uint64_t)(results->capacity - 1);
 }
 
 struct core_results *core_results_new(uint32_t capacity, uint32_t max_values, const struct core_symbols *symbols,
@@ -20,6 +30,7 @@ struct core_results *core_results_new(uint32_t capacity, uint32_t max_values, co
     uint32_t line = CORE_CACHE_LINE;
     uint32_t stride = ((uint32_t)sizeof(struct core_record) + max_values * (uint32_t)sizeof(double) + line - 1) / line * line;
     struct core_results *results = core_take(sizeof *results);
+    /* core_take writes to all of it: no poster is to be the first on a page. */
     unsigned char *records = core_take((size_t)rounded * stride);
     if (!results || !records) {
         free(records);
@@ -33,8 +44,6 @@ struct core_results *core_results_new(uint32_t capacity, uint32_t max_values, co
     results->stride = stride;
     results->max_values = max_values;
     results->records = records;
-    for (uint64_t i = 0; i < rounded; i++)
-        atomic_store_explicit(&record_at(results, i)->sequence, i, memory_order_relaxed);
     return results;
 }
 
@@ -47,13 +56,13 @@ void core_results_free(struct core_results *results) {
 
 static void count_up(_Atomic uint64_t *counter) { atomic_fetch_add_explicit(counter, 1, memory_order_relaxed); }
 
-/* Claim the next record, or return NULL when the ring is full. A record is free for position p when its sequence is p,
-   published when it is p + 1 (D. Vyukov's bounded queue). */
+/* Claim the next record, or return NULL when the ring is full. */
 static struct core_record *claim(struct core_results *results, uint64_t *position) {
     uint64_t tail = atomic_load_explicit(&results->tail, memory_order_relaxed);
     for (;;) {
         struct core_record *record = record_at(results, tail);
-        int64_t ahead = (int64_t)(atomic_load_explicit(&record->sequence, memory_order_acquire) - tail);
+        uint64_t sequence = atomic_load_explicit(&record->sequence, memory_order_acquire);
+        int64_t ahead = (int64_t)(sequence - round_of(results, tail));
         if (ahead < 0)
             return NULL;
         if (ahead > 0) {
@@ -68,9 +77,25 @@ static struct core_record *claim(struct core_results *results, uint64_t *positio
     }
 }
 
+/* Claim a record as soon as the drain has made room; NULL when nobody is to wait, or no longer. */
+static struct core_record *claim_patiently(struct core_results *results, uint64_t cookie, uint64_t *position) {
+    struct core_record *record;
+    while (!(record = claim(results, position)) && atomic_load_explicit(&results->patient, memory_order_relaxed) &&
+           handle_is_open(cookie))
+        nanosleep(&(struct timespec){0, PATIENCE_NS}, NULL);
+    return record;
+}
+
+/* Keep the first one for the log. */
+static void note_too_long(struct core_results *results, uint32_t symbol, uint32_t count) {
+    uint64_t none = 0;
+    atomic_compare_exchange_strong(&results->too_long, &none, (uint64_t)(symbol + 1) << 32 | count);
+}
+
 /* What a poster knows of its record. */
 struct post {
     uint64_t cookie;
+    int may_wait;
     int64_t ts_ns;
     uint64_t frame;
     uint32_t symbol;
@@ -81,10 +106,12 @@ struct post {
 static int push(struct core_results *results, const struct post *post) {
     if (post->count > results->max_values) {
         count_up(&results->refused);
+        note_too_long(results, post->symbol, post->count);
         return 0;
     }
     uint64_t position;
-    struct core_record *record = claim(results, &position);
+    struct core_record *record =
+        post->may_wait ? claim_patiently(results, post->cookie, &position) : claim(results, &position);
     if (!record) {
         count_up(&results->dropped);
         return 0;
@@ -92,13 +119,12 @@ static int push(struct core_results *results, const struct post *post) {
     record->ts_ns = post->ts_ns;
     record->frame = post->frame;
     record->posted_ns = core_now_ns();
-    record->slot = handle_slot(post->cookie);
-    record->generation = handle_generation(post->cookie);
+    record->cookie = post->cookie;
     record->symbol = post->symbol;
     record->count = post->count;
     if (post->count)
         memcpy(record->values, post->values, post->count * sizeof(double));
-    atomic_store_explicit(&record->sequence, position + 1, memory_order_release);
+    atomic_store_explicit(&record->sequence, round_of(results, position) + 1, memory_order_release);
     core_bell_ring(results->bell);
     return 1;
 }
@@ -132,7 +158,7 @@ void core_signal_callback(const char *symbol, long long ts_ns, const double *val
         if (number < 0)
             note_unknown(results, symbol ? symbol : "(null)");
     } else {
-        push(results, &(struct post){cookie, ts_ns, frame_now(results), (uint32_t)number, values, (uint32_t)count});
+        push(results, &(struct post){cookie, 1, ts_ns, frame_now(results), (uint32_t)number, values, (uint32_t)count});
     }
     handle_leave(cookie);
 }
@@ -144,30 +170,36 @@ int core_post(uint64_t cookie, uint32_t factor, uint64_t frame, const double *va
     count_up(&results->posted);
     int queued = 0;
     if (factor < symbols_count(results->symbols))
-        queued = push(results, &(struct post){cookie, 0, frame, factor, values, count});
+        queued = push(results, &(struct post){cookie, 0, 0, frame, factor, values, count});
     else
         count_up(&results->refused);
     handle_leave(cookie);
     return queued;
 }
 
-uint32_t core_results_peek(struct core_results *results, uint32_t limit, uint32_t *start) {
+void core_results_patient(struct core_results *results, int patient) { atomic_store(&results->patient, patient); }
+
+uint32_t core_results_peek(struct core_results *results, uint64_t cookie, uint32_t limit, struct core_span *span) {
     uint64_t head = atomic_load_explicit(&results->head, memory_order_relaxed);
     uint32_t index = (uint32_t)head & (results->capacity - 1);
     uint32_t room = results->capacity - index;
     uint32_t most = limit < room ? limit : room;
-    uint32_t count = 0;
-    while (count < most && atomic_load_explicit(&record_at(results, head + count)->sequence, memory_order_acquire) ==
-                               head + count + 1)
-        count++;
-    *start = index;
-    return count;
+    uint64_t published = round_of(results, head) + 1; /* the same up to the ring's end */
+    *span = (struct core_span){.start = index};
+    for (; span->count < most; span->count++) {
+        const struct core_record *record = record_at(results, head + span->count);
+        if (atomic_load_explicit(&record->sequence, memory_order_acquire) != published)
+            break;
+        span->strange += record->cookie != cookie;
+    }
+    return span->count;
 }
 
 void core_results_release(struct core_results *results, uint32_t count) {
     uint64_t head = atomic_load_explicit(&results->head, memory_order_relaxed);
     for (uint32_t i = 0; i < count; i++)
-        atomic_store_explicit(&record_at(results, head + i)->sequence, head + i + results->capacity, memory_order_release);
+        atomic_store_explicit(&record_at(results, head + i)->sequence, round_of(results, head + i) + results->capacity,
+                              memory_order_release);
     atomic_store_explicit(&results->head, head + count, memory_order_release);
 }
 
@@ -183,4 +215,11 @@ void core_results_stats(struct core_results *results, struct core_results_stats 
 
 const char *core_results_unknown(struct core_results *results) {
     return atomic_load_explicit(&results->unknown_state, memory_order_acquire) == 2 ? results->unknown : "";
+}
+
+int core_results_too_long(struct core_results *results, uint32_t *symbol, uint32_t *count) {
+    uint64_t first = atomic_load_explicit(&results->too_long, memory_order_relaxed);
+    *symbol = (uint32_t)(first >> 32) - 1;
+    *count = (uint32_t)first;
+    return first != 0;
 }

@@ -9,14 +9,14 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """Runs one block per period, from a ring, into a ring or nowhere."""
+    """Runs one block per period, from a ring or of silence, into a ring or nowhere."""
 
     def __init__(
-        self, engine: Engine, source: Ring, sink: Ring | None, bell: Bell, *, rate_hz: int, frames: int, priority: int
+        self, engine: Engine, source: Ring | None, sink: Ring | None, bell: Bell, *, rate_hz: int, frames: int, priority: int
     ) -> None:
         setup = ClockSetup(
             engine=engine.pointer,
-            source=source.pointer,
+            source=source.pointer if source else None,
             sink=sink.pointer if sink else None,
             bell=bell.pointer,
             rate_hz=rate_hz,

@@ -1,6 +1,7 @@
 """The native core, loaded by ctypes: every function of engine/core's headers with its signature."""
 
 import ctypes as c
+from collections.abc import Callable
 from typing import Any
 
 from sigrack_engine.errors import CoreError
@@ -15,13 +16,15 @@ __all__ = [
     "ResultsStats",
     "SlotMeters",
     "SlotSetup",
+    "Span",
     "Step",
     "address",
     "checked",
     "lib",
+    "quick",
 ]
 
-ABI = 1  # CORE_ABI in engine/core/core.h
+ABI = 2  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
 
 
@@ -67,6 +70,7 @@ class EngineStats(c.Structure):
         ("blocks", c.c_uint64),
         ("progress", c.c_uint64),
         ("applied", c.c_uint64),
+        ("running", c.c_uint64),
         ("bad_input", c.c_uint64),
         ("first_block_ns", c.c_int64),
     ]
@@ -108,6 +112,12 @@ class ResultsStats(c.Structure):
     _fields_ = [(name, c.c_uint64) for name in ("posted", "dropped", "refused", "queued")]
 
 
+class Span(c.Structure):
+    """`struct core_span`."""
+
+    _fields_ = [("start", c.c_uint32), ("count", c.c_uint32), ("strange", c.c_uint32)]
+
+
 _P, _U32, _U64, _INT = c.c_void_p, c.c_uint32, c.c_uint64, c.c_int
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -139,16 +149,19 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_handle_open": (_U64, [_P]),
     "core_handle_close": (_INT, [_U64]),
     "core_handle_release": (_INT, [_U64]),
+    "core_handle_count": (_U32, []),
     "core_handle_late": (_U64, []),
     "core_symbols_new": (_P, [c.POINTER(c.c_char_p), _U32]),
     "core_symbols_free": (None, [_P]),
     "core_results_new": (_P, [_U32, _U32, _P, _P, _P]),
     "core_results_free": (None, [_P]),
-    "core_results_peek": (_U32, [_P, _U32, c.POINTER(_U32)]),
+    "core_results_patient": (None, [_P, _INT]),
+    "core_results_peek": (_U32, [_P, _U64, _U32, c.POINTER(Span)]),
     "core_results_release": (None, [_P, _U32]),
     "core_results_memory": (_P, [_P]),
     "core_results_stats": (None, [_P, c.POINTER(ResultsStats)]),
     "core_results_unknown": (c.c_char_p, [_P]),
+    "core_results_too_long": (_INT, [_P, c.POINTER(_U32), c.POINTER(_U32)]),
     "core_fir_new": (_P, [_U32, _U32, _U32, _P, _U32]),
     "core_fir_free": (None, [_P]),
     "core_fir_bytes": (c.c_size_t, [_P]),
@@ -164,8 +177,10 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_engine_publish": (_P, [_P, _P, _INT]),
     "core_engine_collect": (_P, [_P]),
     "core_engine_block": (None, [_P, _P, _P, _U32]),
+    "core_engine_skip": (_INT, [_P, _U64]),
     "core_engine_stats": (None, [_P, c.POINTER(EngineStats)]),
     "core_engine_frame": (_P, [_P]),
+    "core_feed": (_U64, [_P, _P, _P, _U32, _P]),
     "core_clock_new": (_P, [c.POINTER(ClockSetup)]),
     "core_clock_start": (_INT, [_P]),
     "core_clock_stop": (None, [_P]),
@@ -204,3 +219,9 @@ def checked(pointer: int | None, what: str) -> int:
 def address(function: str) -> int:
     """Return the address of a core function, to be called by C. [any]"""
     return c.cast(getattr(lib, function), c.c_void_p).value or 0
+
+
+def quick(function: str) -> Callable[..., Any]:
+    """Return a core function that keeps the GIL: for calls so short that getting it back could take far longer. [any]"""
+    result, arguments = _SIGNATURES[function]
+    return c.PYFUNCTYPE(result, *arguments)(address(function))

@@ -21,9 +21,13 @@ class Engine:
         self.pointer = checked(lib.core_engine_new(channels, max_frames, dip_frames), "the engine")
         self.frame_address: int = lib.core_engine_frame(self.pointer)
         self._frame = c.c_uint64.from_address(self.frame_address)
+        self._published = 0
 
-    def publish(self, steps: Sequence[SlotCore | TapRing], *, dip: bool) -> None:
-        """Run `steps` from the next block boundary on, with a dip to silence around the change if asked. [main]"""
+    def publish(self, steps: Sequence[SlotCore | TapRing], *, dip: bool) -> int:
+        """Run `steps` from the next block boundary on, with a dip to silence around the change if asked. [main]
+
+        Return the list's serial: once `has_left` says so, what only older lists hold is out of the engine.
+        """
         array = (Step * len(steps))()
         for step, thing in zip(array, steps, strict=True):
             if isinstance(thing, TapRing):
@@ -32,12 +36,17 @@ class Engine:
                 step.slot = thing.pointer
         run_list = checked(lib.core_run_list_new(array, len(steps)), f"a run list of {len(steps)} steps (255 at most)")
         lib.core_run_list_free(lib.core_engine_publish(self.pointer, run_list, dip))
+        self._published += 1
+        return self._published
 
-    def collect(self) -> bool:
-        """Free a run list that the engine has left; False if there was none. [main]"""
-        retired = lib.core_engine_collect(self.pointer)
-        lib.core_run_list_free(retired)
-        return bool(retired)
+    def has_left(self, serial: int) -> bool:
+        """Whether the engine runs list `serial` or a newer one; frees the list that it has left. [main]"""
+        lib.core_run_list_free(lib.core_engine_collect(self.pointer))
+        return int(self.stats.running) >= serial
+
+    def skip(self, frames: int) -> bool:
+        """Let silence pass; False: blocks must be run, for the list is not empty or another one waits. [engine: the caller]"""
+        return bool(lib.core_engine_skip(self.pointer, frames))
 
     @property
     def frame(self) -> int:

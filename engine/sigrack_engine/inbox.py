@@ -2,79 +2,90 @@
 
 import threading
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Sized
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     import janus
 
-__all__ = ["Inbox", "Post"]
+__all__ = ["Inbox"]
+
+Batch = TypeVar("Batch", bound=Sized)
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
-    """One record."""
-
-    source: str
-    symbol: str
-    ts_ns: int
-    frame: int
-    posted_ns: int
-    values: npt.NDArray[np.float64]
-
-
-class Inbox:
-    """A bounded batch of records and one janus token that says it is not empty.
+class Inbox(Generic[Batch]):
+    """A bounded number of records, in batches, and one janus token that says it is not empty.
 
     janus carries doorbells, never records: each put made while the loop is busy costs a callback and a task, so a thousand
-    records would cost a thousand of them.
+    records would cost a thousand of them. posted == delivered + dropped + refused + queued, in records.
     """
 
-    def __init__(self, capacity: int = 4096) -> None:
+    def __init__(self, capacity: int = 16_384) -> None:
         self.capacity = capacity
+        """In records. A batch finds room as long as the inbox is empty, however long it is."""
         self.posted = 0
-        self.dropped = 0
         self.delivered = 0
-        self._lock = threading.Lock()
-        self._records: deque[Post] = deque()
+        self.dropped = 0
+        self.refused = 0
+        """Posted for a plugin that is gone."""
+        self.queued = 0
+        self.patient = False
+        """Freewheel: threads wait for room; the main thread, which empties it, never waits and always finds room."""
+        self._main = threading.get_ident()
+        self._room = threading.Condition()
+        self._batches: deque[Batch] = deque()
         self._rung = False
         self._bell: janus.Queue[None] | None = None
 
     def attach(self, bell: "janus.Queue[None] | None") -> None:
         """Ring `bell` from now on; None: nobody listens, records wait for `take`. [main]"""
-        with self._lock:
+        with self._room:
             self._bell = bell
+            self._rung = False
             self._ring()
 
     def _ring(self) -> None:
-        if self._bell is not None and self._records and not self._rung:
+        if self._bell is not None and self._batches and not self._rung:
             self._rung = True
             self._bell.sync_q.put_nowait(None)
 
-    def post(self, record: Post) -> bool:
-        """Queue one record; False: dropped and counted, for the inbox is full. Never blocks for long. [any but engine]"""
-        with self._lock:
-            self.posted += 1
-            if len(self._records) >= self.capacity:
-                self.dropped += 1
+    def _has_room(self, records: int) -> bool:
+        return not self._batches or self.queued + records <= self.capacity
+
+    def post(self, batch: Batch) -> bool:
+        """Queue a batch; False: dropped and counted, for the inbox is full. Waits only when `patient`. [any but engine]"""
+        records = len(batch)
+        with self._room:
+            self.posted += records
+            if threading.get_ident() != self._main:
+                self._room.wait_for(lambda: not self.patient or self._has_room(records))
+            if not self._has_room(records) and not self.patient:
+                self.dropped += records
                 return False
-            self._records.append(record)
+            self._batches.append(batch)
+            self.queued += records
             self._ring()
             return True
 
-    def take(self) -> list[Post]:
-        """Take all records. [main]"""
-        with self._lock:
-            records = list(self._records)
-            self._records.clear()
-            self._rung = False
-            self.delivered += len(records)
-            return records
+    def refuse(self, records: int) -> None:
+        """Count what a plugin that is gone wanted to post. [any but engine]"""
+        with self._room:
+            self.posted += records
+            self.refused += records
 
-    @property
-    def queued(self) -> int:
-        """Records that wait. posted == delivered + dropped + queued. [any]"""
-        return len(self._records)
+    def give_up(self) -> None:
+        """Be patient no more: who waits drops what he has. [main]"""
+        with self._room:
+            self.patient = False
+            self._room.notify_all()
+
+    def take(self) -> list[Batch]:
+        """Take all that waits. [main]"""
+        with self._room:
+            batches = list(self._batches)
+            self._batches.clear()
+            self._rung = False
+            self.delivered += self.queued
+            self.queued = 0
+            self._room.notify_all()
+            return batches

@@ -46,6 +46,8 @@ class BlockPool:
     capacity: int = 16
     fallbacks: int = 0
     """Arrays made because the pool was empty."""
+    escapes: int = 0
+    """Dispatches after which somebody held the array."""
     _free: list[Lease] = field(default_factory=list)
     _kept: list[Lease] = field(default_factory=list)
     _alone: tuple[int, int] = (0, 0)
@@ -79,10 +81,13 @@ class BlockPool:
     def done(self, lease: Lease) -> None:
         """The dispatch is over: take the array back, or watch it if somebody kept it. [main]"""
         if lease.pooled:
-            (self._free if _counts(lease) == self._alone else self._kept).append(lease)
+            alone = _counts(lease) == self._alone
+            self.escapes += not alone
+            (self._free if alone else self._kept).append(lease)
 
     def _sweep(self) -> None:
+        """Take back what was kept and has been let go."""
         kept, self._kept = self._kept, []
         while kept:
             lease = kept.pop()
-            self.done(lease)
+            (self._free if _counts(lease) == self._alone else self._kept).append(lease)

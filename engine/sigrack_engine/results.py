@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack_engine.bell import Bell
-from sigrack_engine.core import ResultsStats, address, checked, lib
+from sigrack_engine.core import ResultsStats, Span, address, checked, lib, quick
 
 __all__ = ["CALLBACK_ADDRESS", "POST_ADDRESS", "PostCounts", "Records", "ResultRing"]
 
@@ -18,8 +18,7 @@ _HEADER = [
     ("ts_ns", "i8"),
     ("frame", "u8"),
     ("posted_ns", "i8"),
-    ("slot", "u4"),
-    ("generation", "u4"),
+    ("cookie", "u8"),
     ("symbol", "u4"),
     ("count", "u4"),
 ]
@@ -35,6 +34,10 @@ def _record_type(max_values: int) -> np.dtype[np.void]:
 
 Records = npt.NDArray[np.void]
 
+_peek = quick("core_results_peek")
+_give_back = quick("core_results_release")
+_stats = quick("core_results_stats")
+
 
 @dataclass(frozen=True, slots=True)
 class PostCounts:
@@ -48,8 +51,20 @@ class PostCounts:
     queued: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Account:
+    """What a ring tells about itself, also when it is freed."""
+
+    counts: PostCounts
+    unknown: str
+    too_long: tuple[str, int] | None
+
+
 class ResultRing:
-    """A bounded ring of records from any number of native threads, and the handle that they post through."""
+    """A bounded ring of records from any number of native threads, and the handle that they post through.
+
+    Its memory is freed by `release`, not before nobody is inside a post; what it tells about itself stays.
+    """
 
     def __init__(
         self, bell: Bell, symbols: Sequence[str], frame_now: int | None, capacity: int = 4096, max_values: int = 16
@@ -63,15 +78,16 @@ class ResultRing:
         self.cookie = checked(lib.core_handle_open(self.pointer), "a handle (4096 are in use)")
         self.delivered = 0
         self.stale = 0
-        self._memory = self._map(capacity, max_values)
+        self._kind = _record_type(max_values)
+        self._memory = self._map(capacity)
+        self._span = Span()
+        self._last: _Account | None = None
 
-    def _map(self, capacity: int, max_values: int) -> Records:
-        """Return the ring's memory as an array of records."""
-        kind = _record_type(max_values)
+    def _map(self, capacity: int) -> npt.NDArray[np.uint64]:
+        """Return the ring's memory, a row of words per record: NumPy copies words eight times as fast as structs."""
         count = 1 << max(capacity - 1, 1).bit_length()
-        memory = (c.c_char * (count * kind.itemsize)).from_address(lib.core_results_memory(self.pointer))
-        records: Records = np.ndarray(count, kind, memory)  # type: ignore[arg-type]
-        return records
+        memory = (c.c_char * (count * self._kind.itemsize)).from_address(lib.core_results_memory(self.pointer))
+        return np.ndarray((count, self._kind.itemsize // 8), np.uint64, memory)  # type: ignore[arg-type]
 
     @property
     def queued(self) -> int:
@@ -80,46 +96,90 @@ class ResultRing:
 
     def take(self, limit: int) -> tuple[Records, int] | None:
         """Take up to `limit` records: those of this handle, as a copy, and how many there were; None: no record. [main]"""
-        start = c.c_uint32()
-        count = lib.core_results_peek(self.pointer, limit, start)
-        if not count:
+        if self._last or not (count := _peek(self.pointer, self.cookie, limit, self._span)):
             return None
-        records = self._memory[start.value : start.value + count].copy()
-        lib.core_results_release(self.pointer, count)
-        mine = (records["slot"] | records["generation"].astype(np.uint64) << np.uint64(12)) == self.cookie
-        if not mine.all():
-            self.stale += int(count - mine.sum())
-            records = records[mine]
-        self.delivered += len(records)
+        start, strange = self._span.start, self._span.strange
+        words = self._memory[start : start + count].copy()
+        _give_back(self.pointer, count)
+        records: Records = np.ndarray(count, self._kind, words)
+        if strange:
+            records = records[records["cookie"] == self.cookie]
+            self.stale += strange
+        self.delivered += count - strange
         return records, count
+
+    def discard(self) -> None:
+        """Throw away what is queued now; it counts as stale. [main]"""
+        owed = self.queued
+        while owed > 0 and self._last is None and (count := _peek(self.pointer, self.cookie, owed, self._span)):
+            _give_back(self.pointer, count)
+            self.stale += count
+            owed -= count
+
+    def set_patient(self, patient: bool) -> None:
+        """Let engines wait for room instead of dropping (freewheel, replay), or no longer; a shut ring holds nobody up. [main]
+
+        Only `CALLBACK_ADDRESS` waits, never `POST_ADDRESS`. While it is set, somebody must drain: so a caller that waits for an
+        engine which may be posting (to register, to destroy) drains meanwhile, or withdraws patience first.
+        """
+        if self._last is None:
+            lib.core_results_patient(self.pointer, patient)
+
+    def _account(self) -> _Account:
+        if self._last:
+            return self._last
+        name: bytes = lib.core_results_unknown(self.pointer)
+        symbol, count = c.c_uint32(), c.c_uint32()
+        long = lib.core_results_too_long(self.pointer, symbol, count)
+        return _Account(self._count(), name.decode(errors="replace"), (self.symbols[symbol.value], count.value) if long else None)
+
+    def _count(self) -> PostCounts:
+        stats = ResultsStats()
+        _stats(self.pointer, stats)
+        return PostCounts(stats.posted, self.delivered, stats.dropped, stats.refused, self.stale, stats.queued)
 
     @property
     def counts(self) -> PostCounts:
         """What became of the records so far. [main]"""
-        stats = ResultsStats()
-        lib.core_results_stats(self.pointer, stats)
-        return PostCounts(stats.posted, self.delivered, stats.dropped, stats.refused, self.stale, stats.queued)
+        return self._last.counts if self._last else self._count()
 
     @property
     def unknown(self) -> str:
-        """The first symbol that was posted without being known, or ''. [any]"""
-        name: bytes = lib.core_results_unknown(self.pointer)
-        return name.decode(errors="replace")
+        """The first symbol that was posted without being known, or ''. [main]"""
+        return self._account().unknown
+
+    @property
+    def too_long(self) -> tuple[str, int] | None:
+        """Symbol and length of the first record that was refused because it had more than `max_values` values. [main]"""
+        return self._account().too_long
 
     def shut(self) -> None:
         """Let nobody post any more; late posts are counted and dropped. [any]"""
         lib.core_handle_close(self.cookie)
 
+    def release(self) -> bool:
+        """Shut the ring and free it if nobody is inside a post; False: somebody is, ask again. [main]
+
+        Never waits. What is queued is discarded. Once it has returned True it does so again, and does nothing.
+        """
+        if self._last is None:
+            self.shut()
+            if not lib.core_handle_release(self.cookie):
+                return False
+            self.discard()
+            self._last = self._account()
+            self._memory = self._memory[:0].copy()
+            lib.core_results_free(self.pointer)
+            lib.core_symbols_free(self._symbols)
+        return True
+
     def close(self, limit_s: float = 1.0) -> bool:
-        """Free the ring, once nobody is inside a post any more; False: somebody is after `limit_s`, it stays. [main]"""
-        self.shut()
+        """`release`, waiting up to `limit_s` for posts under way; False: somebody is still inside, it stays. [main, worker]"""
         stop = time.monotonic() + limit_s
-        while not lib.core_handle_release(self.cookie):
+        while not self.release():
             if time.monotonic() > stop:
                 return False
             time.sleep(0.0001)
-        lib.core_results_free(self.pointer)
-        lib.core_symbols_free(self._symbols)
         return True
 
 

@@ -25,6 +25,8 @@ class TapRing:
         self._whole = c.c_int()
         self.frame = 0
         """Engine frame number of the first frame that `read` returned last."""
+        self.finished = False
+        """Whether `finish` was called. [main]"""
 
     @property
     def space(self) -> int:
@@ -67,6 +69,7 @@ class TapRing:
     def finish(self) -> None:
         """Say that the stream has ended. [main, when the engine has left this tap]"""
         lib.core_tap_close(self.pointer)
+        self.finished = True
 
     def close(self) -> None:
         """Free it: engine and reader have gone. [control]"""

@@ -1,16 +1,22 @@
 """What each control command does."""
 
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from sigrack.config import slot_table
 from sigrack.control import schema as s
 from sigrack.errors import ConfigError, EngineError
 from sigrack.slot import Slot
 from sigrack.status import stats, status
 
 if TYPE_CHECKING:
+    from sigrack.changes import Changes
     from sigrack.session import Session
 
 __all__ = ["Commands"]
+
+GONE_S = 2.0
+"""How long a reply waits for what has left the rack."""
 
 
 class Commands:
@@ -43,6 +49,14 @@ class Commands:
                     return self._crossfeed(on=False)
                 case s.CrossfeedGetStatus():
                     return self._crossfeed_status()
+                case s.Load():
+                    return await self._change(command.name, "loaded", self._load(command))
+                case s.Unload():
+                    return await self._change(command.name, "unloaded", self._changes.unload(command.name, drain=command.drain))
+                case s.Swap():
+                    return await self._change(command.name, "swapped", self._swap(command))
+                case s.Reload(name=str(name)):
+                    return await self._change(name, "reloaded", self._changes.swap(name))
                 case s.Reload():
                     return await self._reload()
                 case s.Shutdown():
@@ -86,6 +100,28 @@ class Commands:
         slot = self._find_crossfeed()
         return s.Reply(data={"enabled": bool(slot and not slot.bypass), "initialized": slot is not None})
 
+    @property
+    def _changes(self) -> "Changes":
+        return self._session.rack.changes
+
+    async def _load(self, command: s.Load) -> None:
+        values = {"name": command.name, "plugin": command.plugin, "params": command.params, "config": command.config}
+        await self._changes.load(slot_table(values), command.before)
+
+    async def _swap(self, command: s.Swap) -> None:
+        await self._changes.swap(command.name, command.plugin, command.config, command.params, drain=command.drain)
+
+    async def _change(self, name: str, done: str, change: Coroutine[Any, Any, None]) -> s.Reply:
+        """Carry out a change of one slot, and give what has left the time to end."""
+        try:
+            await change
+        except ConfigError as error:
+            raise s.CommandError("VALIDATION_INVALID_PLUGIN", f"{error}; nothing was changed") from None
+        except EngineError as error:
+            raise s.CommandError("ENGINE_FAILED", f"{error}; nothing was changed") from None
+        await self._session.rack.reaper.idle(GONE_S)
+        return s.Reply(f"{done} {name}", {"name": name})
+
     async def _reload(self) -> s.Reply:
         try:
             changed = await self._session.reload()
@@ -96,7 +132,9 @@ class Commands:
         return s.Reply(f"reloaded: {', '.join(changed) or 'nothing has changed'}", {"changed": changed})
 
 
-def _plugins() -> list[dict[str, Any]]:
+def _plugins() -> dict[str, list[dict[str, Any]]]:
+    from sigrack.loading.libraries import listing
     from sigrack_plugins import bundled
 
-    return [{"plugin": name, "path": str(path)} for name, path in bundled().items()]
+    plugins = [{"plugin": name, "path": str(path)} for name, path in bundled().items()]
+    return {"plugins": plugins, "libraries": listing()}

@@ -18,13 +18,17 @@ __all__ = [
     "Config",
     "ControlTable",
     "Document",
+    "FeedTable",
+    "PublishTable",
     "RackTable",
     "SignalTable",
     "SinkTable",
     "SlotTable",
     "SourceTable",
+    "check_feeds",
     "load",
     "parse",
+    "slot_table",
 ]
 
 RATES_HZ = (
@@ -35,6 +39,8 @@ RATES_HZ = (
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _ENDPOINT = r"^(ipc:///.+|tcp://.+:\d+)$"
+NO_FEEDS = ("audio", "none")
+"""What `feed` of a signal engine may say beside the names of feeds."""
 Name = Annotated[str, Meta(pattern=_NAME)]
 Frames = Annotated[int, Meta(ge=1, le=65_536)]
 
@@ -56,16 +62,22 @@ class RackTable(_Table, frozen=True, kw_only=True):
     """Length of cross-fades and dips."""
     priority: Annotated[int, Meta(ge=0, le=90)] = 70
     """SCHED_FIFO priority of the engine thread; 0 asks for none."""
+    hook_budget_ms: Annotated[float, Meta(gt=0, le=1e6)] = 10.0
+    """What a hook may take; calls over it are counted."""
+    hook_limit_ms: Annotated[float, Meta(ge=0, le=1e6)] = 2000.0
+    """A hook that takes longer in a live rack is interrupted and its plugin bypassed; 0: never."""
 
 
 class SourceTable(_Table, frozen=True, kw_only=True):
-    """`[source]`: `file` runs as fast as it can and loses nothing, `clock` runs in real time."""
+    """`[source]`: `file` runs as fast as it can and loses nothing, `clock` runs in real time, `none` brings no audio."""
 
-    driver: Literal["file", "clock"]
-    path: str
+    driver: Literal["file", "clock", "none"]
+    path: str = ""
     loop: bool = False
     rate_hz: int | None = None
-    """The rate that the file must have."""
+    """The rate that the file must have; of the silence without one."""
+    channels: Annotated[int, Meta(ge=1, le=32)] | None = None
+    """How many the file must have, or the silence has."""
 
 
 class SinkTable(_Table, frozen=True, kw_only=True):
@@ -91,14 +103,54 @@ class SlotTable(_Table, frozen=True, kw_only=True):
 
 
 class SignalTable(_Table, frozen=True, kw_only=True):
-    """`[[signal]]`: a signal engine; it is fed the audio at the end of the rack."""
+    """`[[signal]]`: a signal engine; it is fed the audio at the end of the rack, or feeds."""
 
     name: Name
     library: str
     symbols: Annotated[list[str], Meta(min_length=1)]
     """Every symbol that it may post."""
     config: dict[str, Any] = {}
-    feed: Literal["audio", "none"] = "audio"
+    feed: str | Annotated[list[str], Meta(min_length=1)] = "audio"
+    """`audio`, `none`, or the names of feeds."""
+    lane: Literal["inline"] = "inline"
+    queue: Annotated[int, Meta(ge=16, le=1_048_576)] = 16_384
+    """Records that may wait for the main loop."""
+
+    @property
+    def feeds(self) -> tuple[str, ...]:
+        """The names of the feeds that it gets."""
+        if isinstance(self.feed, list):
+            return tuple(self.feed)
+        return () if self.feed in NO_FEEDS else (self.feed,)
+
+
+class FeedTable(_Table, frozen=True, kw_only=True):
+    """`[[feed]]`: where market-like data comes from."""
+
+    name: Name
+    driver: Literal["csv", "npz", "zmq"]
+    kind: Literal["depth", "ticker", "trade", "index_price"]
+    path: str = ""
+    """The file of csv and npz."""
+    symbols: Annotated[list[str], Meta(min_length=1)] | None = None
+    """Those that may come; by default all."""
+    speed: float | Literal["max"] = 1.0
+    """Of the file's clock, measured in rack time; `max`: as fast as possible."""
+    endpoint: Annotated[str, Meta(pattern=_ENDPOINT)] | None = None
+    """Of zmq."""
+    socket: Literal["sub", "pull"] = "sub"
+    topic: str = ""
+    """What sub subscribes to."""
+    bind: bool = False
+    """Whether the socket binds the endpoint; else it connects."""
+
+
+class PublishTable(_Table, frozen=True, kw_only=True):
+    """`[publish]`: factors for other programs."""
+
+    endpoint: Annotated[str, Meta(pattern=_ENDPOINT)]
+    factors: Annotated[list[str], Meta(min_length=1)]
+    """`SOURCE.SYMBOL`, or `SOURCE.*` for all of a source."""
 
 
 class ControlTable(_Table, frozen=True, kw_only=True):
@@ -117,7 +169,19 @@ class Config(_Table, frozen=True, kw_only=True):
     sink: SinkTable = SinkTable()
     slot: list[SlotTable] = []
     signal: list[SignalTable] = []
+    feed: list[FeedTable] = []
+    publish: PublishTable | None = None
     control: ControlTable = ControlTable()
+
+    @property
+    def replay(self) -> bool:
+        """Whether the feeds set the pace: as fast as possible, without audio."""
+        return self.source.driver == "none" and bool(self.feed) and all(feed.speed == "max" for feed in self.feed)
+
+    @property
+    def live(self) -> bool:
+        """Whether rack time follows the clock; else nothing is dropped."""
+        return self.source.driver != "file" and not self.replay
 
 
 class Document:
@@ -169,6 +233,8 @@ def _table(path: KeyPath) -> type[msgspec.Struct] | None:
         ("sink",): SinkTable,
         ("slot",): SlotTable,
         ("signal",): SignalTable,
+        ("feed",): FeedTable,
+        ("publish",): PublishTable,
         ("control",): ControlTable,
     }
     return tables.get(path[:1])
@@ -237,24 +303,96 @@ def _check(document: Document) -> None:
     """Check what types cannot say."""
     config = document.config
     seen: dict[str, str] = {}
-    named: dict[str, Sequence[SlotTable | SignalTable]] = {"slot": config.slot, "signal": config.signal}
+    named: dict[str, Sequence[SlotTable | SignalTable | FeedTable]] = {
+        "slot": config.slot,
+        "signal": config.signal,
+        "feed": config.feed,
+    }
     for kind, tables in named.items():
         for index, table in enumerate(tables):
             if table.name in seen:
                 document.fail((kind, index, "name"), f'the name "{table.name}" is taken by a {seen[table.name]}')
             seen[table.name] = kind
-    if config.source.loop and config.source.driver == "file":
-        document.fail(("source", "loop"), 'loop needs driver = "clock": a file source would never end')
+    _check_source(document)
+    check_feeds(document)
     if config.sink.driver != "none" and not config.sink.path:
         document.fail(("sink",), f'[sink] with driver = "{config.sink.driver}" lacks the key "path"')
+    if config.sink.driver != "none" and config.replay:
+        document.fail(("sink", "driver"), 'a replay at speed = "max" makes no sound: it takes driver = "none" only')
     if config.sink.driver == "none" and config.sink.path:
         document.fail(("sink", "path"), 'path needs driver = "file" or "pipe"')
-    rate = config.source.rate_hz
-    if rate is not None and rate not in RATES_HZ:
-        document.fail(("source", "rate_hz"), f"unknown sample rate {rate}; valid: {', '.join(map(str, sorted(RATES_HZ)))}")
     endpoint = config.control.endpoint or ""
     if endpoint.startswith("tcp:") and not 0 < int(endpoint.rpartition(":")[2]) < 65_535:
         document.fail(("control", "endpoint"), "control.endpoint: tcp://HOST:PORT needs a PORT below 65535; events take the next")
+
+
+def _check_source(document: Document) -> None:
+    source = document.config.source
+    if source.driver == "none" and source.path:
+        document.fail(("source", "path"), 'path needs driver = "file" or "clock"')
+    if source.driver != "none" and not source.path:
+        document.fail(("source",), '[source] lacks the key "path"')
+    if source.loop and source.driver == "file":
+        document.fail(("source", "loop"), 'loop needs driver = "clock": a file source would never end')
+    if source.loop and source.driver == "none":
+        document.fail(("source", "loop"), 'loop needs driver = "clock" and a path')
+    rate = source.rate_hz
+    if rate is not None and rate not in RATES_HZ:
+        document.fail(("source", "rate_hz"), f"unknown sample rate {rate}; valid: {', '.join(map(str, sorted(RATES_HZ)))}")
+
+
+def check_feeds(document: Document) -> None:
+    """Check that the feeds fit the source, and that those that engines name exist. Raises ConfigError. [any]"""
+    config = document.config
+    for index, feed in enumerate(config.feed):
+        if feed.name in NO_FEEDS:
+            document.fail(("feed", index, "name"), f'the name "{feed.name}" has a meaning of its own in [[signal]] feed')
+        _check_ends(document, index, feed)
+        _check_speed(document, index, feed)
+    names = [feed.name for feed in config.feed]
+    for index, signal in enumerate(config.signal):
+        for name in signal.feeds:
+            if name not in names:
+                valid = names if isinstance(signal.feed, list) else [*names, *NO_FEEDS]
+                document.fail(("signal", index, "feed"), f'there is no feed "{name}"{nearest(name, valid)}')
+        if len(set(signal.feeds)) < len(signal.feeds):
+            document.fail(("signal", index, "feed"), "feed: a name is there twice")
+
+
+def _check_ends(document: Document, index: int, feed: FeedTable) -> None:
+    """A file has a path, a socket an endpoint, and none has what is the other's."""
+    key = ("feed", index)
+    if feed.driver == "zmq":
+        if not feed.endpoint:
+            document.fail(key, '[[feed]] with driver = "zmq" lacks the key "endpoint"')
+        if feed.path:
+            document.fail((*key, "path"), 'path needs driver = "csv" or "npz"')
+        if feed.socket == "pull" and feed.topic:
+            document.fail((*key, "topic"), 'topic needs socket = "sub"')
+        return
+    if not feed.path:
+        document.fail(key, f'[[feed]] with driver = "{feed.driver}" lacks the key "path"')
+    defaults = {field.name: field.default for field in msgspec.structs.fields(FeedTable)}
+    for name in ("endpoint", "socket", "topic", "bind"):
+        if getattr(feed, name) != defaults[name]:
+            document.fail((*key, name), f'{name} needs driver = "zmq"')
+
+
+def _check_speed(document: Document, index: int, feed: FeedTable) -> None:
+    key, config = ("feed", index, "speed"), document.config
+    if feed.driver == "zmq" and config.source.driver == "file":
+        document.fail(("feed", index, "driver"), 'zmq runs in real time: it needs [source] driver = "clock" or "none"')
+    if feed.speed == "max":
+        if feed.driver == "zmq":
+            document.fail(key, "a socket sets its own pace: speed is for files")
+        if config.source.driver != "none":
+            document.fail(key, f"a {config.source.driver} source sets the pace: give a speed, as 1.0")
+        if not config.replay:
+            document.fail(key, 'speed = "max" needs all feeds to be files with speed = "max"')
+    elif not 1e-6 <= feed.speed <= 1e9:
+        document.fail(key, f"speed: {feed.speed:g} is out of range: 1e-6 to 1e9")
+    elif feed.driver == "zmq" and feed.speed != 1.0:
+        document.fail(key, "a socket sets its own pace: speed is for files")
 
 
 def load(path: Path, play: Path | None = None) -> Document:
@@ -268,7 +406,17 @@ def load(path: Path, play: Path | None = None) -> Document:
     document = parse(path, text)
     if play is None:
         return document
+    if document.config.source.driver == "none":
+        document.fail(("source", "driver"), 'a file can be played only with driver = "file" or "clock"')
     source = msgspec.structs.replace(document.config.source, path=str(play.absolute()))
     document = Document(path, text, msgspec.structs.replace(document.config, source=source), given=("source",))
     document.play = play
     return document
+
+
+def slot_table(values: dict[str, Any]) -> SlotTable:
+    """Check the table of one slot that no file describes. Raises ConfigError. [any]"""
+    try:
+        return msgspec.convert(values, SlotTable)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_explain(error)[1]) from None

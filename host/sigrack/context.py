@@ -1,18 +1,22 @@
 """What a Python plugin may ask of its host (`sigrack_plugins.Context`)."""
 
+import inspect
 import logging
 import operator
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sigrack.batches import Post
+from sigrack.config import slot_table
 from sigrack.hooks import Hooked
 from sigrack.timers import TimerEntry
-from sigrack_engine.inbox import Post
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -38,7 +42,8 @@ class PluginContext:
     """The face that the rack shows to one plugin."""
 
     def __init__(self, rack: "Rack", hooked: Hooked, config: Mapping[str, Any], symbols: Mapping[str, str]) -> None:
-        self._rack, self._hooked, self._symbols = rack, hooked, symbols
+        self._rack, self._symbols = rack, symbols
+        self._hooked: Hooked | None = hooked
         self.name = hooked.name
         self.setup: Setup = rack.setup
         self.config = config
@@ -59,18 +64,28 @@ class PluginContext:
         return self._timer(self.now() + period_ns, period_ns, call)
 
     def _timer(self, time_ns: int, period_ns: int, call: Callable[[], None]) -> TimerEntry:
-        self._on_main("at and every")
         if not callable(call):
             raise TypeError(f"a timer needs a function to call, not {call!r}")
-        entry = self._rack.dispatcher.timers.add(time_ns, lambda: self._hooked.call(call), period_ns)
+        hooked = self._on_main("at and every")
+        fire = hooked.enqueue if inspect.iscoroutinefunction(call) else hooked.call
+        entry = self._rack.dispatcher.timers.add(time_ns, lambda: hooked.resting or fire("a timer", call), period_ns)
         self._timers = [timer for timer in self._timers if timer.period_ns or timer.time_ns > self.now()]
         self._timers.append(entry)
         return entry
 
-    def _on_main(self, what: str) -> None:
+    def _on_main(self, what: str) -> Hooked:
+        """Return the plugin's hooks. Raises RuntimeError on other threads, and after the plugin's end."""
         if threading.get_ident() != self._rack.main_thread:
             name = threading.current_thread().name
             raise RuntimeError(f"ctx.{what} may only be called in hooks, on the main loop; this is the thread {name}")
+        if self._hooked is None:
+            raise RuntimeError(f"ctx.{what}: {self.name} has ended")
+        return self._hooked
+
+    def detach(self) -> None:
+        """Let go of the plugin, which has ended: what a thread of its still posts is refused. [main]"""
+        self._hooked = None
+        self._timers.clear()
 
     def cancel_timers(self) -> None:
         """The plugin goes. [main]"""
@@ -82,22 +97,72 @@ class PluginContext:
         log.info("%s: %s", self.name, message)
 
     def post(self, symbol: str, values: npt.ArrayLike, ts_ns: int | None = None) -> bool:
-        """Post one record. Raises KeyError for a symbol that the plugin has not declared. [any]"""
+        """Post one record. Raises KeyError for a symbol that the plugin has not declared, ValueError for values. [any]"""
+        array = np.array(values, np.float64, ndmin=1)
+        if array.ndim != 1:
+            raise ValueError(f"a record is one row of values, not of shape {array.shape}")
+        at = self.now() if ts_ns is None else _nanoseconds(ts_ns)
+        return self._post(symbol, array[None, :], np.array([at], np.int64))
+
+    def post_many(self, symbol: str, values: npt.ArrayLike, ts_ns: npt.ArrayLike) -> bool:
+        """Post records of one symbol: `values` (records, values), `ts_ns` (records,). Raises KeyError, ValueError. [any]"""
+        array, times = np.array(values, np.float64, ndmin=2), np.array(ts_ns, np.int64, ndmin=1)
+        if array.ndim != 2 or times.shape != array.shape[:1]:
+            raise ValueError(f"values of shape (records, values) need as many times, not {array.shape} and {times.shape}")
+        return not len(times) or self._post(symbol, array, times)
+
+    def _post(self, symbol: str, values: npt.NDArray[np.float64], times: npt.NDArray[np.int64]) -> bool:
         if symbol not in self._symbols:
             raise KeyError(f'{self.name} has not declared the symbol "{symbol}" in `factors`')
-        array = np.array(values, np.float64, ndmin=1)
-        if array.ndim != 1 or len(array) > MOST_VALUES:
-            raise ValueError(f"a record holds at most {MOST_VALUES} values in one row, not shape {array.shape}")
-        at = self.now() if ts_ns is None else _nanoseconds(ts_ns)
-        return self._rack.dispatcher.inbox.post(Post(self.name, symbol, at, self._rack.engine.frame, time.monotonic_ns(), array))
+        if values.shape[1] > MOST_VALUES:
+            raise ValueError(f"a record holds at most {MOST_VALUES} values, not {values.shape[1]}")
+        inbox = self._rack.dispatcher.inbox
+        if (hooked := self._hooked) is None or hooked.gone:
+            inbox.refuse(len(times))
+            return False
+        return inbox.post(Post(self.name, symbol, times, self._rack.engine.frame, time.monotonic_ns(), values))
 
     def subscribe(self, source: str | None = None, symbol: str | None = None) -> None:
-        """Narrow on_factors / on_factor. Raises KeyError for what does not exist. [main]"""
-        self._on_main("subscribe")
+        """Narrow on_factors / on_factor / on_data. Raises KeyError for what does not exist. [main]"""
+        hooked = self._on_main("subscribe")
         self._rack.check_subscription(source, symbol)
-        self._hooked.filters.add((source, symbol))
+        hooked.subscribe(source, symbol)
+
+    def pinned(self) -> AbstractContextManager[None]:
+        """Keep the plugin from being destroyed while the context lasts. [main]"""
+        return self._on_main("pinned").pinned()
 
     def set_param(self, slot: str, param: str, value: float) -> None:
         """Set a parameter of any slot. Raises KeyError, ValueError. [main]"""
         self._on_main("set_param")
         self._rack.set_param(slot, param, value)
+
+    def load(
+        self,
+        name: str,
+        plugin: str,
+        config: Mapping[str, Any] | None = None,
+        params: Mapping[str, float] | None = None,
+        before: str | None = None,
+    ) -> "Future[None]":
+        """Ask for a new slot. Raises ConfigError for a bad table, or when the rack does not run. [any]"""
+        table = slot_table({"name": name, "plugin": plugin, "config": dict(config or {}), "params": dict(params or {})})
+        changes = self._rack.changes
+        return changes.request(lambda: changes.load(table, before), self.name)
+
+    def unload(self, name: str) -> "Future[None]":
+        """Ask for the end of a slot or a signal engine. [any]"""
+        changes = self._rack.changes
+        return changes.request(lambda: changes.unload(name), self.name)
+
+    def swap(
+        self,
+        name: str,
+        plugin: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        params: Mapping[str, float] | None = None,
+    ) -> "Future[None]":
+        """Ask for a new instance in the place of `name`. [any]"""
+        changes = self._rack.changes
+        given = None if config is None else dict(config), None if params is None else dict(params)
+        return changes.request(lambda: changes.swap(name, plugin, *given), self.name)

@@ -1,35 +1,51 @@
-"""From rings to hooks: the one place where plugins are called with audio and results."""
+"""From rings to hooks: the one place where plugins are called with audio, data and results."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from sigrack.batches import Post, from_posts, from_records, selected
 from sigrack.hooks import Hooked
 from sigrack.timers import Timers
-from sigrack_engine.inbox import Inbox, Post
+from sigrack_engine.inbox import Inbox
 from sigrack_engine.pool import BlockPool
-from sigrack_engine.results import Records, ResultRing
+from sigrack_engine.results import PostCounts, ResultRing
 from sigrack_engine.tap import TapRing
-from sigrack_plugins import SECOND, Block, FactorBatch
+from sigrack_plugins import Block, DataBatch, FactorBatch
 
-__all__ = ["Dispatcher", "HookTap", "Source"]
+__all__ = ["Dispatcher", "HookTap", "Snapshot", "Source"]
 
 TURN_NS = 2_000_000
 """The longest the main loop is kept by one turn."""
 BATCH = 512
 """Records that one source may deliver before the next one's turn."""
 
+FEW = 64
+"""Records from which NumPy is faster than a loop."""
+MOST_MASKS = 256
+"""Subscriptions worked out per plugin; sources in Python may come with ever new symbols."""
+
+Mask = npt.NDArray[np.bool_]
+Latest = dict[str, tuple[int, list[float]]]
+"""The last record of each symbol: (ts_ns, values)."""
+
 
 @dataclass(eq=False, slots=True)
 class Source:
-    """A ring that delivers factors. `rack_time`: its records carry frames, not a clock of their own."""
+    """A ring that delivers factors."""
 
     name: str
     ring: ResultRing
-    rack_time: bool
+    rate_hz: int | None
+    """Its records carry frames at this rate, not a clock of their own."""
+    after: "Source | None" = None
+    """What it has replaced: delivered to the end first."""
+    gone: bool = False
+    """Nothing comes from it any more."""
 
 
 @dataclass(eq=False, slots=True)
@@ -39,23 +55,38 @@ class HookTap:
     hooked: Hooked
     tap: TapRing
     pool: BlockPool
+    after: "HookTap | None" = None
+    """What it has replaced: delivered to the end first."""
+    gone: bool = False
+    """It was read to its end, or nobody reads it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All that a turn asks and calls. Replaced whole, never changed: a change during a turn counts from the next on."""
+
+    sources: tuple[Source, ...] = ()
+    taps: tuple[HookTap, ...] = ()
+    factor_hooks: tuple[Hooked, ...] = ()
+    """Plugins with on_factors or on_factor."""
+    data_hooks: tuple[Hooked, ...] = ()
+    """Plugins with on_data."""
 
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Drains all that waits, in a stated order: the inbox first, then the result rings and the taps, each round robin.
-
-    The tuples are replaced whole, never changed, so that a hook may load and unload plugins while it is being called.
-    """
+    """Drains all that waits, in a stated order: the inbox first, then result rings and taps, each round robin."""
 
     rate_hz: int
-    inbox: Inbox = field(default_factory=Inbox)
+    inbox: Inbox[Post | DataBatch] = field(default_factory=Inbox)
     timers: Timers = field(default_factory=Timers)
-    sources: tuple[Source, ...] = ()
-    taps: tuple[HookTap, ...] = ()
-    listeners: tuple[Hooked, ...] = ()
-    latest: dict[tuple[str, str], tuple[int, list[float]]] = field(default_factory=dict)
-    """The last record of each source and symbol: (ts_ns, values)."""
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    latest: dict[str, Latest] = field(default_factory=dict)
+    """By source."""
+    past: dict[str, PostCounts] = field(default_factory=dict)
+    """What became of the records of sources that are gone, by name."""
+    on_batch: Callable[[FactorBatch], object] | None = None
+    """Is given every batch, before the hooks. [main]"""
     blocks: int = 0
     records: int = 0
     turns: int = 0
@@ -78,18 +109,26 @@ class Dispatcher:
         """
         self.turns += 1
         self._drain_inbox()
-        for source in self.sources:
-            owed = source.ring.queued
-            while owed > 0 and (taken := self._source(source, min(owed, BATCH))):
-                owed -= taken
-        for tap in self.taps:
-            while self._tap(tap):
-                pass
+        for source in self.snapshot.sources:
+            self.flush_source(source)
+        for tap in self.snapshot.taps:
+            self.flush_tap(tap)
         self.timers.run_due(now_ns)
+
+    def flush_source(self, source: Source) -> None:
+        """Deliver what waits in one source now. [main]"""
+        owed = source.ring.queued
+        while owed > 0 and (taken := self._source(source, min(owed, BATCH))):
+            owed -= taken
+
+    def flush_tap(self, tap: HookTap) -> None:
+        """Deliver the whole blocks that wait in one tap now. [main]"""
+        while self._tap(tap):
+            pass
 
     def _round(self) -> bool:
         """Give each source and each tap one go, beginning with another one each time; False: nothing was there."""
-        ways: Sequence[Source | HookTap] = (*self.sources, *self.taps)
+        ways: tuple[Source | HookTap, ...] = (*self.snapshot.sources, *self.snapshot.taps)
         any_work = False
         for index in range(len(ways)):
             way = ways[(index + self._offset) % len(ways)]
@@ -99,56 +138,65 @@ class Dispatcher:
 
     def _source(self, source: Source, limit: int) -> int:
         """Deliver up to `limit` records; return how many the ring gave."""
+        if source.gone or _waits(source):
+            return 0
         taken = source.ring.take(limit)
         if taken is None:
             return 0
         records, count = taken
         if len(records):
-            self._deliver(self._batch(source, records))
+            self._deliver(from_records(source.name, source.ring.symbols, records, source.rate_hz))
         return count
 
-    def _batch(self, source: Source, records: Records) -> FactorBatch:
-        ts_ns = _rack_times(records["frame"], self.rate_hz) if source.rack_time else records["ts_ns"]
-        return FactorBatch(
-            source=source.name,
-            symbols=source.ring.symbols,
-            symbol_ids=records["symbol"],
-            ts_ns=ts_ns,
-            frame=records["frame"],
-            posted_ns=records["posted_ns"],
-            counts=records["count"],
-            values=records["values"],
-        )
-
     def _drain_inbox(self) -> None:
-        posts = self.inbox.take()
-        for start in range(0, len(posts), BATCH):
-            chunk = posts[start : start + BATCH]
-            for source in dict.fromkeys(post.source for post in chunk):
-                self._deliver(_python_batch(source, [post for post in chunk if post.source == source]))
+        posts: list[Post] = []
+        for batch in self.inbox.take():
+            if isinstance(batch, Post):
+                posts.append(batch)
+                continue
+            self._deliver_posts(posts)
+            self.deliver_data(batch)
+            posts = []
+        self._deliver_posts(posts)
+
+    def _deliver_posts(self, posts: list[Post]) -> None:
+        for batch in from_posts(posts):
+            self._deliver(batch)
 
     def _deliver(self, batch: FactorBatch) -> None:
         self.records += len(batch)
         self._remember(batch)
-        for hooked in self.listeners:
-            if (wanted := _filtered(batch, hooked)) is None:
+        if self.on_batch:
+            self.on_batch(batch)
+        for hooked in self.snapshot.factor_hooks:
+            keep = _mask(hooked, batch.source, batch.symbols)
+            wanted = batch if keep is None else selected(batch, keep[batch.symbol_ids])
+            if not len(wanted):
                 continue
             if "on_factors" in hooked.methods:
                 hooked.hook("on_factors", wanted)
             else:
-                for symbol, ts_ns, values in wanted:
-                    hooked.hook("on_factor", wanted.source, symbol, ts_ns, values)
+                hooked.each("on_factor", _items(wanted))
 
     def _remember(self, batch: FactorBatch) -> None:
-        last = dict(zip(batch.symbol_ids.tolist(), range(len(batch)), strict=True))
-        for symbol, row in last.items():
-            values = batch.values[row, : batch.counts[row]].tolist()
-            self.latest[batch.source, batch.symbols[symbol]] = (int(batch.ts_ns[row]), values)
+        latest = self.latest.setdefault(batch.source, {})
+        for symbol, row in _last_rows(batch.symbol_ids, len(batch.symbols)):
+            latest[batch.symbols[symbol]] = int(batch.ts_ns[row]), batch.values[row, : batch.counts[row]].tolist()
+
+    def deliver_data(self, batch: DataBatch) -> None:
+        """Hand a feed's records to those that listen. [main]"""
+        for hooked in self.snapshot.data_hooks:
+            wanted = _wanted_data(hooked, batch)
+            if len(wanted):
+                hooked.hook("on_data", wanted)
 
     def _tap(self, way: HookTap) -> bool:
+        if way.gone or _waits(way):
+            return False
         frames = way.tap.ready(way.pool.frames)
         if not frames:
-            return False
+            way.gone = way.tap.ended
+            return way.gone  # its heir has its turn now
         lease, frame = way.tap.read_planar(way.pool, frames)
         self.blocks += 1
         way.hooked.hook("on_block", Block(lease.view[:frames], self.rate_hz, frame))
@@ -156,48 +204,45 @@ class Dispatcher:
         return True
 
 
-def _rack_times(frames: npt.NDArray[np.uint64], rate_hz: int) -> npt.NDArray[np.int64]:
-    """Return frame / rate in nanoseconds; frame * 10^9 would pass 64 bits within days."""
-    seconds, rest = np.divmod(frames.astype(np.int64), rate_hz)
-    times: npt.NDArray[np.int64] = seconds * SECOND + rest * SECOND // rate_hz
-    return times
+def _waits(way: Source | HookTap) -> bool:
+    """Whether what `way` has replaced still has something to deliver."""
+    if way.after and way.after.gone:
+        way.after = None
+    return way.after is not None
 
 
-def _python_batch(source: str, posts: list[Post]) -> FactorBatch:
-    symbols = tuple(dict.fromkeys(post.symbol for post in posts))
-    numbers = {symbol: number for number, symbol in enumerate(symbols)}
-    counts = np.array([len(post.values) for post in posts], np.uint32)
-    values = np.zeros((len(posts), int(counts.max())))
-    for row, post in zip(values, posts, strict=True):
-        row[: len(post.values)] = post.values
-    return FactorBatch(
-        source=source,
-        symbols=symbols,
-        symbol_ids=np.array([numbers[post.symbol] for post in posts], np.uint32),
-        ts_ns=np.array([post.ts_ns for post in posts], np.int64),
-        frame=np.array([post.frame for post in posts], np.uint64),
-        posted_ns=np.array([post.posted_ns for post in posts], np.int64),
-        counts=counts,
-        values=values,
-    )
+def _last_rows(ids: npt.NDArray[np.uint32], symbols: int) -> Iterable[tuple[int, int]]:
+    """Return each symbol's number and its last row."""
+    if len(ids) < FEW:
+        return dict(zip(ids.tolist(), range(len(ids)), strict=True)).items()
+    last = np.full(symbols, -1, np.int64)
+    last[ids] = np.arange(len(ids))  # of equal ids the last one stays
+    return ((symbol, int(last[symbol])) for symbol in np.flatnonzero(last >= 0).tolist())
 
 
-def _filtered(batch: FactorBatch, hooked: Hooked) -> FactorBatch | None:
-    """Return what `hooked` has subscribed to of `batch`, or None."""
-    if not hooked.filters or {(None, None), (batch.source, None)} & hooked.filters:
-        return batch
-    names = {symbol for source, symbol in hooked.filters if source in (None, batch.source)}
-    wanted = np.array([symbol in names for symbol in batch.symbols])
-    keep = wanted[batch.symbol_ids]
-    if not keep.any():
+def _items(batch: FactorBatch) -> Any:
+    """Return the arguments of on_factor for each record."""
+    return ((batch.source, symbol, ts_ns, values) for symbol, ts_ns, values in batch)
+
+
+def _mask(hooked: Hooked, source: str, symbols: tuple[str, ...]) -> Mask | None:
+    """Return which of `symbols` a plugin has subscribed to, by number; None: all."""
+    if not hooked.filters:
         return None
-    return FactorBatch(
-        batch.source,
-        batch.symbols,
-        batch.symbol_ids[keep],
-        batch.ts_ns[keep],
-        batch.frame[keep],
-        batch.posted_ns[keep],
-        batch.counts[keep],
-        batch.values[keep],
-    )
+    key = (source, symbols)
+    if key not in hooked.masks:
+        if len(hooked.masks) >= MOST_MASKS:
+            hooked.masks.clear()
+        names = hooked.wanted(source)
+        hooked.masks[key] = None if names is None else np.array([symbol in names for symbol in symbols], bool)
+    mask: Mask | None = hooked.masks[key]
+    return mask
+
+
+def _wanted_data(hooked: Hooked, batch: DataBatch) -> DataBatch:
+    """Return what a plugin has subscribed to of a feed's records."""
+    names = hooked.wanted(batch.source)
+    if names is None:
+        return batch
+    keep = np.isin(batch.records["symbol"], np.array([name.encode() for name in names], "S32"))
+    return DataBatch(batch.source, batch.kind, batch.records[keep], batch.epoch_ns)

@@ -5,23 +5,25 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from sigrack.config import Document
-from sigrack.ends import open_sink, open_source
+from sigrack.ends import Reader, Silence, open_sink, open_source
 from sigrack.errors import ConfigError, EngineError, RackError, said
+from sigrack.feeds import FileFeeds, LiveFeeds, PatientFeeds
 from sigrack.rack import Rack
+from sigrack.replay import ReplayDriver
 from sigrack_engine.clock import Clock
 from sigrack_engine.engine import FreewheelBuffers
-from sigrack_engine.files import SoundFileError, SoundReader
+from sigrack_engine.files import SoundFileError
 from sigrack_engine.ring import Ring
-from sigrack_plugins import Setup
+from sigrack_plugins import SECOND, Setup
 
-__all__ = ["ClockDriver", "Driver", "FileDriver", "built"]
+__all__ = ["ClockDriver", "Driver", "FileDriver", "built", "make_driver"]
 
 log = logging.getLogger("sigrack")
 
@@ -42,10 +44,11 @@ def built(document: Document) -> Iterator[Rack]:
     """Build the rack of `document` to look at it: plugins are created, no audio runs. Raises ConfigError, EngineError. [main]"""
     reader = open_source(document)
     try:
-        rack = Rack(document, Setup(reader.rate_hz, reader.channels))
+        rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=False)
     finally:
         reader.close()
     try:
+        FileFeeds(document).close()
         yield rack
     finally:
         rack.close()
@@ -71,6 +74,15 @@ class Driver(Protocol):
         """Counters for STATS. [main]"""
 
 
+def make_driver(document: Document, rack: Rack, reader: Reader, progress: Callable[[int], None] | None = None) -> Driver:
+    """Return what runs the rack: real time, freewheel or replay. Raises ConfigError. [main]"""
+    if document.config.replay:
+        return ReplayDriver(document, rack)
+    if document.config.live:
+        return ClockDriver(document, rack, reader)
+    return FileDriver(document, rack, reader, progress)
+
+
 class FileDriver:
     """Freewheel: as fast as it can, block after block, hooks for one before the next; nothing is dropped.
 
@@ -78,12 +90,15 @@ class FileDriver:
     aligned with it.
     """
 
-    def __init__(
-        self, document: Document, rack: Rack, reader: SoundReader, progress: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, document: Document, rack: Rack, reader: Reader, progress: Callable[[int], None] | None = None) -> None:
         self._rack, self._reader = rack, reader
         self._progress = progress
-        make = open_sink(document, rack.setup, reader.frames)
+        with ExitStack() as undo:
+            self._files = FileFeeds(document)
+            undo.callback(self._files.close)
+            make = open_sink(document, rack.setup, reader.frames)
+            undo.pop_all()
+        self._feeds = PatientFeeds(rack, self._files)
         self._writer = make() if make else None
         self._stopping = False
         self.finished = False
@@ -115,6 +130,7 @@ class FileDriver:
 
     async def _wait_for_workers(self) -> None:
         """Let everybody finish the whole stream, however slow; only a request to stop sets a limit."""
+        await self._feeds.finish()
         self._rack.end_streams()
         self._rack.drain_all()
         while not self._rack.joined() and not self._stopping:
@@ -137,17 +153,25 @@ class FileDriver:
         self._buffers.input[:, :frames] = samples.T
         for start in range(0, frames, self._block):
             length = min(self._block, frames - start)
+            await self._feeds.deliver_before(self._time_ns(self._rack.engine.frame + length))
             while self._rack.tap_space() < length and not self._stopping:
+                self._rack.drain_all()  # an engine that waits for room in its ring reads no tap
                 await asyncio.sleep(0.001)
             if self._stopping:
                 frames = start
                 break
             self._buffers.run(start, length)
             self._rack.drain_all()
+            while not self._rack.quiet and not self._stopping:
+                await asyncio.sleep(0)
+                self._rack.drain_all()
             if time.monotonic() - self._yielded > TURN_S:
                 await asyncio.sleep(0)
                 self._yielded = time.monotonic()
         self._write(self._buffers.output[:, :frames].T)
+
+    def _time_ns(self, frame: int) -> int:
+        return frame * SECOND // self._rack.setup.rate_hz
 
     def _write(self, samples: Samples) -> None:
         skip = min(self._skip, len(samples))
@@ -161,10 +185,11 @@ class FileDriver:
 
     def stop(self) -> None:
         """End after the running block. [main]"""
-        self._stopping = True
+        self._stopping = self._feeds.stopping = True
 
     def close(self) -> None:
         """Complete the sink. [main]"""
+        self._files.close()
         self._reader.close()
         if self._writer:
             self._writer.close()
@@ -174,18 +199,27 @@ class FileDriver:
     @property
     def stats(self) -> dict[str, object]:
         """Counters for STATS. [main]"""
-        return {"driver": "file", "frames_read": self._reader.position, "frames_total": self.total_frames}
+        return {
+            "driver": "file",
+            "frames_read": self._reader.position,
+            "frames_total": self.total_frames,
+            "feeds": {name: {"records": records} for name, records in self._files.counts.items()},
+        }
 
 
 class ClockDriver:
     """Real time: a native thread runs one block per period; worker threads keep its rings filled and emptied."""
 
-    def __init__(self, document: Document, rack: Rack, reader: SoundReader) -> None:
+    def __init__(self, document: Document, rack: Rack, reader: Reader) -> None:
         self._rack, self._reader = rack, reader
         setup = rack.setup
+        with ExitStack() as undo:
+            self._feeds = LiveFeeds(document, rack)
+            undo.callback(self._feeds.close, 0.0)
+            self._make_writer = open_sink(document, setup, 0)
+            undo.pop_all()
         frames = max(round(RING_S * setup.rate_hz), 4 * rack.block_frames)
-        self._make_writer = open_sink(document, rack.setup, 0)
-        self._source = Ring(setup.channels, frames)
+        self._source = None if isinstance(reader, Silence) else Ring(setup.channels, frames)
         self._sink = Ring(setup.channels, frames) if self._make_writer else None
         self._clock = Clock(
             rack.engine,
@@ -207,7 +241,9 @@ class ClockDriver:
         except SoundFileError as error:
             raise ConfigError(str(error)) from None
         self._clock.start()
-        self._spawn("source", self._feed, ConfigError)
+        if self._source:
+            self._spawn("source", self._feed, ConfigError)
+        self._feeds.start()
         if self._make_writer:
             self._spawn("sink", self._collect, EngineError)
 
@@ -231,6 +267,8 @@ class ClockDriver:
 
     def _fill(self) -> bool:
         """Top the source ring up; False at the end of the file. [worker]"""
+        if self._source is None:
+            return False
         while (frames := min(self._source.space, CHUNK_FRAMES)) and not self._stopping.is_set():
             samples = self._reader.read(frames)
             self._source.write(samples)
@@ -241,6 +279,7 @@ class ClockDriver:
     def _feed(self) -> None:
         while self._fill() and not self._stopping.wait(POLL_S):
             pass
+        assert self._source is not None
         self._source.finish()
 
     def _collect(self) -> None:
@@ -264,18 +303,25 @@ class ClockDriver:
         """Wait for the end of the stream. Raises ConfigError if the source is bad, EngineError if the sink fails. [main]"""
         while self._clock.stats.running and not self._stopping.is_set():
             await asyncio.sleep(POLL_S)
+            if self._source is None and self._feeds.finished:
+                if self._feeds.failure:
+                    raise self._feeds.failure
+                return
         if self._failure:
             raise self._failure
 
     def stop(self) -> None:
         """Stop the engine thread; if a native plugin keeps it, say which. [main]"""
         self._stopping.set()
+        self._feeds.stop()
         if not self._rack.engine_lost and not self._clock.stop():
             self._rack.lose_engine()
 
     def close(self) -> None:
         """Complete the sink. A worker that hangs in a pipe is left behind. [main]"""
         self.stop()
+        if not self._feeds.close(1.0):
+            self._rack.left_behind.append("a feed")
         for thread in self._threads:
             thread.join(1.0)
         if any(thread.is_alive() for thread in self._threads):
@@ -284,7 +330,8 @@ class ClockDriver:
             return
         self._reader.close()
         self._clock.close()
-        self._source.close()
+        if self._source:
+            self._source.close()
         if self._sink:
             self._sink.close()
 
@@ -307,4 +354,5 @@ class ClockDriver:
             "sink_overrun_frames": stats.sink_overrun,
             "real_time_priority": stats.fifo == 1,
             "lateness_us_log2": list(stats.lateness),
+            "feeds": self._feeds.stats,
         }

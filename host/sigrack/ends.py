@@ -14,14 +14,61 @@ from sigrack_engine.pipe import PipeWriter
 from sigrack_plugins import Setup
 from sigrack_plugins.abi import MAX_CHANNELS
 
-__all__ = ["Writer", "check_sink", "open_sink", "open_source"]
+__all__ = ["Reader", "Silence", "Writer", "check_sink", "open_sink", "open_source"]
 
 Samples = npt.NDArray[np.float32]
 
+SILENCE_RATE_HZ, SILENCE_CHANNELS = 48_000, 2
 
-def open_source(document: Document) -> SoundReader:
+
+class Reader(Protocol):
+    """A source."""
+
+    @property
+    def rate_hz(self) -> int:
+        """Frames per second."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+
+    @property
+    def frames(self) -> int:
+        """Length in frames."""
+
+    @property
+    def position(self) -> int:
+        """Frames read so far."""
+
+    def read(self, frames: int) -> Samples:
+        """Return up to `frames` frames, shape (frames, channels); fewer at the end. Raises SoundFileError."""
+
+    def close(self) -> None:
+        """Let it go."""
+
+
+class Silence:
+    """What stands for a source that brings no audio."""
+
+    frames = 0
+    position = 0
+
+    def __init__(self, rate_hz: int, channels: int) -> None:
+        self.rate_hz, self.channels = rate_hz, channels
+
+    def read(self, frames: int) -> Samples:
+        """Return nothing."""
+        return np.empty((0, self.channels), np.float32)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def open_source(document: Document) -> Reader:
     """Open the file that `[source]` names. Raises ConfigError."""
     source = document.config.source
+    if source.driver == "none":
+        return Silence(source.rate_hz or SILENCE_RATE_HZ, source.channels or SILENCE_CHANNELS)
     path = document.resolve(source.path)
     provide(path)
     try:
@@ -33,6 +80,8 @@ def open_source(document: Document) -> SoundReader:
         document.fail(("source", "path"), f"{reader.path}: unknown sample rate {reader.rate_hz} Hz; valid: {known}")
     if source.rate_hz not in (None, reader.rate_hz):
         document.fail(("source", "rate_hz"), f"{reader.path} has {reader.rate_hz} Hz, not {source.rate_hz} Hz")
+    if source.channels not in (None, reader.channels):
+        document.fail(("source", "channels"), f"{reader.path} has {reader.channels} channels, not {source.channels}")
     if reader.channels > MAX_CHANNELS:
         document.fail(("source", "path"), f"{reader.path} has {reader.channels} channels; the bus takes {MAX_CHANNELS}")
     return reader

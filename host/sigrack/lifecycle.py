@@ -1,7 +1,9 @@
 """The control thread: native life-cycle calls, one at a time, each with a time limit."""
 
+import asyncio
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
@@ -11,16 +13,38 @@ from sigrack.errors import EngineError
 __all__ = ["ControlThread"]
 
 Result = TypeVar("Result")
-_Job = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
+
+
+class _Job:
+    """One call. `begun` is None while it waits for its turn."""
+
+    def __init__(self, what: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.what = what
+        self._work: tuple[Callable[..., Any], tuple[Any, ...]] | None = (call, arguments)
+        self.begun: float | None = None
+        self.future: Future[Any] = Future()
+
+    def run(self) -> None:
+        """Make the call, and let go of all that it was about before anybody hears of its end: plugins end on the main thread."""
+        self.begun = time.monotonic()
+        assert self._work is not None
+        try:
+            result = self._work[0](*self._work[1])
+        except BaseException as error:
+            self._work = None
+            self.future.set_exception(error)
+        else:
+            self._work = None
+            self.future.set_result(result)
+
+    def left(self, limit_s: float) -> float:
+        """Return how long it may still take."""
+        return limit_s if self.begun is None else self.begun + limit_s - time.monotonic()
 
 
 def _serve(jobs: "queue.SimpleQueue[_Job | None]") -> None:
     while (job := jobs.get()) is not None:
-        future, call, arguments = job
-        try:
-            future.set_result(call(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
+        job.run()
 
 
 class ControlThread:
@@ -31,24 +55,54 @@ class ControlThread:
         self.abandoned = 0
         """Calls that did not come back."""
         self._jobs: queue.SimpleQueue[_Job | None] | None = None
+        self._lock = threading.Lock()
 
-    def call(self, what: str, call: Callable[..., Result], *arguments: Any) -> Result:
-        """Run `call` there and wait. Raises EngineError naming `what` when it takes longer than `limit_s`. [main, worker]"""
+    def _submit(self, what: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> _Job:
+        job = _Job(what, call, arguments)
+        with self._lock:
+            self._thread().put(job)
+        return job
+
+    def _thread(self) -> "queue.SimpleQueue[_Job | None]":
         if self._jobs is None:
             self._jobs = queue.SimpleQueue()
             threading.Thread(target=_serve, args=(self._jobs,), name="sigrack-control", daemon=True).start()
-        future: Future[Result] = Future()
-        self._jobs.put((future, call, arguments))
-        try:
-            return future.result(self.limit_s)
-        except TimeoutError:
-            if future.done():
-                raise  # the call's own
+        return self._jobs
+
+    def _abandon(self, job: _Job) -> EngineError:
+        """Leave the thread that hangs in `job` behind; a new one takes over what waits."""
+        with self._lock:
             self.abandoned += 1
-            self._jobs = None
-            raise EngineError(f"{what} did not return within {self.limit_s:g} s; it was abandoned") from None
+            old, self._jobs = self._jobs, None
+            while old is not None and not old.empty():
+                self._thread().put(old.get())
+        return EngineError(f"{job.what} did not return within {self.limit_s:g} s; it was abandoned")
+
+    def call(self, what: str, call: Callable[..., Result], *arguments: Any) -> Result:
+        """Run `call` there and wait. Raises EngineError naming `what` when it takes longer than `limit_s`. [main, worker]"""
+        job = self._submit(what, call, arguments)
+        while (left := job.left(self.limit_s)) > 0:
+            try:
+                result: Result = job.future.result(left)
+            except TimeoutError:
+                if job.future.done():
+                    raise  # the call's own
+            else:
+                return result
+        raise self._abandon(job)
+
+    async def run(self, what: str, call: Callable[..., Result], *arguments: Any) -> Result:
+        """Do the same without keeping the main loop. [main]"""
+        job = self._submit(what, call, arguments)
+        future = asyncio.wrap_future(job.future)
+        while (left := job.left(self.limit_s)) > 0:
+            if (await asyncio.wait((future,), timeout=left))[0]:
+                result: Result = future.result()
+                return result
+        raise self._abandon(job)
 
     def close(self) -> None:
         """End the thread after the last call. [main]"""
-        if self._jobs is not None:
-            self._jobs.put(None)
+        with self._lock:
+            if self._jobs is not None:
+                self._jobs.put(None)

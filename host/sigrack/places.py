@@ -53,10 +53,10 @@ def check_socket_path(endpoint: str) -> None:
         )
 
 
-def check_socket_free(endpoint: str) -> None:
+def check_socket_free(endpoint: str, table: str = "control") -> None:
     """Raise EngineError if another process answers at an ipc endpoint: binding would silently take it over.
 
-    Raises ConfigError if its path is too long. [main]
+    `table` says what the endpoint is for. Raises ConfigError if its path is too long. [main]
     """
     if not endpoint.startswith("ipc://"):
         return
@@ -65,13 +65,13 @@ def check_socket_free(endpoint: str) -> None:
     if not path.exists():
         return
     if not path.is_socket():
-        raise EngineError(f"{path} is in the way of the control socket and is not a socket: move it")
+        raise EngineError(f"{path} is in the way of the {table} socket and is not a socket: move it")
     with socket.socket(socket.AF_UNIX) as probe:
         try:
             probe.connect(str(path))
         except OSError:
             return  # left over from a dead host
-    raise EngineError(f"the control socket {path} is in use by another process; set another [control] endpoint")
+    raise EngineError(f"the {table} socket {path} is in use by another process; set another [{table}] endpoint")
 
 
 class RackLock:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from sigrack.config import ControlTable, Document, SinkTable, SourceTable, load
+from sigrack.config import ControlTable, Document, SinkTable, SourceTable, check_feeds, load
 from sigrack.drivers import FileDriver
 from sigrack.errors import FORCED, ConfigError, EngineError
 from sigrack.session import Session
@@ -40,9 +40,9 @@ def render(
 ) -> RenderResult:
     """Send the file `source` through the rack described in the file `rack` into the new file `target`.
 
-    The rack's own [source], [sink] and [control] are not used. `samples`: float32, int16, int24 or int32. `progress` is called
-    with (frames done since the last call, frames in all, rate in Hz). Raises ConfigError, EngineError; no half-written target is
-    left, and with `overwrite` the old one stays until the new one is whole. [main]
+    The rack's own [source], [sink], [control] and [publish] are not used. `samples`: float32, int16, int24 or int32. `progress`
+    is called with (frames done since the last call, frames in all, rate in Hz). Raises ConfigError, EngineError; no half-written
+    target is left, and with `overwrite` the old one stays until the new one is whole. [main]
     """
     base = load(Path(rack))
     source, target = Path(source).absolute(), Path(target).absolute()
@@ -56,7 +56,10 @@ def render(
         source=SourceTable(driver="file", path=str(source)),
         sink=SinkTable(driver="file", path=str(made), overwrite=overwrite, format=samples),  # type: ignore[arg-type]
         control=ControlTable(enabled=False),
+        publish=None,
     )
+    document = Document(base.path, base.text, config, given=("source", "sink", "control"))
+    check_feeds(document)
     done = 0
 
     def count(frames: int) -> None:
@@ -65,7 +68,7 @@ def render(
         if progress:
             progress(frames, total, rate_hz)
 
-    session = Session(Document(base.path, base.text, config, given=("source", "sink", "control")), count)
+    session = Session(document, count)
     rate_hz = session.rack.setup.rate_hz
     driver = session.driver
     assert isinstance(driver, FileDriver)

@@ -6,12 +6,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigrack.config import Document, load
-from sigrack.drivers import ClockDriver, Driver, FileDriver
+from sigrack.drivers import ClockDriver, make_driver
 from sigrack.ends import open_source
 from sigrack.errors import CLEAN, FORCED, RackError, said
 from sigrack.places import RackLock
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import janus
 
     from sigrack.control.server import ControlServer
+    from sigrack.publish import Publisher
 
 __all__ = ["Session", "run_rack"]
 
@@ -44,20 +45,20 @@ class Session:
         self.server: ControlServer | None = None
         reader = open_source(document)
         try:
-            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels))
+            live = document.config.live
+            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=live)
         except RackError:
             reader.close()
             raise
-        live = document.config.source.driver == "clock"
         try:
-            self.driver: Driver = (
-                ClockDriver(document, self.rack, reader) if live else FileDriver(document, self.rack, reader, progress)
-            )
+            self.driver = make_driver(document, self.rack, reader, progress)
+            self._publisher = self._open_publisher()
         except RackError:
             self.rack.close()
             reader.close()
             raise
         self._live = live
+        self.rack.on_event = self.publish
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._interrupts = 0
@@ -68,23 +69,29 @@ class Session:
         self._again: asyncio.Handle | None = None
         self._reloads: set[asyncio.Task[None]] = set()
 
-    def run(self) -> int:
-        """Run to the end of the stream or until told to stop; return the exit code. Raises ConfigError, EngineError. [main]"""
+    def run(self, beside: Callable[[], Coroutine[Any, Any, None]] | None = None) -> int:
+        """Run to the end of the stream or until told to stop; return the exit code. Raises ConfigError, EngineError. [main]
+
+        `beside` runs on the same loop; when it returns, the run ends.
+        """
         handlers = self._answer_signals() if self._on_main_thread else {}
+        self.rack.watch.start(interrupting=self._live and self._on_main_thread)
         try:
             self.rack.start()
             self.driver.start()
-            asyncio.run(self._main())
+            asyncio.run(self._main(beside))
         finally:
             self._close()
+            self.rack.watch.stop()
             for number, handler in handlers.items():
                 signal.signal(number, handler or signal.SIG_DFL)
         return FORCED if self.rack.left_behind else CLEAN
 
-    async def _main(self) -> None:
+    async def _main(self, beside: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
         import janus
 
         loop = self._loop = asyncio.get_running_loop()
+        self.rack.attach(loop)
         if self._on_main_thread:
             loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if self._live:
@@ -99,6 +106,9 @@ class Session:
             self.state = "running"
             self._announce()
             self._turn()
+            if beside:
+                tasks.append(asyncio.create_task(beside()))
+                tasks[-1].add_done_callback(self._beside_done)
             await self._until_done()
         finally:
             self.state = "stopping"
@@ -110,6 +120,7 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.rack.dispatcher.inbox.attach(None)
             await bell.aclose()
+            await self.rack.end()
 
     async def _until_done(self) -> None:
         """Wait for the end of the stream or for a request to stop; what the driver raises passes through."""
@@ -153,6 +164,16 @@ class Session:
 
     # Control
 
+    def _open_publisher(self) -> "Publisher | None":
+        table = self.document.config.publish
+        if table is None:
+            return None
+        from sigrack.publish import Publisher, selection
+
+        publisher = Publisher(table.endpoint, selection(self.document, self.rack.posted))
+        self.rack.dispatcher.on_batch = publisher.send
+        return publisher
+
     def _open_control(self) -> "ControlServer":
         from sigrack.commands import Commands
         from sigrack.control.server import ControlServer
@@ -167,7 +188,7 @@ class Session:
         log.info(
             'rack "%s" runs: %s, %d Hz, %d channels, blocks of %d frames (%.2f ms), latency %d frames%s',
             self.document.name,
-            "real time" if self._live else "freewheel",
+            "real time" if self._live else "replay" if self.document.config.replay else "freewheel",
             setup.rate_hz,
             setup.channels,
             rack.block_frames,
@@ -189,13 +210,18 @@ class Session:
     async def reload(self) -> list[str]:
         """Read the file again and change what has changed. Raises ConfigError; then nothing has. [main]"""
         document = await asyncio.to_thread(load, self.document.path, self.document.play)
-        changed = await self.rack.apply(document)
+        changed = await self.rack.changes.apply(document)
         self.document = document
         log.info("reloaded %s: %s", document.path, ", ".join(changed) or "nothing has changed")
         self.publish("reloaded", changed=changed)
         return changed
 
     # Ending
+
+    def _beside_done(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("what ran beside the rack failed", exc_info=error)
+        self.stop()
 
     @property
     def interrupted(self) -> bool:
@@ -223,8 +249,8 @@ class Session:
 
     def _force(self) -> None:
         """End the process: the stop has taken too long. [any]"""
-        hooked = [slot.hooked for slot in self.rack.slots if slot.hooked]
-        culprit = next((f"a hook of {hook.name}" for hook in hooked if hook.inside), "something")
+        current = self.rack.watch.current
+        culprit = f"a hook of {current[0].name}" if current else "something"
         log.error("%s did not return within %g s: ending by force", culprit, self.stop_limit_s)
         logging.shutdown()
         os._exit(FORCED)
@@ -249,6 +275,8 @@ class Session:
         self.driver.stop()
         self.driver.close()
         self.rack.close()
+        if self._publisher:
+            self._publisher.close()
         if self.server:
             self.publish("stopped")
             self.server.close()

@@ -4,17 +4,22 @@ import ctypes as c
 import json
 import logging
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sigrack.config import SignalTable
+from sigrack.config import FeedTable, SignalTable
 from sigrack.dispatch import Source
 from sigrack.errors import ConfigError, RackError, nearest
-from sigrack.loading.libraries import open_library
+from sigrack.loading.libraries import Library, open_library
+from sigrack_engine.core import lib
+from sigrack_engine.data import KINDS
+from sigrack_engine.feeds import DataQueue
 from sigrack_engine.results import CALLBACK_ADDRESS, ResultRing
-from sigrack_engine.tap import WorkerTap
+from sigrack_engine.tap import TapRing, WorkerTap
+from sigrack_plugins import DataBatch
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -28,7 +33,12 @@ AUDIO = 200  # SIGNAL_AUDIO
 FEED_FRAMES = 1024
 FEED_S = 4.0
 POLL_S = 0.001
-"""How often an engine that gets no audio is polled."""
+"""How often an engine is polled that gets no audio."""
+DATA_RECORDS = 8192
+"""Records of feeds that may wait for an engine."""
+
+SPAN = np.dtype([("records", "u8"), ("count", "u4"), ("stride", "u4"), ("type", "i4"), ("reserved", "u4")])
+"""`struct core_span`."""
 
 
 class _Audio(c.Structure):
@@ -44,94 +54,148 @@ class _Audio(c.Structure):
     ]
 
 
-class _Library:
-    """The functions of a signal engine, checked."""
+def _span(batch: DataBatch) -> tuple[int, int, int, int, int]:
+    """Return a batch as `struct core_span`."""
+    records = batch.records
+    return records.__array_interface__["data"][0], len(records), records.strides[0], KINDS[batch.kind].number, 0
 
-    def __init__(self, path: Path) -> None:
-        library = open_library(path)
+
+def _data_sizes(feeds: Sequence[FeedTable], audio: bool) -> dict[int, tuple[str, int]]:
+    """Return name and size of the struct of each kind of data that an engine is to get."""
+    kinds = [KINDS[feed.kind] for feed in feeds]
+    sizes = {kind.number: (kind.struct, kind.dtype.itemsize) for kind in kinds}
+    return sizes | ({AUDIO: ("signal_audio", c.sizeof(_Audio))} if audio else {})
+
+
+class _Engine:
+    """The functions of a signal engine's library, checked."""
+
+    def __init__(self, library: Library, path: Path) -> None:
+        """`path`: where the user has it; the library may have been opened first from an equal file elsewhere."""
+        self.library, self.path = library, path
+        cdll = library.cdll
         for name in ("signal_create", "signal_on_data", "signal_destroy"):
-            if not hasattr(library, name):
+            if not hasattr(cdll, name):
                 raise ConfigError(f"{path}: not a signal engine: it exports no {name}")
-        if hasattr(library, "signal_abi_version") and (version := library.signal_abi_version()) != ABI:
+        if hasattr(cdll, "signal_abi_version") and (version := cdll.signal_abi_version()) != ABI:
             raise ConfigError(f"{path}: has signal ABI {version}, this host needs {ABI}: rebuild it")
-        self.takes_audio = self._check_size(library, path)
-        self.create = library.signal_create
+        library.unloadable = hasattr(cdll, "signal_unloadable") and cdll.signal_unloadable() == 1
+        self.create = cdll.signal_create
         self.create.argtypes, self.create.restype = [c.c_char_p], c.c_void_p
-        self.register = getattr(library, "signal_register_callback", None)
+        self.register = getattr(cdll, "signal_register_callback", None)
         if self.register:
             self.register.argtypes = [c.c_void_p, c.c_void_p, c.c_void_p]
-        self.on_data = library.signal_on_data
+        self.on_data = cdll.signal_on_data
         self.on_data.argtypes, self.on_data.restype = [c.c_void_p, c.c_int, c.c_void_p], None
-        self.poll = getattr(library, "signal_poll_callbacks", None)
+        self.on_data_address = c.cast(self.on_data, c.c_void_p).value
+        self.poll = getattr(cdll, "signal_poll_callbacks", None)
         if self.poll:
             self.poll.argtypes = [c.c_void_p]
-        self.destroy = library.signal_destroy
+        self.destroy = cdll.signal_destroy
         self.destroy.argtypes, self.destroy.restype = [c.c_void_p], None
 
-    @staticmethod
-    def _check_size(library: c.CDLL, path: Path) -> bool:
-        """Return whether the engine takes audio; an engine that knows another struct is refused."""
-        if not hasattr(library, "signal_data_size"):
-            return True
-        size = int(library.signal_data_size(AUDIO))
-        if size not in (0, c.sizeof(_Audio)):
-            raise ConfigError(f"{path}: its struct signal_audio has {size} bytes, this host's {c.sizeof(_Audio)}: rebuild it")
-        return bool(size)
+    def check_sizes(self, sizes: dict[int, tuple[str, int]], name: str) -> None:
+        """Raise ConfigError if it knows another struct than the host, or does not take what it is to get."""
+        cdll, path = self.library.cdll, self.path
+        if not hasattr(cdll, "signal_data_size"):
+            return
+        for number, (struct, ours) in sizes.items():
+            theirs = int(cdll.signal_data_size(number))
+            if not theirs:
+                what = struct.removeprefix("signal_")
+                remedy = f'set feed = "none" for "{name}"' if number == AUDIO else f'give "{name}" another feed'
+                raise ConfigError(f"{path}: takes no {what}; {remedy}")
+            if theirs != ours:
+                raise ConfigError(f"{path}: its struct {struct} has {theirs} bytes, this host's {ours}: rebuild it")
 
 
 class SignalEngine:
     """One `[[signal]]`: created, fed by a thread of its own, destroyed in the right order."""
 
+    hooked = None
+    hook_tap = None
+
     def __init__(self, rack: "Rack", table: SignalTable, path: Path) -> None:
         """Load and create. Raises ConfigError, EngineError. [main, worker]"""
         self.table = table
         width = max(16, rack.setup.channels)
-        self.ring = ResultRing(rack.bell, table.symbols, rack.engine.frame_address, max_values=width)
-        self.source = Source(table.name, self.ring, rack_time=False)
+        self.ring = ResultRing(rack.bell, table.symbols, rack.engine.frame_address, table.queue, width)
+        self.source = Source(table.name, self.ring, None)
         self.tap: WorkerTap | None = None
+        self.data: DataQueue | None = DataQueue(DATA_RECORDS) if table.feeds else None
+        """What feeds bring it."""
         self.fed = 0
         """Frames handed to the engine."""
         self._rate_hz = rack.setup.rate_hz
+        self._live = rack.live
         self._feeder: threading.Thread | None = None
         self._ending = threading.Event()
+        self._stop = c.c_uint32()
         self._warned = False
+        feeds = [feed for feed in rack.document.config.feed if feed.name in table.feeds]
+        sizes = _data_sizes(feeds, table.feed == "audio")
         try:
-            self._library, self._handle = rack.control.call(f"{table.name}: signal_create", self._create, path)
+            self._engine, self._handle = rack.control.call(f"{table.name}: signal_create", self._create, path, sizes)
         except RackError:
             self.ring.close()
             raise
         if table.feed == "audio":
             self.tap = WorkerTap(rack.setup.channels, self._rate_hz, FEED_S, rack.block_frames)
 
-    def _create(self, path: Path) -> tuple[_Library, int]:
-        library = _Library(path)
-        if self.table.feed == "audio" and not library.takes_audio:
-            raise ConfigError(f'{path}: takes no audio; set feed = "none" for "{self.table.name}"')
-        handle = library.create(json.dumps(self.table.config, default=str).encode())
+    def _create(self, path: Path, sizes: dict[int, tuple[str, int]]) -> tuple[_Engine, int]:
+        library = open_library(path)
+        try:
+            engine = _Engine(library, path)
+            engine.check_sizes(sizes, self.table.name)
+            return engine, self._create_handle(engine)
+        except ConfigError:
+            library.close()
+            raise
+
+    def _create_handle(self, engine: _Engine) -> int:
+        path = engine.path
+        handle: int | None = engine.create(json.dumps(self.table.config, default=str).encode())
         if not handle:
             raise ConfigError(f'{path}: signal_create failed for "{self.table.name}"; see its own messages')
-        if library.register and library.register(handle, CALLBACK_ADDRESS, self.ring.cookie):
-            library.destroy(handle)
+        if engine.register and engine.register(handle, CALLBACK_ADDRESS, self.ring.cookie):
+            engine.destroy(handle)
             raise ConfigError(f'{path}: signal_register_callback failed for "{self.table.name}"')
-        return library, handle
+        return handle
 
     @property
     def name(self) -> str:
         """The engine's name in the rack."""
         return self.table.name
 
-    def start(self) -> None:
+    @property
+    def taps(self) -> list[TapRing]:
+        """Where audio is copied out for it."""
+        return [self.tap.ring] if self.tap else []
+
+    def begin(self) -> None:
         """Start feeding. [main]"""
-        if self.tap or self._library.poll:
+        self.ring.set_patient(not self._live)
+        if self.tap or self.data or self._engine.poll:
             name = f"sigrack-{self.table.name}"
             self._feeder = threading.Thread(target=self._feed, name=name, daemon=True)
             self._feeder.start()
 
+    def give(self, batches: Sequence[DataBatch]) -> bool:
+        """Queue records of feeds; False: dropped and counted. Never waits. [any]"""
+        return self.data is not None and self.data.give(batches)
+
+    @property
+    def room(self) -> int:
+        """Records that `give` takes now. [any]"""
+        return self.data.room if self.data else 0
+
     def _feed(self) -> None:
         if self.tap:
             self._feed_audio(self.tap)
-        while self._library.poll and not self._ending.wait(POLL_S):
-            self._library.poll(self._handle)
+        if self.data:
+            self._feed_data(self.data)
+        while self._engine.poll and not self._ending.wait(POLL_S):
+            self._engine.poll(self._handle)
 
     def _feed_audio(self, tap: WorkerTap) -> None:
         planes = (c.c_void_p * tap.channels)()
@@ -140,21 +204,45 @@ class SignalEngine:
                 part = np.ascontiguousarray(samples[start : start + FEED_FRAMES].T)
                 for channel, plane in enumerate(part):
                     planes[channel] = plane.ctypes.data
-                self._give(planes, part.shape, tap.frame + start)
+                self._give_audio(planes, part.shape, tap.frame + start)
 
-    def _give(self, planes: "c.Array[c.c_void_p]", shape: tuple[int, ...], frame: int) -> None:
+    def _give_audio(self, planes: "c.Array[c.c_void_p]", shape: tuple[int, ...], frame: int) -> None:
         channels, frames = shape
         audio = _Audio(c.sizeof(_Audio), self._rate_hz, channels, frames, frame, c.addressof(planes))
-        self._library.on_data(self._handle, AUDIO, c.addressof(audio))
+        self._engine.on_data(self._handle, AUDIO, c.addressof(audio))
         self.fed += frames
-        if self._library.poll:
-            self._library.poll(self._handle)
+        if self._engine.poll:
+            self._engine.poll(self._handle)
+
+    def _feed_data(self, data: DataQueue) -> None:
+        """Hand over all that waits in one call of the core: after each call Python may let us wait for 5 ms."""
+        wait_s = POLL_S if self._engine.poll else None
+        while (batches := data.take(wait_s)) or not data.ended:
+            if batches:
+                data.done(batches, self._give_records(batches))
+            if self._engine.poll:
+                self._engine.poll(self._handle)
+
+    def _give_records(self, batches: Sequence[DataBatch]) -> int:
+        """Return how many records the engine has got: all, unless it is being stopped."""
+        spans = np.array([_span(batch) for batch in batches], SPAN)
+        on_data, stop = self._engine.on_data_address, c.addressof(self._stop)
+        return int(lib.core_feed(on_data, self._handle, spans.ctypes.data, len(spans), stop))
 
     def end_streams(self) -> None:
-        """Say that no more audio will come. [main, when the engine has left the tap]"""
+        """Say that no more audio and data will come. [main, when the engine has left the tap]"""
         self._ending.set()
         if self.tap:
             self.tap.finish()
+        if self.data:
+            self.data.finish()
+
+    def hurry(self) -> None:
+        """Drop what waits of feeds, counted, and wait for nobody. [main]"""
+        self._stop.value = 1
+        self.ring.set_patient(False)
+        if self.data:
+            self.data.end()
 
     def join(self, limit_s: float) -> bool:
         """Wait for the feeder; False: the engine did not return from on_data in time. [main]"""
@@ -163,21 +251,33 @@ class SignalEngine:
             return not self._feeder.is_alive()
         return True
 
-    def destroy(self) -> None:
+    def halt(self) -> None:
         """Stop the engine's own threads; what it posts later is refused and counted. [control]"""
-        self._library.destroy(self._handle)
+        self._engine.destroy(self._handle)
         self.ring.shut()
 
-    def warn(self) -> None:
-        """Log, once, the first unknown symbol that was posted. [main]"""
-        if not self._warned and (unknown := self.ring.unknown):
-            self._warned = True
-            near = nearest(unknown, self.table.symbols)
-            log.warning('%s: posted the unknown symbol "%s"%s', self.table.name, unknown, near)
-
-    def close(self, _: object) -> bool:
-        """Free all: feeder and engine have gone. False: a thread of it is still inside a post; its ring stays. [main, worker]"""
+    def stop(self) -> None:
+        """Say what was wrong with what it has posted. [main]"""
         self.warn()
+
+    def destroy(self) -> None:
+        """Let the library go: none of its threads is inside a post. [control]"""
+        self._engine.library.close()
+
+    def free(self) -> None:
+        """Free what the engine used. [main, worker]"""
         if self.tap:
             self.tap.close()
-        return self.ring.close()
+
+    def warn(self) -> None:
+        """Log, once, the first record that was refused, for its symbol or its length. [main]"""
+        if self._warned:
+            return
+        if unknown := self.ring.unknown:
+            near = nearest(unknown, self.table.symbols)
+            log.warning('%s: posted the unknown symbol "%s"%s', self.table.name, unknown, near)
+        elif long := self.ring.too_long:
+            log.warning("%s: posted %s with %d values, more than its ring takes", self.table.name, *long)
+        else:
+            return
+        self._warned = True

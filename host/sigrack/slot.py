@@ -11,8 +11,9 @@ from sigrack.config import SlotTable
 from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
-from sigrack.hooks import Hooked
+from sigrack.hooks import Hooked, nothing
 from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
+from sigrack.state import PluginState, restore_python, save_python
 from sigrack_engine.fir import Fir
 from sigrack_engine.pool import BlockPool
 from sigrack_engine.results import POST_ADDRESS, ResultRing
@@ -25,15 +26,28 @@ if TYPE_CHECKING:
     from sigrack.loading.native import NativeInstance
     from sigrack.rack import Rack
 
-__all__ = ["Slot", "build_slot"]
+__all__ = ["Carried", "Slot", "build_slot"]
 
 log = logging.getLogger("sigrack")
 
 MOST_LATENCY_S = 10
 MOST_FIR_CHANNELS = 8
 """Limit of the core's convolver, in and out."""
+METER_RECORDS = 1024
+"""Records of a plugin's that may wait."""
 HOOK_TAP_S = 4.0
 """How far hooks may fall behind before frames are lost, in seconds of audio."""
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What a slot takes over from the one whose place it takes."""
+
+    values: Mapping[str, float]
+    """Parameters as they are now, of those that its table does not change."""
+    bypass: bool
+    state: PluginState | None
+    """Of a native plugin; a Python plugin's is handed over when its successor takes its place."""
 
 
 @dataclass(eq=False, slots=True)
@@ -74,6 +88,11 @@ class Slot:
         return [self.core, *self.taps] if self.core else [*self.taps]
 
     @property
+    def latency_frames(self) -> int:
+        """By how much its output is behind its input."""
+        return self.processor.latency_frames if self.processor else 0
+
+    @property
     def memory_bytes(self) -> int:
         """Memory that the engine's convolver holds for this slot."""
         return self._fir.bytes if self._fir else 0
@@ -102,14 +121,41 @@ class Slot:
         self.bypass = bypass
         self.core.activate(not bypass)
 
+    @property
+    def stateful(self) -> bool:
+        """Whether a Python plugin has a state to hand over."""
+        return self.hooked is not None and "on_state_save" in self.hooked.methods
+
+    def native_state(self) -> PluginState | None:
+        """Ask a native plugin for its state, while it runs. Raises ConfigError. [control]"""
+        if self._instance is None or (data := self._instance.save_state()) is None:
+            return None
+        return PluginState(self.plugin.id, self.plugin.version, data)
+
+    def inherit(self, old: "Slot", *, waiting: bool) -> None:
+        """Take over the state of `old`, if the plugin is the same, and (`waiting`) calls that wait. Raises ConfigError. [main]"""
+        if self.hooked is None or old.hooked is None:
+            return
+        if self.stateful and old.stateful and self.plugin.id == old.plugin.id:
+            state = save_python(old.hooked.plugin, old.plugin.id, old.plugin.version)
+            restore_python(self.hooked.plugin, self.plugin.id, state)
+        if waiting:
+            self.hooked.inherit(old.hooked)
+
     def start(self) -> None:
-        """Call `on_start`, then start the worker. What on_start raises is the caller's to explain. [main]"""
+        """Call `on_start`. Raises ConfigError with what the plugin says. [main]"""
         if self.hooked is None:
             return
         if "on_start" in self.hooked.methods:
-            self.hooked.plugin.on_start()  # type: ignore[attr-defined]
+            try:
+                self.hooked.plugin.on_start()  # type: ignore[attr-defined]
+            except (Exception, SystemExit) as error:
+                raise ConfigError(f"{self.name}: on_start: {said(error)}") from error
         self._started = True
-        if self.worker_tap is not None:
+
+    def begin(self) -> None:
+        """Start the worker. [main]"""
+        if self.hooked is not None and self.worker_tap is not None:
             name = f"sigrack-{self.name}"
             self._worker = threading.Thread(target=self._work, args=(self.worker_tap,), name=name, daemon=True)
             self._worker.start()
@@ -130,6 +176,9 @@ class Slot:
         if self.worker_tap:
             self.worker_tap.finish()
 
+    def hurry(self) -> None:
+        """Nothing: what a worker does with what it has is its own. [main]"""
+
     def join(self, limit_s: float) -> bool:
         """Wait for the worker to finish what it has; False: it did not in time and is left behind. [main]"""
         if self._worker is None:
@@ -138,23 +187,33 @@ class Slot:
         return not self._worker.is_alive()
 
     def stop(self) -> None:
-        """Call `on_stop`, once, if the slot was started; no hook is called afterwards. [main; worker if it was not]"""
-        if self.hooked:
-            if self._started:
-                self.hooked.hook("on_stop")
-            self.hooked.closed = True
+        """Call `on_stop`, once, if the slot was started. [main]"""
+        if self.hooked is None or self.hooked.gone:
+            return
+        self.hooked.closed = True
         if self.context:
             self.context.cancel_timers()
-        if self.source:
-            self.source.ring.shut()
+        if self._started and "on_stop" in self.hooked.methods:
+            self.hooked.call("on_stop", self.hooked.plugin.on_stop)  # type: ignore[attr-defined]
+        self.hooked.gone = True
 
-    def close(self, destroy: Callable[[str, Callable[[], None]], None]) -> bool:
-        """Free all: the engine, the worker and the hooks have left. `destroy` runs native calls on the control thread.
-
-        False: a thread is still inside a post; its ring stays. [main, worker]
-        """
+    def destroy(self) -> None:
+        """Destroy the native instance: the engine has left it for good. [control]"""
         if self._instance:
-            destroy(f"{self.name}: destroy", self._instance.destroy)
+            self._instance.destroy()
+            self._instance = None
+        if isinstance(self.plugin, NativePlugin):
+            self.plugin.close()
+
+    def free(self) -> None:
+        """Free what the engine used: it has left, and so have the worker and the hooks. [main, worker]
+
+        No cycle holds the plugin afterwards, so that it ends here and not on whatever thread collects garbage.
+        """
+        if self.context:
+            self.context.detach()
+        if self.hooked:
+            self.hooked.on_rest = nothing
         if self.core:
             self.core.close()
         if self._fir:
@@ -163,21 +222,29 @@ class Slot:
             self.hook_tap.tap.close()
         if self.worker_tap:
             self.worker_tap.close()
-        return self.source.ring.close() if self.source else True
 
 
-def build_slot(rack: "Rack", table: SlotTable, plugin: NativePlugin | PythonPlugin, resolve: Callable[[str], Path]) -> Slot:
+def build_slot(
+    rack: "Rack",
+    table: SlotTable,
+    plugin: NativePlugin | PythonPlugin,
+    resolve: Callable[[str], Path],
+    carried: Carried | None = None,
+) -> Slot:
     """Make a slot that is ready to run. Raises ConfigError (without file and line), EngineError. [main, worker]"""
-    slot = Slot(table, plugin, bypass=table.bypass)
+    slot = Slot(table, plugin, bypass=carried.bypass if carried else table.bypass)
     try:
         if isinstance(plugin, NativePlugin):
-            _build_native(rack, slot, plugin)
+            _build_native(rack, slot, plugin, carried)
         else:
             _build_python(rack, slot, plugin, resolve)
         if slot.bypass and slot.core is None:
             raise ConfigError(f'"{slot.name}" only listens: there is nothing to bypass', ("bypass",))
     except BaseException:
-        slot.close(rack.destroy)
+        if slot.source:
+            slot.source.ring.close()
+        rack.destroy(f"{slot.name}: destroy", slot.destroy)
+        slot.free()
         raise
     return slot
 
@@ -208,15 +275,30 @@ def _initial_values(plugin: NativePlugin, params: Mapping[str, Any], name: str) 
     return values
 
 
-def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin) -> None:
+def _kept_values(plugin: NativePlugin, carried: Carried) -> dict[str, float]:
+    """Return the carried values that the plugin still takes."""
+    ranges = {info.id: (info.minimum, info.maximum) for info in plugin.params}
+    return {
+        name: value for name, value in carried.values.items() if name in ranges and ranges[name][0] <= value <= ranges[name][1]
+    }
+
+
+def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carried | None) -> None:
     slot.values = _initial_values(plugin, slot.table.params, slot.name)
-    ring = ResultRing(rack.bell, list(plugin.factors), rack.engine.frame_address, max_values=MAX_CHANNELS)
-    slot.source = Source(slot.name, ring, rack_time=True)
+    if carried:
+        slot.values |= _kept_values(plugin, carried)
+    state = carried.state if carried and carried.state and carried.state.plugin == plugin.id else None
+    if plugin.factors:
+        ring = ResultRing(rack.bell, list(plugin.factors), rack.engine.frame_address, METER_RECORDS, MAX_CHANNELS)
+        slot.source = Source(slot.name, ring, rack.setup.rate_hz)
+    cookie = slot.source.ring.cookie if slot.source else 0
     config = slot.table.config
 
     def make() -> "tuple[NativeInstance, Contract]":
-        instance = plugin.create(config, ring.cookie, POST_ADDRESS)
+        instance = plugin.create(config, cookie, POST_ADDRESS)
         try:
+            if state and plugin.stateful:
+                instance.load_state(state.version, state.data)
             contract = instance.activate(
                 rate_hz=rack.setup.rate_hz,
                 max_frames=rack.block_frames,
@@ -243,8 +325,8 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin) -> None:
 def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Callable[[str], Path]) -> None:
     if slot.table.params:
         raise ConfigError(f'"{slot.name}" ({plugin.id}) has no parameters; its options go into [slot.config]', ("params",))
-    instance = plugin.create(slot.table.config, resolve)
-    slot.hooked = Hooked(slot.name, instance, plugin.methods, rack.main_thread)
+    instance = rack.on_main(plugin.create, slot.table.config, resolve)
+    slot.hooked = Hooked(slot.name, instance, plugin.methods, rack.watch, lossless=not rack.live)
     slot.context = PluginContext(rack, slot.hooked, slot.table.config, plugin.factors)
     instance.ctx = slot.context
     channels, rate_hz = rack.setup.channels, rack.setup.rate_hz
@@ -252,6 +334,7 @@ def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Calla
         slot._fir = _make_fir(rack, plugin, instance)
         processor = Processor(Fir.process_address, Fir.reset_address, slot._fir.pointer)
         _make_core(rack, slot, processor)
+        slot.hooked.on_rest = lambda: slot.set_bypass(True)
     if "on_block" in plugin.methods:
         frames = max(round(HOOK_TAP_S * rate_hz), 4 * (rack.hook_frames + rack.block_frames))
         tap = TapRing(channels, frames, rack.hook_frames, rack.bell)

@@ -6,9 +6,11 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sigrack.hooks import Hooked
 from sigrack.loading.libraries import kept
 from sigrack.slot import Slot
 from sigrack_engine.core import lib
+from sigrack_engine.pool import BlockPool
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -27,7 +29,7 @@ def status(session: "Session") -> dict[str, Any]:
         "pid": os.getpid(),
         "uptime_s": time.time() - session.started,
         "driver": config.source.driver,
-        "source": str(session.document.resolve(config.source.path)),
+        "source": str(session.document.resolve(config.source.path)) if config.source.path else None,
         "rate_hz": rack.setup.rate_hz,
         "channels": rack.setup.channels,
         "block_frames": rack.block_frames,
@@ -40,7 +42,7 @@ def status(session: "Session") -> dict[str, Any]:
                 "version": slot.plugin.version,
                 "lane": "inline" if slot.core else None,
                 "bypass": slot.bypass,
-                "latency_frames": slot.processor.latency_frames if slot.processor else 0,
+                "latency_frames": slot.latency_frames,
                 "params": slot.values,
             }
             for slot in rack.slots
@@ -68,17 +70,20 @@ def stats(session: "Session") -> dict[str, Any]:
         "slots": slots,
         "factors": {
             f"{source}.{symbol}": {"ts_ns": ts_ns, "values": values}
-            for (source, symbol), (ts_ns, values) in dispatcher.latest.items()
+            for source, latest in dispatcher.latest.items()
+            for symbol, (ts_ns, values) in latest.items()
         },
-        "results": {source.name: asdict(source.ring.counts) for source in dispatcher.sources},
+        "results": {name: asdict(counts) for name, counts in rack.counts().items()},
         "signals": _signal_stats(rack),
         "inbox": {
             "posted": dispatcher.inbox.posted,
             "delivered": dispatcher.inbox.delivered,
             "dropped": dispatcher.inbox.dropped,
+            "refused": dispatcher.inbox.refused,
             "queued": dispatcher.inbox.queued,
         },
         "loop": {"turns": dispatcher.turns, "blocks": dispatcher.blocks, "records": dispatcher.records},
+        "lingering": sorted(rack.reaper.lingering),
         "late_calls": lib.core_handle_late(),
         "libraries": kept(),
         "control_calls_abandoned": rack.control.abandoned,
@@ -95,15 +100,32 @@ def _slot_stats(slot: Slot, period_ns: float) -> dict[str, Any]:
         "load": meters.mean_ns / period_ns if meters else 0.0,
         "meters": asdict(meters) if meters else None,
         "lost_frames": sum(tap.lost for tap in slot.taps),
-        "hooks": {
-            "calls": hooked.calls,
-            "errors": hooked.errors,
-            "mean_us": hooked.spent_ns / hooked.calls / 1000 if hooked.calls else 0.0,
-            "longest_us": hooked.longest_ns / 1000,
-            "last_error": hooked.last_error,
-        }
-        if hooked
-        else None,
+        "hooks": _hook_stats(hooked) if hooked else None,
+        "pool": _pool_stats(slot.hook_tap.pool) if slot.hook_tap else None,
+    }
+
+
+def _hook_stats(hooked: Hooked) -> dict[str, Any]:
+    return {
+        "calls": hooked.calls,
+        "errors": hooked.errors,
+        "over_budget": hooked.late,
+        "dropped": hooked.dropped,
+        "mean_us": hooked.spent_ns / hooked.calls / 1000 if hooked.calls else 0.0,
+        "longest_us": hooked.longest_ns / 1000,
+        "last_error": hooked.last_error,
+        "blocked_at": hooked.blocked_at,
+        "resting": hooked.resting,
+    }
+
+
+def _pool_stats(pool: BlockPool) -> dict[str, int]:
+    return {
+        "capacity": pool.capacity,
+        "free": pool.free,
+        "leased": pool.leased,
+        "escapes": pool.escapes,
+        "fallbacks": pool.fallbacks,
     }
 
 
@@ -112,7 +134,9 @@ def _signal_stats(rack: "Rack") -> dict[str, Any]:
         signal.table.name: {
             "fed_frames": signal.fed,
             "lost_frames": signal.tap.lost if signal.tap else 0,
+            "data": asdict(signal.data.counts) if signal.data else None,
             "unknown_symbol": signal.ring.unknown,
+            "too_long": signal.ring.too_long,
         }
         for signal in rack.signals
     }

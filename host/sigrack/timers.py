@@ -8,6 +8,10 @@ from collections.abc import Callable
 __all__ = ["TimerEntry", "Timers"]
 
 
+def _nothing() -> None:
+    pass
+
+
 class TimerEntry:
     """A pending call; see `sigrack_plugins.Timer`."""
 
@@ -18,8 +22,9 @@ class TimerEntry:
         self.cancelled = False
 
     def cancel(self) -> None:
-        """Never run it again. [main]"""
+        """Never run it again, and let go of what it would have called. [main]"""
         self.cancelled = True
+        self.call = _nothing
 
 
 class Timers:

@@ -6,6 +6,7 @@ __all__ = [
     "ABI",
     "ENTRY",
     "MAX_CHANNELS",
+    "UNLOADABLE",
     "Block",
     "Contract",
     "Event",
@@ -20,6 +21,7 @@ __all__ = [
 ABI = 1
 ENTRY = "sigrack_plugin_entry"
 MAX_CHANNELS = 32
+UNLOADABLE = 1  # SIGRACK_UNLOADABLE
 
 Post = c.CFUNCTYPE(c.c_int, c.c_uint64, c.c_uint32, c.c_uint64, c.c_void_p, c.c_uint32)
 
@@ -96,7 +98,10 @@ class Block(c.Structure):
 
 
 class PluginStruct(c.Structure):
-    """`struct sigrack_plugin`. `process` and `reset` stay addresses: only the engine calls them."""
+    """`struct sigrack_plugin`. `process` and `reset` stay addresses: only the engine calls them.
+
+    What stands after `destroy` came later: a plugin that was built without it is read as if it were 0.
+    """
 
     _fields_ = [
         ("size", c.c_uint32),
@@ -114,4 +119,11 @@ class PluginStruct(c.Structure):
         ("process", c.c_void_p),
         ("reset", c.c_void_p),
         ("destroy", c.CFUNCTYPE(None, c.c_void_p)),
+        ("flags", c.c_uint32),
+        ("reserved", c.c_uint32),
+        ("state_save", c.CFUNCTYPE(c.c_uint32, c.c_void_p, c.c_void_p, c.c_uint32)),
+        (
+            "state_load",
+            c.CFUNCTYPE(c.c_int, c.c_void_p, c.c_char_p, c.c_char_p, c.c_uint32, c.c_void_p, c.c_uint32),
+        ),
     ]

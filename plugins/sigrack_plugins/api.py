@@ -5,17 +5,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+    from contextlib import AbstractContextManager
+
     import numpy as np
     import numpy.typing as npt
 
     Samples = npt.NDArray[np.float32]
 
-__all__ = ["HOOKS", "SECOND", "Block", "Context", "FactorBatch", "Plugin", "Setup", "Tap", "Timer"]
+__all__ = ["HOOKS", "SECOND", "Block", "Context", "DataBatch", "FactorBatch", "Plugin", "Setup", "Tap", "Timer"]
 
 SECOND = 1_000_000_000
 """One second of rack time, in nanoseconds."""
 
-HOOKS = ("on_start", "on_block", "on_factors", "on_factor", "on_stop")
+HOOKS = (
+    "on_start",
+    "on_block",
+    "on_factors",
+    "on_factor",
+    "on_data",
+    "on_stop",
+    "on_state_save",
+    "on_state_restore",
+)
 """Every hook there is. A method `on_...` with another name is an error at load."""
 
 
@@ -87,6 +99,26 @@ class FactorBatch:
             yield self.symbols[symbol], ts_ns, values[:count]
 
 
+@dataclass(frozen=True, slots=True)
+class DataBatch:
+    """Market-like data of one feed, in the feed's order. May be kept. Iterating yields records."""
+
+    source: str
+    """The feed's name."""
+    kind: str
+    """"depth", "ticker", "trade" or "index_price"."""
+    records: "npt.NDArray[np.void]"
+    """Read-only structured array; its fields are those of the C struct of that kind in `sigrack_signal.h`."""
+    epoch_ns: int
+    """`ts_ns` of rack time 0: at speed 1 the rack time of a record is its `ts_ns` minus this."""
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> "Iterator[np.void]":
+        return iter(self.records)
+
+
 class Timer(Protocol):
     """A pending call of `Context.at` or `Context.every`."""
 
@@ -147,18 +179,57 @@ class Context(Protocol):
     def post(self, symbol: str, values: "npt.ArrayLike", ts_ns: int | None = None) -> bool:
         """Post one record under the slot's name as source; `ts_ns` defaults to now. False: dropped and counted. [any]"""
 
+    def post_many(self, symbol: str, values: "npt.ArrayLike", ts_ns: "npt.ArrayLike") -> bool:
+        """Post many records of one symbol: `values` of shape (records, values), `ts_ns` of shape (records,). [any]"""
+
     def subscribe(self, source: str | None = None, symbol: str | None = None) -> None:
-        """Narrow `on_factors` / `on_factor` to a source, or a symbol, or both; several calls add up. Unknown: KeyError. [main]"""
+        """Narrow `on_factors`, `on_factor` and `on_data` to a source, or a symbol, or both; several calls add up.
+
+        Raises KeyError for what does not exist. [main]
+        """
 
     def set_param(self, slot: str, param: str, value: float) -> None:
         """Set a parameter of any slot; the change is transient (not saved). Raises KeyError, ValueError. [main]"""
+
+    def pinned(self) -> "AbstractContextManager[None]":
+        """`with ctx.pinned():` in a coroutine hook: the plugin is not destroyed meanwhile, whoever else uses it. [main]"""
+
+    def load(
+        self,
+        name: str,
+        plugin: str,
+        config: Mapping[str, Any] | None = None,
+        params: Mapping[str, float] | None = None,
+        before: str | None = None,
+    ) -> "Future[None]":
+        """Ask for a new slot, before the slot `before` or at the end.
+
+        All requests for a change are carried out when the hook that asks has returned. The future is done when the change is in
+        force; it holds an exception when nothing was changed. Only a coroutine may wait for it (`asyncio.wrap_future`). [any]
+        """
+
+    def unload(self, name: str) -> "Future[None]":
+        """Ask for the end of a slot or a signal engine, also of this one. [any]"""
+
+    def swap(
+        self,
+        name: str,
+        plugin: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        params: Mapping[str, float] | None = None,
+    ) -> "Future[None]":
+        """Ask for a new instance in the place of `name`: of its plugin's file as it is now, or of another plugin. [any]"""
 
 
 class Plugin:
     """Base class of a Python plugin. A module that is loaded as a plugin holds exactly one subclass.
 
     Define what you need of: the hooks in `HOOKS`, `fir`, `work`. Hooks run on the main loop's thread only, one at a time; an
-    exception is caught, counted and shown, and the audio goes on.
+    exception is caught, counted and shown, and the audio goes on. In a live rack a hook that does not return within
+    `[rack] hook_limit_ms` is interrupted, and its plugin bypassed.
+
+    on_block, on_factors, on_factor, on_data and the functions given to `ctx.at` and `ctx.every` may be coroutines (`async def`):
+    they run one at a time, in order, and hold the plugin meanwhile.
 
     on_start(self)
         Audio is about to run; `self.ctx` is there. ValueError and OSError say why the plugin cannot work: the rack stays off.
@@ -168,8 +239,14 @@ class Plugin:
         Results of one source.
     on_factor(self, source: str, symbol: str, ts_ns: int, values)
         The same, one record at a time; define one of the two.
+    on_data(self, batch: DataBatch)
+        Records of a feed.
     on_stop(self)
         The last call, if on_start has returned.
+    on_state_save(self) -> numbers, text, bytes, None, or lists and dicts of them
+        What a successor needs to go on; also called before a reload of the plugin's file.
+    on_state_restore(self, state, version: str)
+        Take over what `on_state_save` of the plugin's `version` gave. Called after on_start; ValueError says why it cannot be.
     fir(self, setup: Setup) -> array of shape (channels out, channels in, taps), float32
         Makes the plugin a linear processor: the engine convolves the bus with these taps. Called before on_start. [worker]
     work(self, tap: Tap)

@@ -91,6 +91,10 @@ struct sigrack_block {
     const struct sigrack_event *events; /* by rising offset */
 };
 
+/* The library leaves nothing behind after its last `destroy`: no thread, no thread-local destructor, no atexit handler. The
+   host may unmap it then; without this flag it never does. */
+#define SIGRACK_UNLOADABLE 1u
+
 struct sigrack_plugin {
     uint32_t size; /* sizeof(struct sigrack_plugin) */
     uint32_t abi;  /* SIGRACK_ABI */
@@ -114,6 +118,16 @@ struct sigrack_plugin {
     void (*reset)(void *self);
     /* [control, not while processing] */
     void (*destroy)(void *self);
+
+    uint32_t flags;    /* SIGRACK_UNLOADABLE or 0 */
+    uint32_t reserved; /* 0 */
+    /* The state is what parameters do not tell: it survives a reload and a restart. Return its length in bytes, 64 MiB at most,
+       and write it to `data` if `size` is enough; 0: there is nothing to keep now. The host asks for the length first, with
+       size 0 and no `data`. NULL: the plugin has no state. [control, also while processing: the plugin must cope] */
+    uint32_t (*state_save)(void *self, void *data, uint32_t size);
+    /* Take a state over, once, between `create` and `activate`. `version` is that of the plugin which saved it. Returns 0 on
+       success, else writes one sentence into `error`. NULL exactly if `state_save` is. [control, not while processing] */
+    int (*state_load)(void *self, const char *version, const void *data, uint32_t size, char *error, uint32_t error_size);
 };
 
 /* The one exported function. The struct lives as long as the library. [control] */

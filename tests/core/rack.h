@@ -109,7 +109,7 @@ static inline void rack_close(struct rack *rack) {
 
 /* One step of what the main thread does to a running rack; readers fall behind at times, so that all bounds are met. */
 static inline void rack_disturb(struct rack *rack) {
-    uint32_t start;
+    struct core_span span;
     core_slot_set(rack->slots[0], 0, 1e-3 * draw(&rack->random, 1000), 0);
     if (!draw(&rack->random, 7))
         core_slot_activate(rack->slots[draw(&rack->random, 3)], (int)draw(&rack->random, 2));
@@ -124,7 +124,7 @@ static inline void rack_disturb(struct rack *rack) {
     float samples[RACK_CHANNELS * 1024];
     uint32_t frames = core_tap_peek(rack->tap, 1024, &(int){0});
     core_tap_read_interleaved(rack->tap, samples, frames);
-    core_results_release(rack->results, core_results_peek(rack->results, 64, &start));
+    core_results_release(rack->results, core_results_peek(rack->results, rack->cookie, 64, &span));
 }
 
 #endif

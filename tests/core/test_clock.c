@@ -138,6 +138,24 @@ static void a_live_source_is_joined_by_silence_where_it_is_late(void) {
     scene_free(&scene);
 }
 
+static void without_a_source_silence_runs_and_nothing_is_missed(void) {
+    struct scene scene = scene_new(64, 1 << 16, 0);
+    CHECK(core_clock_free(scene.clock));
+    scene.clock = core_clock_new(&(struct core_clock_setup){
+        .engine = scene.engine, .sink = scene.sink, .bell = scene.bell, .rate_hz = RATE, .frames = BLOCK});
+    CHECK(scene.clock && !core_clock_start(scene.clock));
+    while (stats_of(&scene).blocks < 20)
+        sched_yield();
+    core_clock_stop(scene.clock);
+    CHECK(core_clock_join(scene.clock, LONG_MS));
+    struct core_clock_stats stats = stats_of(&scene);
+    uint64_t heard = 0;
+    for (float value; core_ring_read_interleaved(scene.sink, &value, 1); heard++)
+        CHECK(value == 0);
+    CHECK(heard + stats.sink_overrun == stats.blocks * BLOCK && stats.source_underrun == 0);
+    scene_free(&scene);
+}
+
 static void what_was_written_right_before_the_closing_arrives(void) {
     uint64_t random = 14;
     for (int round = 0; round < 100; round++) {
@@ -260,6 +278,7 @@ static void a_refused_priority_leaves_its_reason(void) {
 int main(void) {
     a_stream_passes_whole_and_ends_with_a_shorter_block();
     a_live_source_is_joined_by_silence_where_it_is_late();
+    without_a_source_silence_runs_and_nothing_is_missed();
     what_was_written_right_before_the_closing_arrives();
     a_full_sink_loses_whole_blocks_and_counts_them();
     it_stops_when_asked_and_free_joins();

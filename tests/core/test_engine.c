@@ -99,6 +99,26 @@ static int observe(void *self, const struct sigrack_block *block) {
     return 0;
 }
 
+static void time_passes_at_one_stroke_only_where_nothing_would_run(void) {
+    struct core_engine *engine = engine_new();
+    struct affine stage = {2, 0};
+    struct core_slot *slot = slot_of(process, &stage);
+    CHECK(!core_engine_skip(engine, 100)); /* nothing was published yet */
+    core_engine_publish(engine, core_run_list_new(NULL, 0), 0);
+    CHECK(!core_engine_skip(engine, 100)); /* it waits for a block */
+    run(engine, 0, 1);
+    CHECK(core_engine_skip(engine, 1ull << 40) && core_engine_skip(engine, 5));
+    struct core_engine_stats stats;
+    core_engine_stats(engine, &stats);
+    CHECK(stats.frame == (1ull << 40) + 6 && stats.blocks == 1);
+    core_engine_publish(engine, core_run_list_new(&(struct core_step){.slot = slot}, 1), 0);
+    CHECK(!core_engine_skip(engine, 100));
+    run(engine, 0, 1);
+    CHECK(!core_engine_skip(engine, 100)); /* the slot must see them */
+    core_engine_free(engine);
+    core_slot_free(slot);
+}
+
 static void progress_names_the_block_and_the_step(void) {
     struct core_engine *engine = engine_new();
     struct observer observers[2] = {{.engine = engine}, {.engine = engine}};
@@ -159,6 +179,7 @@ int main(void) {
     slots_follow_each_other_and_a_tap_sees_its_place();
     bad_input_is_silence_and_counted();
     counters_follow_the_blocks();
+    time_passes_at_one_stroke_only_where_nothing_would_run();
     progress_names_the_block_and_the_step();
     denormals_are_flushed_inside_and_only_there();
 }

@@ -47,9 +47,9 @@ static void each_step_succeeds_once_and_in_order(void) {
 static void nothing_is_released_while_someone_is_inside(void) {
     int target;
     uint64_t cookie = core_handle_open(&target);
-    CHECK(handle_enter(cookie) == &target);
+    CHECK(handle_enter(cookie) == &target && handle_is_open(cookie));
     core_handle_close(cookie);
-    CHECK(core_handle_release(cookie) == 0);
+    CHECK(core_handle_release(cookie) == 0 && !handle_is_open(cookie));
     handle_leave(cookie);
     CHECK(core_handle_release(cookie) == 1);
 }

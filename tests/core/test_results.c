@@ -37,6 +37,15 @@ static void signal_one(const struct scene *scene, const char *symbol, long long 
     core_signal_callback(symbol, ts_ns, values, count, (void *)(uintptr_t)scene->cookie);
 }
 
+/* How many published records follow each other; `*start`: where. */
+static uint32_t peek(const struct scene *scene, uint32_t limit, uint32_t *start) {
+    struct core_span span;
+    uint32_t count = core_results_peek(scene->results, scene->cookie, limit, &span);
+    CHECK(count == span.count && !span.strange);
+    *start = span.start;
+    return count;
+}
+
 static const struct core_record *record_at(const struct scene *scene, uint32_t index) {
     return (const void *)((unsigned char *)core_results_memory(scene->results) + (size_t)index * scene->results->stride);
 }
@@ -53,12 +62,12 @@ static void a_record_says_what_was_posted(void) {
     CHECK(scene.results->stride % 64 == 0 && scene.results->stride >= sizeof(struct core_record) + MAX_VALUES * sizeof(double));
     signal_one(&scene, "rms_db", 123, 6);
     CHECK(core_post(scene.cookie, 2, 456, (double[]){-1.5}, 1) == 1);
-    CHECK(core_results_peek(scene.results, 10, &start) == 2 && start == 0);
+    CHECK(peek(&scene, 10, &start) == 2 && start == 0);
     const struct core_record *first = record_at(&scene, 0), *second = record_at(&scene, 1);
     CHECK(first->ts_ns == 123 && first->frame == 77 && first->symbol == 1 && first->count == 6 && first->values[5] == 6);
     CHECK(second->ts_ns == 0 && second->frame == 456 && second->symbol == 2 && second->count == 1 && second->values[0] == -1.5);
     CHECK(first->posted_ns > 0 && second->posted_ns >= first->posted_ns);
-    CHECK(first->slot == handle_slot(scene.cookie) && first->generation == handle_generation(scene.cookie));
+    CHECK(first->cookie == scene.cookie && second->cookie == scene.cookie);
     core_results_release(scene.results, 2);
     expect_stats(&scene, 2, 0, 0, 0);
     scene_free(&scene);
@@ -92,6 +101,35 @@ static void the_first_unknown_symbol_is_kept(void) {
     scene_free(&scene);
 }
 
+static void the_first_record_that_is_too_long_is_named(void) {
+    struct scene scene = scene_new(4);
+    uint32_t symbol, count;
+    signal_one(&scene, "x", 0, MAX_VALUES);
+    CHECK(!core_results_too_long(scene.results, &symbol, &count));
+    signal_one(&scene, "x", 0, MAX_VALUES + 1);
+    CHECK(!core_post(scene.cookie, 0, 0, (double[MAX_VALUES + 2]){0}, MAX_VALUES + 2));
+    CHECK(core_results_too_long(scene.results, &symbol, &count) && symbol == 2 && count == MAX_VALUES + 1);
+    scene_free(&scene);
+    scene = scene_new(4);
+    CHECK(!core_post(scene.cookie, 0, 0, (double[MAX_VALUES + 2]){0}, MAX_VALUES + 2));
+    CHECK(core_results_too_long(scene.results, &symbol, &count) && symbol == 0 && count == MAX_VALUES + 2);
+    scene_free(&scene);
+}
+
+static void records_of_an_earlier_handle_are_told_apart(void) {
+    struct scene scene = scene_new(8);
+    struct core_span span;
+    signal_one(&scene, "x", 0, 1);
+    CHECK(core_handle_close(scene.cookie) && core_handle_release(scene.cookie));
+    uint64_t earlier = scene.cookie;
+    scene.cookie = core_handle_open(scene.results);
+    signal_one(&scene, "x", 1, 1);
+    signal_one(&scene, "x", 2, 1);
+    CHECK(core_results_peek(scene.results, scene.cookie, 8, &span) == 3 && span.strange == 1);
+    CHECK(core_results_peek(scene.results, earlier, 8, &span) == 3 && span.strange == 2);
+    scene_free(&scene);
+}
+
 static void late_posts_reach_nobody(void) {
     struct scene scene = scene_new(4);
     core_handle_close(scene.cookie);
@@ -110,15 +148,34 @@ static void a_full_ring_drops_the_newest(void) {
         for (uint32_t i = 0; i < room + 3; i++)
             CHECK(core_post(scene.cookie, 0, i, NULL, 0) == (i < room));
         expect_stats(&scene, room + 3, 3, 0, room);
-        CHECK(core_results_peek(scene.results, 100, &start) == room && start == 0);
+        CHECK(peek(&scene, 100, &start) == room && start == 0);
         for (uint32_t i = 0; i < room; i++)
             CHECK(record_at(&scene, i)->frame == i);
         core_results_release(scene.results, 1);
         CHECK(core_post(scene.cookie, 0, 1000, NULL, 0) && !core_post(scene.cookie, 0, 0, NULL, 0));
-        core_results_release(scene.results, core_results_peek(scene.results, 100, &start));
-        CHECK(core_results_peek(scene.results, 100, &start) == 1 && record_at(&scene, start)->frame == 1000);
+        core_results_release(scene.results, peek(&scene, 100, &start));
+        CHECK(peek(&scene, 100, &start) == 1 && record_at(&scene, start)->frame == 1000);
         scene_free(&scene);
     }
+}
+
+/* Past 2 MiB the memory is untouched until it is posted into. */
+static void a_large_ring_is_as_exact_as_a_small_one(void) {
+    struct scene scene = scene_new(65536);
+    uint32_t room = scene.results->capacity, start;
+    CHECK(room == 65536 && (size_t)room * scene.results->stride > 2u << 20);
+    CHECK(peek(&scene, room, &start) == 0);
+    for (uint32_t lap = 0; lap < 3; lap++) {
+        for (uint32_t i = 0; i <= room; i++)
+            CHECK(core_post(scene.cookie, 0, (uint64_t)lap * room + i, NULL, 0) == (i < room));
+        CHECK(peek(&scene, room + 1, &start) == room && start == 0);
+        for (uint32_t i = 0; i < room; i++)
+            CHECK(record_at(&scene, i)->frame == (uint64_t)lap * room + i);
+        core_results_release(scene.results, room);
+        CHECK(peek(&scene, room, &start) == 0);
+    }
+    expect_stats(&scene, 3u * room + 3, 3, 0, 0);
+    scene_free(&scene);
 }
 
 #define PRODUCERS 4u
@@ -166,7 +223,7 @@ static void check_record(const struct core_record *record, int64_t *last) {
 
 /* Take what is there; returns how many. */
 static uint32_t drain(const struct scene *scene, uint32_t limit, int64_t *last) {
-    uint32_t start, count = core_results_peek(scene->results, limit, &start);
+    uint32_t start, count = peek(scene, limit, &start);
     for (uint32_t i = 0; i < count; i++)
         check_record(record_at(scene, start + i), last);
     core_results_release(scene->results, count);
@@ -205,6 +262,91 @@ static void the_account_is_exact_with_four_producers_and_a_stalling_consumer(voi
     scene_free(&scene);
 }
 
+#define CROWD 3u
+#define CROWDED (SANITIZED ? 2000u : 10000u) /* of each */
+
+struct crowd {
+    const struct scene *scene;
+    uint32_t posts;
+    _Atomic uint32_t left; /* threads that have not ended */
+};
+
+static void *press(void *argument) {
+    struct crowd *crowd = argument;
+    for (uint32_t n = 0; n < crowd->posts; n++)
+        signal_one(crowd->scene, "x", n, 1);
+    atomic_fetch_sub(&crowd->left, 1);
+    return NULL;
+}
+
+/* Three engines press into eight records while the drain takes its time; returns how many posts were dropped. */
+static uint64_t crowded(int patient) {
+    struct scene scene = scene_new(8);
+    struct crowd crowd = {&scene, CROWDED, CROWD};
+    pthread_t threads[CROWD];
+    core_results_patient(scene.results, patient);
+    for (uint32_t i = 0; i < CROWD; i++)
+        threads[i] = thread_start(press, &crowd);
+    uint64_t taken = 0, random = 7;
+    for (uint32_t start, count = 0; count || atomic_load(&crowd.left); taken += count) {
+        count = peek(&scene, 8, &start);
+        core_results_release(scene.results, count);
+        dawdle(&random, 3);
+    }
+    for (uint32_t i = 0; i < CROWD; i++)
+        thread_join(threads[i]);
+    uint32_t start, rest = peek(&scene, 8, &start);
+    struct core_results_stats stats;
+    core_results_stats(scene.results, &stats);
+    CHECK(stats.posted == CROWD * CROWDED && stats.posted == taken + stats.dropped + stats.queued && stats.queued >= rest);
+    scene_free(&scene);
+    return stats.dropped;
+}
+
+static void a_patient_ring_loses_nothing(void) {
+    CHECK(crowded(1) == 0);
+    CHECK(crowded(0) > 0); /* negative control */
+}
+
+static void wait_for_posts(const struct scene *scene, uint64_t posts) {
+    while (atomic_load(&scene->results->posted) < posts)
+        sched_yield();
+}
+
+/* One engine that waits in a full ring; `let_go` is what ends its wait. */
+static void wait_in_a_full_ring(void (*let_go)(const struct scene *scene), uint64_t dropped) {
+    struct scene scene = scene_new(2);
+    struct crowd crowd = {&scene, 3, 1};
+    core_results_patient(scene.results, 1);
+    pthread_t thread = thread_start(press, &crowd);
+    wait_for_posts(&scene, 3);
+    let_go(&scene);
+    thread_join(thread);
+    expect_stats(&scene, 3, dropped, 0, 2);
+    core_handle_close(scene.cookie);
+    CHECK(core_handle_release(scene.cookie));
+    core_results_free(scene.results);
+}
+
+static void by_room(const struct scene *scene) { core_results_release(scene->results, 1); }
+static void by_closing(const struct scene *scene) { CHECK(core_handle_close(scene->cookie)); }
+static void by_withdrawing(const struct scene *scene) { core_results_patient(scene->results, 0); }
+
+static void a_poster_waits_for_room_until_nobody_wants_it_to(void) {
+    wait_in_a_full_ring(by_room, 0);
+    wait_in_a_full_ring(by_closing, 1);
+    wait_in_a_full_ring(by_withdrawing, 1);
+}
+
+static void core_post_never_waits(void) {
+    struct scene scene = scene_new(2);
+    core_results_patient(scene.results, 1);
+    for (uint32_t i = 0; i < 3; i++)
+        CHECK(core_post(scene.cookie, 0, i, NULL, 0) == (i < 2));
+    expect_stats(&scene, 3, 1, 0, 2);
+    scene_free(&scene);
+}
+
 #define WAKES (SANITIZED ? 10000u : 30000u) /* of each producer */
 
 /* Post, then wait until the consumer has taken it: so it goes to sleep again and again. */
@@ -229,7 +371,7 @@ static void a_consumer_on_the_bell_misses_nothing(void) {
         threads[p] = thread_start(post_and_wait, &producers[p]);
     }
     for (uint64_t taken = 0; taken < (uint64_t)PRODUCERS * WAKES;) {
-        uint32_t start, count = core_results_peek(scene.results, 64, &start);
+        uint32_t start, count = peek(&scene, 64, &start);
         for (uint32_t i = 0; i < count; i++)
             atomic_fetch_add(&seen[(uint32_t)(record_at(&scene, start + i)->values[0] / 1e9)], 1);
         core_results_release(scene.results, count);
@@ -237,7 +379,7 @@ static void a_consumer_on_the_bell_misses_nothing(void) {
         if (count)
             continue;
         core_bell_arm(bell);
-        if (!core_results_peek(scene.results, 1, &start))
+        if (!peek(&scene, 1, &start))
             CHECK(readable(core_bell_descriptor(bell), -1));
     }
     for (uint32_t p = 0; p < PRODUCERS; p++)
@@ -252,9 +394,15 @@ int main(void) {
     a_record_says_what_was_posted();
     what_does_not_fit_its_source_is_refused();
     the_first_unknown_symbol_is_kept();
+    the_first_record_that_is_too_long_is_named();
+    records_of_an_earlier_handle_are_told_apart();
     late_posts_reach_nobody();
     a_full_ring_drops_the_newest();
+    a_large_ring_is_as_exact_as_a_small_one();
     the_account_is_exact_with_four_producers_and_a_stalling_consumer();
+    a_patient_ring_loses_nothing();
+    a_poster_waits_for_room_until_nobody_wants_it_to();
+    core_post_never_waits();
     a_consumer_on_the_bell_misses_nothing();
     core_symbols_free(symbols);
     core_bell_free(bell);

@@ -1,6 +1,8 @@
 """The block pool: one owner per block, its reference count."""
 
+import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,9 +76,57 @@ class TrustingPool(BlockPool):
         self._free.append(lease)
 
 
-def test_negative_control_a_trusting_pool_overwrites() -> None:
-    """The check above is able to fail: a pool that ignores the reference count overwrites kept blocks."""
-    pool = TrustingPool(2, 64, capacity=4)
-    kept = [dispatch(pool, number, KEEPERS["slice"]) for number in range(50)]
+class FinaliserPool(BlockPool):
+    """Wrong: what is handed out takes itself back when it is collected."""
 
-    assert [float(number) for number in range(50)] != [part.flat[0] for part in kept]
+    def __post_init__(self) -> None:
+        """Start with arrays that have not been handed out."""
+        super().__post_init__()
+        self._free = [replace(lease, view=lease.owner.T) for lease in self._free]
+
+    def get(self) -> Lease:
+        """Hand out a fresh view with a finaliser."""
+        lease = super().get()
+        view = lease.owner.T.view()
+        view.flags.writeable = False
+        weakref.finalize(view, self._free.append, lease).atexit = False
+        return replace(lease, view=view)
+
+    def done(self, lease: Lease) -> None:
+        """Leave it to the finaliser."""
+
+
+class TwoOwnersPool(FinaliserPool):
+    """Wrong: the finaliser takes the block back, and so does the end of the dispatch."""
+
+    def done(self, lease: Lease) -> None:
+        """Take it back here, too."""
+        self._free.append(replace(lease, view=lease.owner.T))
+
+
+def overwritten(pool: BlockPool, keeper: Callable[[Any], Any]) -> int:
+    """Of 50 blocks that a hook keeps, how many do not hold what they held."""
+    kept = [dispatch(pool, number, keeper) for number in range(50)]
+    return sum(float(number) != np.asarray(part).flat[0] for number, part in enumerate(kept))
+
+
+def handed_out_twice(pool: BlockPool) -> bool:
+    """Whether two dispatches at the same time may get the same memory, after a few that kept nothing."""
+    for number in range(3):
+        dispatch(pool, number, lambda view: None)
+    leases = [pool.get() for _ in range(pool.capacity)]
+    return len({lease.address for lease in leases}) < len(leases)
+
+
+@pytest.mark.parametrize("kind", [TrustingPool, FinaliserPool, TwoOwnersPool])
+def test_negative_control_a_wrong_pool_overwrites_a_kept_slice(kind: type[BlockPool]) -> None:
+    """A pool that trusts, or whose finaliser sits on the array that it hands out, loses kept slices; this one keeps all 50."""
+    assert 0 == overwritten(BlockPool(2, 64, capacity=4), KEEPERS["slice"])
+    assert 0 < overwritten(kind(2, 64, capacity=4), KEEPERS["slice"])
+
+
+def test_negative_control_two_owners_hand_a_block_out_twice() -> None:
+    """With two owners the same memory is lent to two dispatches at once; with one, finaliser or count, it never is."""
+    assert not handed_out_twice(BlockPool(2, 64, capacity=4))
+    assert not handed_out_twice(FinaliserPool(2, 64, capacity=4))
+    assert handed_out_twice(TwoOwnersPool(2, 64, capacity=4))

@@ -293,7 +293,10 @@ def test_plugin_not_found(wav: MakeWav, write_rack: WriteRack, tmp_path: Path, n
         ),
         (python("def on_block(self): pass"), "{path}: Wrong.on_block must take self and 1 more argument(s)"),
         (python("def on_factor(self, a, b): pass"), "{path}: Wrong.on_factor must take self and 4 more argument(s)"),
-        (python("async def on_block(self, block): pass"), "{path}: Wrong.on_block is a coroutine; hooks are plain functions"),
+        (
+            python("async def on_start(self): pass\ndef on_block(self, block): pass"),
+            "{path}: Wrong.on_start is a coroutine; only on_block, on_data, on_factor, on_factors may be one",
+        ),
         (
             python("def on_factor(self, a, b, c, d): pass\ndef on_factors(self, a): pass"),
             "{path}: Wrong has both on_factor and on_factors: keep one",
@@ -341,7 +344,7 @@ def test_python(wav: MakeWav, write_rack: WriteRack, tmp_path: Path, source: str
     [
         ("raise ValueError('no such room')", "no such room"),
         ("open('/nothing/at/all')", "[Errno 2] No such file or directory: '/nothing/at/all'"),
-        ("self.ctx.subscribe('two')", 'no source "two" posts factors'),
+        ("self.ctx.subscribe('two')", 'no source "two" posts factors, and there is no such feed'),
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("{}['x']", "KeyError: 'x'"),
         ("raise SystemExit(5)", "SystemExit: 5"),

@@ -81,7 +81,7 @@ def test_wrong_arguments(arguments: tuple[str, ...], message: str) -> None:
 
 def test_list() -> None:
     """`list` names every bundled plugin, with its kind and its sentence."""
-    plugins = answer("list")
+    plugins = answer("list")["plugins"]
     text = sigrack("list").stdout
 
     assert list(bundled()) == [plugin["plugin"] for plugin in plugins]

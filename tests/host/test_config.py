@@ -77,7 +77,7 @@ def test_known_rates(rate_hz: int) -> None:
             'unknown key "bypas" in [[slot]]; did you mean "bypass"?',
         ),
         (4, f"{SOURCE}[slots]\n", 'unknown key "slots" in the file; did you mean "slot"?'),
-        (4, f"{SOURCE}[zzz]\n", 'unknown key "zzz" in the file; valid: rack, source, sink, slot, signal, control'),
+        (4, f"{SOURCE}[zzz]\n", 'unknown key "zzz" in the file; valid: rack, source, sink, slot, signal, feed, publish, control'),
         (2, f'{SOURCE.replace("file", "fil")}', 'source.driver: "fil" is not known; did you mean "file"?'),
         (5, f'{SOURCE}[sink]\ndriver = "files"\n', 'sink.driver: "files" is not known; did you mean "file"?'),
         (5, f'{SOURCE}[sink]\nformat = "float"\n', 'sink.format: "float" is not known; did you mean "float32"?'),
@@ -112,6 +112,81 @@ def test_wrong(line: int, text: str, message: str) -> None:
 
     assert found.startswith(f"rack.toml:{line}: "), found
     assert message in found
+
+
+NO_SOURCE = '[source]\ndriver = "none"\n'
+"""Lines 1 and 2."""
+FEED = '[[feed]]\nname = "ticks"\ndriver = "csv"\nkind = "trade"\npath = "t.csv"\n'
+SOCKET = '[[feed]]\nname = "wire"\ndriver = "zmq"\nkind = "depth"\nendpoint = "tcp://127.0.0.1:5555"\n'
+SIGNAL = '[[signal]]\nname = "engine"\nlibrary = "x.so"\nsymbols = ["a"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "replay", "live"),
+    [
+        (SOURCE, False, False),
+        (SOURCE.replace("file", "clock"), False, True),
+        (NO_SOURCE, False, True),
+        (NO_SOURCE + FEED, False, True),
+        (f'{NO_SOURCE}{FEED}speed = "max"\n', True, False),
+        (f"{SOURCE}{FEED}speed = 2\n", False, False),
+        (NO_SOURCE + SOCKET, False, True),
+    ],
+)
+def test_what_sets_the_pace(text: str, replay: bool, live: bool) -> None:
+    """A clock, a file of sound, or feeds that are all read as fast as possible."""
+    config = parse(Path("rack.toml"), text).config
+
+    assert (replay, live) == (config.replay, config.live)
+
+
+def test_a_signal_engine_names_its_feeds() -> None:
+    """`feed` is audio, none, one feed or a list of feeds."""
+    feeds = ['"audio"', '"none"', '"ticks"', '["wire", "ticks"]']
+    texts = [f"{NO_SOURCE}{FEED}{SOCKET}{SIGNAL}feed = {feed}\n" for feed in feeds]
+
+    assert [(), (), ("ticks",), ("wire", "ticks")] == [parse(Path("r.toml"), text).config.signal[0].feeds for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("line", "text", "message"),
+    [
+        (3, f'{NO_SOURCE}path = "a.wav"\n', 'path needs driver = "file" or "clock"'),
+        (3, f"{NO_SOURCE}loop = true\n", 'loop needs driver = "clock" and a path'),
+        (3, f"{NO_SOURCE}channels = 33\n", "source.channels: expected int <= 32"),
+        (6, NO_SOURCE + FEED.replace('"trade"', '"trades"'), 'feed.kind: "trades" is not known; did you mean "trade"?'),
+        (9, f"{NO_SOURCE}{FEED}{FEED}", 'the name "ticks" is taken by a feed'),
+        (4, NO_SOURCE + FEED.replace("ticks", "audio"), 'the name "audio" has a meaning of its own'),
+        (3, NO_SOURCE + FEED.replace('path = "t.csv"\n', ""), '[[feed]] with driver = "csv" lacks the key "path"'),
+        (8, f'{NO_SOURCE}{FEED}endpoint = "tcp://h:1"\n', 'endpoint needs driver = "zmq"'),
+        (8, f"{NO_SOURCE}{FEED}bind = true\n", 'bind needs driver = "zmq"'),
+        (8, f"{NO_SOURCE}{FEED}speed = 0\n", "speed: 0 is out of range: 1e-6 to 1e9"),
+        (8, f"{NO_SOURCE}{FEED}speed = nan\n", "speed: nan is out of range"),
+        (8, f'{NO_SOURCE}{FEED}speed = "fast"\n', 'feed.speed: "fast" is not known; valid: max'),
+        (9, f'{SOURCE}{FEED}speed = "max"\n', "a file source sets the pace: give a speed"),
+        (8, f'{NO_SOURCE}{FEED}speed = "max"\n{FEED.replace("ticks", "more")}', 'speed = "max" needs all feeds to be files'),
+        (8, f"{NO_SOURCE}{FEED}symbols = []\n", "feed.symbols: expected array of length >= 1"),
+        (3, NO_SOURCE + SOCKET.replace("endpoint", "topic"), '[[feed]] with driver = "zmq" lacks the key "endpoint"'),
+        (8, f'{NO_SOURCE}{SOCKET}path = "a"\n', 'path needs driver = "csv" or "npz"'),
+        (8, f"{NO_SOURCE}{SOCKET}speed = 2\n", "a socket sets its own pace: speed is for files"),
+        (9, f'{NO_SOURCE}{SOCKET}socket = "pull"\ntopic = "a"\n', 'topic needs socket = "sub"'),
+        (6, SOURCE + SOCKET, "zmq runs in real time"),
+        (12, f'{NO_SOURCE}{FEED}{SIGNAL}feed = "tick"\n', 'there is no feed "tick"; did you mean "ticks"?'),
+        (12, f'{NO_SOURCE}{FEED}{SIGNAL}feed = ["ticks", "audio"]\n', 'there is no feed "audio"; valid: ticks'),
+        (12, f'{NO_SOURCE}{FEED}{SIGNAL}feed = ["ticks", "ticks"]\n', "feed: a name is there twice"),
+        (7, f"{NO_SOURCE}{SIGNAL}queue = 15\n", "signal.queue: expected int >= 16"),
+        (7, f'{NO_SOURCE}{SIGNAL}lane = "process"\n', 'signal.lane: "process" is not known; valid: inline'),
+        (10, f'{NO_SOURCE}{FEED}speed = "max"\n[sink]\ndriver = "pipe"\npath = "-"\n', "a replay at speed"),
+        (4, f'{NO_SOURCE}[publish]\nendpoint = "a"\nfactors = ["a.b"]\n', "publish.endpoint must be ipc:///PATH or tcp://"),
+        (5, f'{NO_SOURCE}[publish]\nendpoint = "ipc:///a"\nfactors = []\n', "publish.factors: expected array of length >= 1"),
+    ],
+)  # fmt: skip
+def test_wrong_feeds(line: int, text: str, message: str) -> None:
+    """What is wrong with feeds, and with what takes from them, is named with file and line."""
+    found = complaint(text)
+
+    assert message in found
+    assert found.startswith(f"rack.toml:{line}: "), found
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", ".a", "-a", "ä"])

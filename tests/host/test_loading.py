@@ -96,7 +96,7 @@ def test_one_mapping_per_content(cc: Compile, tmp_path: Path) -> None:
     libraries = [open_library(first), open_library(second), open_library(first)]
 
     assert before + 1 == kept()
-    assert 1 == len({library._handle for library in libraries})
+    assert 1 == len({library.handle for library in libraries})
 
     open_library(cc(plugin_source(constant=0.375), "third"))
 

@@ -144,9 +144,9 @@ def test_an_error_that_is_no_text(live: Path) -> None:
 
 
 def test_a_hook_that_never_returns_is_named_at_the_stop(live: Path) -> None:
-    """When a hook hangs, a stop ends the host by force after its limit, with the slot's name in the log."""
+    """When a hook hangs that nothing interrupts, a stop ends the host by force after its limit, with the slot's name."""
     plugin(live, "    def on_block(self, block):\n        self.ctx.log('hanging')\n        time.sleep(600)")
-    (live / "rack.toml").write_text(LIVE + EARS + BAD)
+    (live / "rack.toml").write_text("[rack]\nhook_limit_ms = 0\n" + LIVE + EARS + BAD)
     with Host(live / "rack.toml") as host:
         wait_until(lambda: "hanging" in host.log)
         host.process.terminate()

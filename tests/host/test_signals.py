@@ -39,13 +39,13 @@ def spectrum(cc: Compile) -> Path:
 def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, PostCounts]:
     """What became of each engine's records, as counted when it was freed."""
     found: dict[str, PostCounts] = {}
-    close = SignalEngine.close
+    free = SignalEngine.free
 
-    def closing(engine: SignalEngine, destroy: object) -> bool:
+    def freeing(engine: SignalEngine) -> None:
         found[engine.table.name] = engine.ring.counts
-        return close(engine, destroy)
+        free(engine)
 
-    monkeypatch.setattr(SignalEngine, "close", closing)
+    monkeypatch.setattr(SignalEngine, "free", freeing)
     return found
 
 
@@ -141,6 +141,16 @@ def test_two_instances_of_one_library(tmp_path: Path, spectrum: Path, counts: di
 
     assert 2 * 10 == counts["slow"].delivered
     assert 2 * 200 == counts["fast"].delivered
+
+
+def test_a_full_ring_holds_freewheel_up(tmp_path: Path, spectrum: Path, counts: dict[str, PostCounts]) -> None:
+    """In freewheel an engine waits for room for what it posts, and the audio waits for the engine: nothing is dropped."""
+    sound = noise(480_000, 1)
+    tables = COLLECTOR + signal_table(spectrum, more="config = { window_ms = 1 }\nqueue = 16")
+    found = run(freewheel(tmp_path, tables, sound))
+
+    assert 20_000 == len(found)
+    assert PostCounts(20_000, 20_000, 0, 0, 0, 0) == counts["spectrum"]
 
 
 def test_unknown_symbol(tmp_path: Path, spectrum: Path, counts: dict[str, PostCounts], caplog: pytest.LogCaptureFixture) -> None:
@@ -362,7 +372,7 @@ def test_a_library_that_fits(tmp_path: Path, cc: Compile) -> None:
     library = other(cc)
 
     assert [] == run(freewheel(tmp_path, COLLECTOR + signal_table(library, name="other"), noise(100)))
-    assert 1 == open_library(library).other_destroyed()
+    assert 1 == open_library(library).cdll.other_destroyed()
 
 
 def test_no_library(tmp_path: Path) -> None:
@@ -379,7 +389,7 @@ def test_an_engine_without_feed(tmp_path: Path, cc: Compile) -> None:
     library = other(cc, SIZE=0)
 
     assert [] == run(freewheel(tmp_path, COLLECTOR + signal_table(library, more='feed = "none"', name="deaf"), noise(100)))
-    assert 1 == open_library(library).other_destroyed()
+    assert 1 == open_library(library).cdll.other_destroyed()
 
 
 @pytest.mark.parametrize(("change", "destroyed"), [({"REGISTERS": 0}, 1), ({"SIZE": 0}, 0)])
@@ -389,8 +399,8 @@ def test_what_was_created_is_destroyed(tmp_path: Path, cc: Compile, change: dict
     with pytest.raises(ConfigError):
         freewheel(tmp_path, signal_table(first, name="one") + signal_table(second, name="two"), noise(100))
 
-    assert 1 == open_library(first).other_destroyed()
-    assert destroyed == open_library(second).other_destroyed()
+    assert 1 == open_library(first).cdll.other_destroyed()
+    assert destroyed == open_library(second).cdll.other_destroyed()
 
 
 # Engines that misbehave
@@ -401,7 +411,7 @@ def caller(cc: Compile) -> Iterator[Path]:
     """An engine whose thread calls from its creation on, and after its destruction without a pause."""
     path = other(cc, CALLS=1)
     yield path
-    open_library(path).other_end(c.c_long(0))
+    open_library(path).cdll.other_end(c.c_long(0))
 
 
 def test_calls_after_destroy_are_refused_and_counted(
@@ -409,16 +419,16 @@ def test_calls_after_destroy_are_refused_and_counted(
 ) -> None:
     """An engine that goes on calling after signal_destroy does no harm: each late call is counted, and the host goes on."""
     posted: list[int] = []
-    destroy = SignalEngine.destroy
+    halt = SignalEngine.halt
 
-    def destroying(engine: SignalEngine) -> None:
-        destroy(engine)
+    def halting(engine: SignalEngine) -> None:
+        halt(engine)
         posted.append(engine.ring.counts.posted)
 
-    monkeypatch.setattr(SignalEngine, "destroy", destroying)
+    monkeypatch.setattr(SignalEngine, "halt", halting)
     late = lib.core_handle_late()
     run(freewheel(tmp_path, COLLECTOR + signal_table(caller, '["COUNT"]', name="caller"), noise(48_000)))
-    library = open_library(caller)
+    library = open_library(caller).cdll
     library.other_calls.restype = c.c_long
     library.other_end(c.c_long(1000))
     late_calls = lib.core_handle_late() - late

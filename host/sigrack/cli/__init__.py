@@ -16,10 +16,11 @@ _COMMANDS = {
     "run": "run a rack until it ends or is told to stop",
     "render": "send a file through a rack into a new file",
     "check": "check a rack's file and everything it names, without running it",
-    "list": "list the plugins that a rack can name",
+    "list": "list the plugins that a rack can name, and the libraries that a running host has loaded",
     "info": "describe a plugin or a rack",
     "ctl": "send one command to a running rack",
     "top": "show a running rack: slots, load, levels, drops",
+    "soak": "load, swap and unload plugins at random for long, and account for everything",
     "doctor": "tell what this machine can and cannot do",
     "up": "run a rack under supervisord and show it; Ctrl-C ends all of it",
 }

@@ -20,7 +20,20 @@ from sigrack_plugins import HOOKS, Plugin
 
 __all__ = ["PythonPlugin"]
 
-_ARGUMENTS = {"on_start": 0, "on_block": 1, "on_factors": 1, "on_factor": 4, "on_stop": 0, "fir": 1, "work": 1}
+_ARGUMENTS = {
+    "on_start": 0,
+    "on_block": 1,
+    "on_factors": 1,
+    "on_factor": 4,
+    "on_data": 1,
+    "on_stop": 0,
+    "on_state_save": 0,
+    "on_state_restore": 2,
+    "fir": 1,
+    "work": 1,
+}
+_COROUTINES = {"on_block", "on_factors", "on_factor", "on_data"}
+"""Hooks that may be coroutines."""
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -85,10 +98,12 @@ def _check_methods(kind: type[Plugin], where: object) -> frozenset[str]:
         if name.startswith("on_") and name not in HOOKS:
             raise ConfigError(f'{where}: {kind.__name__} has an unknown hook "{name}"{nearest(name, HOOKS)}')
     methods = frozenset(name for name in _ARGUMENTS if callable(getattr(kind, name, None)))
-    if not methods - {"on_start", "on_stop"}:
+    if not methods - {"on_start", "on_stop", "on_state_save", "on_state_restore"}:
         raise ConfigError(f"{where}: {kind.__name__} does nothing: it has no hook, no fir and no work")
     if {"on_factor", "on_factors"} <= methods:
         raise ConfigError(f"{where}: {kind.__name__} has both on_factor and on_factors: keep one")
+    if len(methods & {"on_state_save", "on_state_restore"}) == 1:
+        raise ConfigError(f"{where}: {kind.__name__} has only one of on_state_save and on_state_restore: state needs both")
     for name in methods:
         _check_arguments(getattr(kind, name), name, f"{where}: {kind.__name__}.{name}")
     if kind.Config is not None and not dataclasses.is_dataclass(kind.Config):
@@ -98,8 +113,8 @@ def _check_methods(kind: type[Plugin], where: object) -> frozenset[str]:
 
 def _check_arguments(method: Callable[..., Any], name: str, where: str) -> None:
     wanted = _ARGUMENTS[name]
-    if inspect.iscoroutinefunction(method):
-        raise ConfigError(f"{where} is a coroutine; hooks are plain functions")
+    if inspect.iscoroutinefunction(method) and name not in _COROUTINES:
+        raise ConfigError(f"{where} is a coroutine; only {', '.join(sorted(_COROUTINES))} may be one")
     try:
         inspect.signature(method).bind(*range(wanted + 1))
     except TypeError:
