@@ -9,11 +9,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sigrack_engine.core import lib
 
 __all__ = ["FIFO_PRIORITY", "Figure", "Report", "finish", "interleave", "machine", "options", "paired", "pinned"]
+
+T = TypeVar("T")
 
 FIFO_PRIORITY = 70
 """What a rack asks for by default."""
@@ -28,12 +30,20 @@ class Figure:
     unit: str
     about: str
     goal: float | None = None
-    """The most that it may be."""
+    """The most that it may be, or the least."""
+    at_least: bool = False
 
     @property
     def missed(self) -> bool:
-        """Whether there is a goal and the value is beyond it."""
-        return self.goal is not None and not self.value <= self.goal
+        """Whether there is a goal and the value is on its wrong side."""
+        if self.goal is None:
+            return False
+        return not (self.value >= self.goal if self.at_least else self.value <= self.goal)
+
+    @property
+    def wanted(self) -> str:
+        """The goal as text, or nothing."""
+        return "" if self.goal is None else f"{'>=' if self.at_least else '<='} {_number(self.goal)}"
 
     @property
     def verdict(self) -> str:
@@ -52,10 +62,18 @@ class Report:
     """Lines below the table."""
 
     def add(
-        self, key: str, value: float, unit: str, about: str, *, goal: float | None = None, samples: Sequence[float] = ()
+        self,
+        key: str,
+        value: float,
+        unit: str,
+        about: str,
+        *,
+        goal: float | None = None,
+        at_least: bool = False,
+        samples: Sequence[float] = (),
     ) -> None:
-        """Note a figure and the samples that it is the median (or the sum) of."""
-        self.figures.append(Figure(key, value, unit, about, goal))
+        """Note a figure and the samples that it is the median (or the sum) of; `at_least` turns the goal round."""
+        self.figures.append(Figure(key, value, unit, about, goal, at_least))
         if samples:
             self.samples[key] = samples
 
@@ -65,10 +83,10 @@ class Report:
         return any(figure.missed for figure in self.figures)
 
 
-def interleave(candidates: Mapping[str, Callable[[], float]], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
+def interleave(candidates: Mapping[str, Callable[[], T]], rounds: int, *, warm_up: bool = True) -> dict[str, list[T]]:
     """Call all candidates in turn, `rounds` times, every second time backwards, after a round that does not count."""
     names = list(candidates)
-    samples: dict[str, list[float]] = {name: [] for name in names}
+    samples: dict[str, list[T]] = {name: [] for name in names}
     for number in range(-1 if warm_up else 0, rounds):
         for name in names if number % 2 else reversed(names):
             sample = candidates[name]()
@@ -140,9 +158,8 @@ def _table(report: Report, place: Mapping[str, Any]) -> str:
     load = " ".join(map(str, place["load"]))
     lines = [f"{place['cpu']}, {place['level']}, {place['cores']} cores, SCHED_FIFO {yes}, load {load}", ""]
     for figure in report.figures:
-        goal = "" if figure.goal is None else f"<= {_number(figure.goal)}"
         value = f"{_number(figure.value)} {figure.unit}"
-        lines.append(f"{figure.key:<26}{value:>12}  {goal:<9}{figure.verdict:<6}{figure.about}")
+        lines.append(f"{figure.key:<26}{value:>12}  {figure.wanted:<11}{figure.verdict:<6}{figure.about}")
     return "\n".join([*lines, "", *report.notes])
 
 
@@ -152,6 +169,7 @@ def _json(report: Report, place: Mapping[str, Any]) -> str:
             **{figure.key: _significant(figure.value) for figure in report.figures},
             **report.details,
             "goals": {figure.key: figure.goal for figure in report.figures if figure.goal is not None},
+            "at_least": [figure.key for figure in report.figures if figure.at_least],
             "missed": [figure.key for figure in report.figures if figure.missed],
             "machine": place,
             "samples": {key: [_significant(value) for value in values] for key, values in report.samples.items()},

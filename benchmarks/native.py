@@ -18,7 +18,7 @@ from sigrack_engine.slot import Processor, SlotCore
 from sigrack_engine.tap import TapRing
 from sigrack_plugins import bundled, include
 
-__all__ = ["CHANNELS", "FRAMES", "RATE_HZ", "Chain", "eight_slots", "gains", "load"]
+__all__ = ["CHANNELS", "FRAMES", "RATE_HZ", "Chain", "compiled", "eight_slots", "gains", "load"]
 
 CHANNELS, FRAMES, RATE_HZ = 2, 64, 48_000
 FADE_FRAMES = 960
@@ -44,14 +44,19 @@ _SIGNATURES: dict[str, list[Any]] = {
 }
 
 
+def compiled(source: str, folder: Path, *libraries: str) -> Path:
+    """Compile a C file of this folder with $CC (or cc) -O2; return the shared library in `folder`."""
+    path = Path(__file__).with_name(source)
+    target = folder / f"{path.stem}.so"
+    flags = ["-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", f"-iquote{include()}"]
+    subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *flags, path, "-o", target, *libraries], check=True)
+    return target
+
+
 def load() -> c.CDLL:
-    """Compile and load `slots.c` with $CC (or cc) -O2."""
-    source = Path(__file__).with_name("slots.c")
+    """Compile and load `slots.c`."""
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder, "slots.so")
-        flags = ["-std=c11", "-O2", "-shared", "-fPIC", "-fvisibility=hidden", f"-iquote{include()}"]
-        subprocess.run([*shlex.split(os.environ.get("CC", "cc")), *flags, source, "-o", target, "-lm"], check=True)
-        library = c.CDLL(str(target))
+        library = c.CDLL(str(compiled("slots.c", Path(folder), "-lm")))
     for name, arguments in _SIGNATURES.items():
         function = getattr(library, name)
         function.restype, function.argtypes = _I64, arguments

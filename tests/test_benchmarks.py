@@ -7,18 +7,87 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-CHAIN = Path(__file__).parents[1] / "benchmarks" / "chain.py"
+from sigrack_engine.results import PostCounts
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+CHAIN = ("overhead_ratio", "overhead_ns_per_slot", "late_ratio", "late_ratio_python", "start_to_first_block_ms")
+DISPATCH = (
+    *("engine_call_p999_ratio", "sustained_per_s", "sustained_per_item_per_s", "latency_p50_us", "stall_recovery_ms"),
+    *("stall_memory_mb", "swap_p99_us", "pool_hit_rate", "dispatch_ns_per_record", "dispatch_ns_per_item", "wakeups_per_s"),
+)
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler called cc")
-def test_chain_prints_its_figures() -> None:
-    """`chain.py --quick --json` ends with one JSON object that has every figure as a finite number."""
-    done = subprocess.run([sys.executable, CHAIN, "--quick", "--json"], capture_output=True, text=True, timeout=120, check=False)
+@pytest.mark.parametrize(("script", "names"), [("chain.py", CHAIN), ("dispatch.py", DISPATCH)])
+def test_a_benchmark_prints_its_figures(script: str, names: tuple[str, ...]) -> None:
+    """`--quick --json` ends with one JSON object that has every figure as a finite number."""
+    command = [sys.executable, str(BENCHMARKS / script), "--quick", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert 0 == done.returncode, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
-    names = ("overhead_ratio", "overhead_ns_per_slot", "late_ratio", "late_ratio_python", "start_to_first_block_ms")
 
     for name in names:
         assert math.isfinite(report[name]), name
+
+
+@pytest.mark.parametrize(
+    ("value", "goal", "at_least", "verdict"),
+    [
+        (299.0, 300.0, True, "MISS"),
+        (300.0, 300.0, True, "ok"),
+        (300.0, 300.0, False, "ok"),
+        (301.0, 300.0, False, "MISS"),
+        (math.nan, 300.0, True, "MISS"),
+        (math.nan, 300.0, False, "MISS"),
+        (301.0, None, False, ""),
+    ],
+)
+def test_a_goal_has_a_direction(
+    monkeypatch: pytest.MonkeyPatch, value: float, goal: float | None, at_least: bool, verdict: str
+) -> None:
+    """A figure is judged by the most, or by the least, that it may be; what is not a number misses either."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from harness import Figure
+
+    assert verdict == Figure("key", value, "", "", goal, at_least).verdict
+
+
+@pytest.mark.parametrize(("late_ms", "recovery_ms"), [(0, 5.0), (20, 25.0), (400, 400.0)])
+def test_recovery_is_counted_from_the_end_of_a_stall(monkeypatch: pytest.MonkeyPatch, late_ms: int, recovery_ms: float) -> None:
+    """What comes `late_ms` after a stall is still late, in steps of 5 ms; if it stays so, all that was seen counts."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from dispatch_jobs import Arrivals
+
+    milliseconds = np.arange(1000, dtype=np.int64)
+    came_ns = 1_000_000 * np.concatenate([milliseconds[:500], milliseconds[600:]])
+    late = (came_ns >= 600_000_000) & (came_ns < 600_000_000 + late_ms * 1_000_000)
+    arrivals = Arrivals(len(came_ns))
+    arrivals.count = len(came_ns)
+    arrivals.delay_ns = np.where(late, 50_000_000, 100_000)
+    arrivals.posted_ns = came_ns - arrivals.delay_ns
+    arrivals.stalled_ns = (500_000_000, 600_000_000)
+
+    assert pytest.approx(recovery_ms, abs=1.1) == arrivals.recovery_ms()
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        PostCounts(101, 90, 10, 0, 0, 0),
+        PostCounts(100, 91, 9, 0, 0, 0),
+        PostCounts(100, 90, 9, 1, 0, 0),
+        PostCounts(100, 90, 9, 0, 1, 0),
+        PostCounts(100, 90, 9, 0, 0, 1),
+    ],
+)
+def test_a_factor_that_is_not_accounted_for_is_an_error(monkeypatch: pytest.MonkeyPatch, counts: PostCounts) -> None:
+    """Of 100 factors 90 have come: the run counts only if the ring has dropped the other ten."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from dispatch_rack import check_sums
+
+    check_sums(100, 90, PostCounts(100, 90, 10, 0, 0, 0))
+    with pytest.raises(RuntimeError, match="not exact"):
+        check_sums(100, 90, counts)

@@ -1,0 +1,1 @@
+"""Long runs that try to break the host, and say whether they have."""
