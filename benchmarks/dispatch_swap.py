@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from dispatch_jobs import Job, Plan
@@ -15,19 +16,30 @@ __all__ = ["swap_samples"]
 RATE_PER_S = 10_000
 SECONDS = 600.0
 """Longer than any number of swaps takes."""
+REFERENCE = 400
+"""Turns of a loop: about 20 us when all is warm."""
 PAUSE_S = 0.015
 """Between swaps, so that each meets a rack at rest: a block of the engine's, after which the old instance can go."""
 
 
-def swap_samples(library: str, swaps: int) -> list[float]:
-    """Swap a listening plugin so many times, in a process of its own; return the main loop's part of each in microseconds."""
+def swap_samples(library: str, swaps: int) -> list[tuple[float, float]]:
+    """Swap a listening plugin so many times, in a process of its own; return the main loop's part of each in microseconds.
+
+    With each goes what the same thread took for the reference, some plain Python, under the same conditions.
+    """
     command = [sys.executable, __file__, library, str(swaps)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=SECONDS)
-    samples: list[float] = json.loads(done.stdout)
+    samples: list[tuple[float, float]] = json.loads(done.stdout)
     return samples
 
 
-def _measure(library: str, swaps: int, folder: Path) -> list[float]:
+def _reference_us() -> float:
+    begun = time.perf_counter_ns()
+    sum(number * number for number in range(REFERENCE))
+    return (time.perf_counter_ns() - begun) / 1000
+
+
+def _measure(library: str, swaps: int, folder: Path) -> list[tuple[float, float]]:
     job = Job(library=library, way="rack", rate_per_s=RATE_PER_S, seconds=SECONDS)
     plan = Plan.of(job)
     session = open_session(folder, slot_table("swapped") + signal_table(job, plan))
@@ -37,7 +49,9 @@ def _measure(library: str, swaps: int, folder: Path) -> list[float]:
         plan.wanted += 1
         for _ in range(swaps):
             await session.rack.changes.swap("swapped")
-            found.append(session.rack.changes.commit_ns[-1] / 1000)
+            commit_us = session.rack.changes.commit_ns[-1] / 1000
+            await asyncio.sleep(PAUSE_S)
+            found.append((commit_us, _reference_us()))
             await asyncio.sleep(PAUSE_S)
 
     run_session(session, scenario)

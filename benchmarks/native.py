@@ -12,7 +12,7 @@ from typing import Any
 
 from sigrack.loading import NativePlugin
 from sigrack_engine.core import address
-from sigrack_engine.engine import Engine, FreewheelBuffers
+from sigrack_engine.engine import Engine, FreewheelBuffers, RunList
 from sigrack_engine.results import POST_ADDRESS
 from sigrack_engine.slot import Processor, SlotCore
 from sigrack_engine.tap import TapRing
@@ -101,7 +101,7 @@ class Chain:
         self._buffers.input[:] = 0.1 * noise
         self.input = _planes(self._buffers.input)
         self.output = _planes(self._buffers.output)
-        self.engine.publish([*self._slots, *taps], dip=False)
+        self.engine.publish(RunList([*self._slots, *taps]), dip=False)
         self.engine_ns(1)
 
     def engine_ns(self, blocks: int) -> float:

@@ -5,11 +5,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sigrack_engine.core import EngineStats, Step, checked, lib
+from sigrack_engine.core import EngineStats, Step, checked, lib, quick
 from sigrack_engine.slot import SlotCore
 from sigrack_engine.tap import TapRing
 
-__all__ = ["Engine", "FreewheelBuffers"]
+__all__ = ["Engine", "FreewheelBuffers", "RunList"]
+
+_publish = quick("core_engine_publish")
+
+
+class RunList:
+    """The native calls that make one block, in order. The engine frees it once it was published."""
+
+    def __init__(self, steps: Sequence[SlotCore | TapRing]) -> None:
+        """Copy `steps`. Raises CoreError. [main, worker]"""
+        self.steps = tuple(steps)
+        array = (Step * len(steps))()
+        for step, thing in zip(array, steps, strict=True):
+            if isinstance(thing, TapRing):
+                step.tap = thing.pointer
+            else:
+                step.slot = thing.pointer
+        self.pointer = checked(lib.core_run_list_new(array, len(steps)), f"a run list of {len(steps)} steps (255 at most)")
+        self.cores = tuple(step for step in steps if isinstance(step, SlotCore))
+        """Those that change the sound."""
+
+    def free(self) -> None:
+        """Free it: it was not published. [main, worker]"""
+        lib.core_run_list_free(self.pointer)
 
 
 class Engine:
@@ -23,19 +46,12 @@ class Engine:
         self._frame = c.c_uint64.from_address(self.frame_address)
         self._published = 0
 
-    def publish(self, steps: Sequence[SlotCore | TapRing], *, dip: bool) -> int:
-        """Run `steps` from the next block boundary on, with a dip to silence around the change if asked. [main]
+    def publish(self, run_list: "RunList", *, dip: bool) -> int:
+        """Run `run_list` from the next block boundary on, with a dip to silence around the change if asked. [main]
 
-        Return the list's serial: once `has_left` says so, what only older lists hold is out of the engine.
+        Return its serial: once `has_left` says so, what only older lists hold is out of the engine.
         """
-        array = (Step * len(steps))()
-        for step, thing in zip(array, steps, strict=True):
-            if isinstance(thing, TapRing):
-                step.tap = thing.pointer
-            else:
-                step.slot = thing.pointer
-        run_list = checked(lib.core_run_list_new(array, len(steps)), f"a run list of {len(steps)} steps (255 at most)")
-        lib.core_run_list_free(lib.core_engine_publish(self.pointer, run_list, dip))
+        lib.core_run_list_free(_publish(self.pointer, run_list.pointer, dip))
         self._published += 1
         return self._published
 

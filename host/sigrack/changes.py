@@ -20,7 +20,7 @@ from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
 
 if TYPE_CHECKING:
-    from sigrack.rack import Rack
+    from sigrack.rack import Prepared, Rack
 
 __all__ = ["Changes"]
 
@@ -231,15 +231,20 @@ class Changes:
     async def _commit(self, plan: _Plan) -> None:
         """Put a plan into force. Raises RackError; then nothing has changed. [main]"""
         rack = self._rack
+        prepared: Prepared | None = None
         try:
-            rack.check_size(plan.slots, plan.signals)
+            prepared = await self._worker(rack.prepare, plan.slots, plan.signals)
             for _, old in plan.heirs:
                 await _pause(old)
+            if plan.drain:
+                self._deliver([old for _, old in plan.heirs])  # from here on without a pause
             begun = time.perf_counter_ns()
+            heirs = dict(plan.heirs)
             for thing in plan.fresh:
-                heir_of = next((old for new, old in plan.heirs if new is thing), None)
-                self._take_over(thing, heir_of, drain=plan.drain)
+                self._take_over(thing, heirs.get(thing), drain=plan.drain)
         except RackError:
+            if prepared:
+                prepared.free()
             for _, old in plan.heirs:
                 if old.hooked:
                     old.hooked.resume()
@@ -249,8 +254,8 @@ class Changes:
         replaced = [old for _, old in plan.heirs]
         for thing in gone if not plan.drain else ():
             _cut_off(thing)
-        rack.slots, rack.signals = tuple(plan.slots), tuple(plan.signals)
-        serial = rack.publish(gone, deaf=replaced)
+        assert prepared is not None
+        serial = rack.publish(prepared, gone, deaf=replaced)
         for thing in plan.fresh:
             thing.begin()
         self.commit_ns.append(time.perf_counter_ns() - begun)
@@ -260,8 +265,6 @@ class Changes:
     def _take_over(self, new: Thing, old: Thing | None, *, drain: bool) -> None:
         """Start a new instance and hand over to it. Raises ConfigError; then the old one goes on. [main, without a pause]"""
         if isinstance(new, Slot):
-            if isinstance(old, Slot) and drain:
-                self._deliver(old)
             new.start()
             if isinstance(old, Slot):
                 new.inherit(old, waiting=drain)
@@ -276,13 +279,14 @@ class Changes:
             while way:  # it may still wait for what it has itself replaced
                 way.hooked, way = new.hooked, way.after
 
-    def _deliver(self, old: Slot) -> None:
-        """Deliver what waits for a slot's hooks, and what it has posted, before its state is taken."""
+    def _deliver(self, things: list[Thing]) -> None:
+        """Deliver what waits for their hooks, and what they have posted, before their state is taken."""
         dispatcher = self._rack.dispatcher
-        if old.source:
-            dispatcher.flush_source(old.source)
-        if old.hook_tap:
-            dispatcher.flush_tap(old.hook_tap)
+        for thing in things:
+            if thing.source:
+                dispatcher.flush_source(thing.source)
+            if thing.hook_tap:
+                dispatcher.flush_tap(thing.hook_tap)
 
     # A whole configuration
 

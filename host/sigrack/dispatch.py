@@ -1,7 +1,7 @@
 """From rings to hooks: the one place where plugins are called with audio, data and results."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from sigrack.batches import Post, from_posts, from_records, selected
 from sigrack.hooks import Hooked
+from sigrack.latest import Latest
 from sigrack.timers import Timers
 from sigrack_engine.inbox import Inbox
 from sigrack_engine.pool import BlockPool
@@ -24,14 +25,10 @@ TURN_NS = 2_000_000
 BATCH = 512
 """Records that one source may deliver before the next one's turn."""
 
-FEW = 64
-"""Records from which NumPy is faster than a loop."""
 MOST_MASKS = 256
 """Subscriptions worked out per plugin; sources in Python may come with ever new symbols."""
 
 Mask = npt.NDArray[np.bool_]
-Latest = dict[str, tuple[int, list[float]]]
-"""The last record of each symbol: (ts_ns, values)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -63,7 +60,7 @@ class HookTap:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that a turn asks and calls. Replaced whole, never changed: a change during a turn counts from the next on."""
+    """What a turn asks and calls. Replaced whole, never changed: a change during a turn counts from the next on."""
 
     sources: tuple[Source, ...] = ()
     taps: tuple[HookTap, ...] = ()
@@ -81,12 +78,13 @@ class Dispatcher:
     inbox: Inbox[Post | DataBatch] = field(default_factory=Inbox)
     timers: Timers = field(default_factory=Timers)
     snapshot: Snapshot = field(default_factory=Snapshot)
-    latest: dict[str, Latest] = field(default_factory=dict)
-    """By source."""
+    leaving: Snapshot = field(default_factory=Snapshot)
+    """Of what is no longer in the rack, but has something to deliver or still listens."""
+    latest: Latest = field(default_factory=Latest)
     past: dict[str, PostCounts] = field(default_factory=dict)
     """What became of the records of sources that are gone, by name."""
     on_batch: Callable[[FactorBatch], object] | None = None
-    """Is given every batch, before the hooks. [main]"""
+    """Is given every batch, after the hooks. [main]"""
     blocks: int = 0
     records: int = 0
     turns: int = 0
@@ -109,9 +107,9 @@ class Dispatcher:
         """
         self.turns += 1
         self._drain_inbox()
-        for source in self.snapshot.sources:
+        for source in (*self.leaving.sources, *self.snapshot.sources):
             self.flush_source(source)
-        for tap in self.snapshot.taps:
+        for tap in (*self.leaving.taps, *self.snapshot.taps):
             self.flush_tap(tap)
         self.timers.run_due(now_ns)
 
@@ -128,7 +126,8 @@ class Dispatcher:
 
     def _round(self) -> bool:
         """Give each source and each tap one go, beginning with another one each time; False: nothing was there."""
-        ways: tuple[Source | HookTap, ...] = (*self.snapshot.sources, *self.snapshot.taps)
+        leaving, present = self.leaving, self.snapshot
+        ways: tuple[Source | HookTap, ...] = (*leaving.sources, *present.sources, *leaving.taps, *present.taps)
         any_work = False
         for index in range(len(ways)):
             way = ways[(index + self._offset) % len(ways)]
@@ -145,10 +144,14 @@ class Dispatcher:
             return 0
         records, count = taken
         if len(records):
-            self._deliver(from_records(source.name, source.ring.symbols, records, source.rate_hz))
+            batch = from_records(source.name, source.ring.symbols, records, source.rate_hz)
+            self._deliver(batch)
+            self.latest.note(batch)
         return count
 
     def _drain_inbox(self) -> None:
+        if not self.inbox.queued:  # who posts after this look rings
+            return
         posts: list[Post] = []
         for batch in self.inbox.take():
             if isinstance(batch, Post):
@@ -162,13 +165,11 @@ class Dispatcher:
     def _deliver_posts(self, posts: list[Post]) -> None:
         for batch in from_posts(posts):
             self._deliver(batch)
+            self.latest.note_posts(batch)
 
     def _deliver(self, batch: FactorBatch) -> None:
         self.records += len(batch)
-        self._remember(batch)
-        if self.on_batch:
-            self.on_batch(batch)
-        for hooked in self.snapshot.factor_hooks:
+        for hooked in (*self.leaving.factor_hooks, *self.snapshot.factor_hooks):
             keep = _mask(hooked, batch.source, batch.symbols)
             wanted = batch if keep is None else selected(batch, keep[batch.symbol_ids])
             if not len(wanted):
@@ -177,15 +178,12 @@ class Dispatcher:
                 hooked.hook("on_factors", wanted)
             else:
                 hooked.each("on_factor", _items(wanted))
-
-    def _remember(self, batch: FactorBatch) -> None:
-        latest = self.latest.setdefault(batch.source, {})
-        for symbol, row in _last_rows(batch.symbol_ids, len(batch.symbols)):
-            latest[batch.symbols[symbol]] = int(batch.ts_ns[row]), batch.values[row, : batch.counts[row]].tolist()
+        if self.on_batch:
+            self.on_batch(batch)
 
     def deliver_data(self, batch: DataBatch) -> None:
         """Hand a feed's records to those that listen. [main]"""
-        for hooked in self.snapshot.data_hooks:
+        for hooked in (*self.leaving.data_hooks, *self.snapshot.data_hooks):
             wanted = _wanted_data(hooked, batch)
             if len(wanted):
                 hooked.hook("on_data", wanted)
@@ -209,15 +207,6 @@ def _waits(way: Source | HookTap) -> bool:
     if way.after and way.after.gone:
         way.after = None
     return way.after is not None
-
-
-def _last_rows(ids: npt.NDArray[np.uint32], symbols: int) -> Iterable[tuple[int, int]]:
-    """Return each symbol's number and its last row."""
-    if len(ids) < FEW:
-        return dict(zip(ids.tolist(), range(len(ids)), strict=True)).items()
-    last = np.full(symbols, -1, np.int64)
-    last[ids] = np.arange(len(ids))  # of equal ids the last one stays
-    return ((symbol, int(last[symbol])) for symbol in np.flatnonzero(last >= 0).tolist())
 
 
 def _items(batch: FactorBatch) -> Any:

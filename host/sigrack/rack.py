@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sigrack.building import Builder
@@ -19,13 +20,13 @@ from sigrack.slot import Slot
 from sigrack.watch import HookWatch
 from sigrack_engine.bell import Bell
 from sigrack_engine.data import normalised
-from sigrack_engine.engine import Engine
+from sigrack_engine.engine import Engine, RunList
 from sigrack_engine.results import PostCounts
 from sigrack_engine.slot import SlotCore
 from sigrack_engine.tap import TapRing
 from sigrack_plugins import SECOND, Setup
 
-__all__ = ["Rack", "steps_of"]
+__all__ = ["Prepared", "Rack"]
 
 log = logging.getLogger("sigrack")
 
@@ -35,6 +36,22 @@ MOST_STEPS = 255
 """In a run list: the engine's progress word has eight bits for them."""
 WARN_TURNS = 256
 """How often it is looked whether a signal engine has posted what it must not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Slots and signal engines, and what the engine and the dispatcher need to run them."""
+
+    slots: tuple[Slot, ...]
+    signals: tuple[SignalEngine, ...]
+    run_list: RunList | None
+    """None: the one that runs."""
+    snapshot: Snapshot
+
+    def free(self) -> None:
+        """It will not be published. [main, worker]"""
+        if self.run_list:
+            self.run_list.free()
 
 
 class Rack:
@@ -77,18 +94,18 @@ class Rack:
         """Out of the rack, but perhaps not yet out of the engine."""
         self._deaf: frozenset[Thing] = frozenset()
         """Those of them that no longer get what others post: their heirs do."""
-        self._steps: list[SlotCore | TapRing] | None = None
+        self._steps: tuple[SlotCore | TapRing, ...] | None = None
+        self._cores: tuple[SlotCore, ...] = ()
         self._serial = 0
         try:
             for index in range(len(config.slot)):
                 self.slots = (*self.slots, self.builder.slot(document, index))
             for index in range(len(config.signal)):
                 self.signals = (*self.signals, self.builder.signal(document, index))
-            self.check_size(self.slots, self.signals)
+            self.publish(self.prepare(self.slots, self.signals))
         except BaseException:
             self.close()
             raise
-        self.publish()
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let changes run on `loop`. [main]"""
@@ -112,37 +129,35 @@ class Rack:
         """All that is in the rack. [main]"""
         return (*self.slots, *self.signals)
 
-    def check_size(self, slots: Iterable[Slot], signals: Iterable[SignalEngine]) -> None:
-        """Raise ConfigError if there are more steps than a run list holds. [main, worker]"""
-        if len(steps_of(slots, signals)) > MOST_STEPS:
-            raise ConfigError(f"{self.document.path}: the rack has more than {MOST_STEPS} processors and taps")
-
-    def publish(self, leaving: Sequence[Thing] = (), deaf: Sequence[Thing] = ()) -> int:
-        """Hand the present slots to the engine and to the dispatcher; return the run list's serial. [main]
+    def publish(self, prepared: Prepared, leaving: Sequence[Thing] = (), deaf: Sequence[Thing] = ()) -> int:
+        """Make what was prepared the rack; return the run list's serial. [main]
 
         `leaving`: what has just been taken out. What it still has is delivered until `forget`, and it still gets what others
         post, unless it is among `deaf`.
         """
-        steps = steps_of(self.slots, self.signals)
-        if steps != self._steps:
-            dip = _cores(steps) != _cores(self._steps)
-            self._serial = self.engine.publish(steps, dip=dip and bool(self._serial))
-            self._steps = steps
-        self._leaving = (*self._leaving, *leaving)
-        self._deaf = self._deaf.union(deaf)
-        self._refresh()
+        self.slots, self.signals = prepared.slots, prepared.signals
+        if (run_list := prepared.run_list) is not None:
+            dip = bool(self._serial) and run_list.cores != self._cores
+            self._serial = self.engine.publish(run_list, dip=dip)
+            self._steps, self._cores = run_list.steps, run_list.cores
+        self.dispatcher.snapshot = prepared.snapshot
+        if leaving:
+            self._leaving = (*self._leaving, *leaving)
+            self._deaf = self._deaf.union(deaf)
+            self._refresh()
         return self._serial
 
+    def prepare(self, slots: Sequence[Slot], signals: Sequence[SignalEngine]) -> Prepared:
+        """Make what a rack of these needs. Raises ConfigError if that is too much for one. [main, worker]"""
+        steps = (*(step for slot in slots for step in slot.steps), *(tap for signal in signals for tap in signal.taps))
+        if len(steps) > MOST_STEPS:
+            raise ConfigError(f"{self.document.path}: the rack has more than {MOST_STEPS} processors and taps")
+        run_list = RunList(steps) if steps != self._steps else None
+        return Prepared(tuple(slots), tuple(signals), run_list, _snapshot((*slots, *signals)))
+
     def _refresh(self) -> None:
-        """Give the dispatcher a new snapshot."""
-        things = (*self._leaving, *self.things)
-        listening = [thing.hooked for thing in things if thing.hooked and thing not in self._deaf]
-        self.dispatcher.snapshot = Snapshot(
-            sources=tuple(thing.source for thing in things if thing.source),
-            taps=tuple(thing.hook_tap for thing in things if thing.hook_tap),
-            factor_hooks=tuple(h for h in listening if h.methods & {"on_factors", "on_factor"}),
-            data_hooks=tuple(h for h in listening if "on_data" in h.methods),
-        )
+        """Tell the dispatcher what is leaving."""
+        self.dispatcher.leaving = _snapshot(self._leaving, self._deaf)
 
     def forget(self, thing: Thing) -> None:
         """Deliver nothing more of `thing`, which was leaving; keep its counts. [main]"""
@@ -154,13 +169,13 @@ class Rack:
         if thing.hook_tap:
             thing.hook_tap.gone = True
         if thing.name not in {other.name for other in (*self._leaving, *self.things)}:
-            self.dispatcher.latest.pop(thing.name, None)
+            self.dispatcher.latest.forget(thing.name)
         self._refresh()
 
     def counts(self) -> dict[str, PostCounts]:
         """What became of the records of each source, those of its predecessors included. [main]"""
         total = dict(self.dispatcher.past)
-        for source in self.dispatcher.snapshot.sources:
+        for source in (*self.dispatcher.leaving.sources, *self.dispatcher.snapshot.sources):
             total[source.name] = _sum(total.get(source.name), source.ring.counts)
         return total
 
@@ -286,6 +301,7 @@ class Rack:
         self.dispatcher.inbox.give_up()
         things = self.things
         self.slots, self.signals = (), ()
+        self.dispatcher.snapshot = Snapshot()
         self._leaving = (*self._leaving, *things)
         self._refresh()
         self.reaper.take(things, 0, drain=True)
@@ -295,21 +311,21 @@ class Rack:
         """End what has not ended and free the rest. [main, no loop running]"""
         if self.things:
             asyncio.run(self.end())
-        self.dispatcher.snapshot = Snapshot()
+        self.dispatcher.snapshot = self.dispatcher.leaving = Snapshot()
         self.control.close()
         if not self.left_behind:  # else somebody may still ring the bell or read the engine's clock
             self.engine.close()
             self.bell.close()
 
 
-def steps_of(slots: Iterable[Slot], signals: Iterable[SignalEngine]) -> "list[SlotCore | TapRing]":
-    """Return the run list: the slots in order, then the signal engines' taps. [any]"""
-    steps = [step for slot in slots for step in slot.steps]
-    return [*steps, *(tap for signal in signals for tap in signal.taps)]
-
-
-def _cores(steps: "list[SlotCore | TapRing] | None") -> list[SlotCore]:
-    return [step for step in steps or () if isinstance(step, SlotCore)]
+def _snapshot(things: Iterable[Thing], deaf: frozenset[Thing] = frozenset()) -> Snapshot:
+    listening = [thing.hooked for thing in things if thing.hooked and thing not in deaf]
+    return Snapshot(
+        sources=tuple(thing.source for thing in things if thing.source),
+        taps=tuple(thing.hook_tap for thing in things if thing.hook_tap),
+        factor_hooks=tuple(hooked for hooked in listening if hooked.methods & {"on_factors", "on_factor"}),
+        data_hooks=tuple(hooked for hooked in listening if "on_data" in hooked.methods),
+    )
 
 
 def _sum(one: PostCounts | None, other: PostCounts) -> PostCounts:

@@ -68,11 +68,7 @@ def stats(session: "Session") -> dict[str, Any]:
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "driver": session.driver.stats,
         "slots": slots,
-        "factors": {
-            f"{source}.{symbol}": {"ts_ns": ts_ns, "values": values}
-            for source, latest in dispatcher.latest.items()
-            for symbol, (ts_ns, values) in latest.items()
-        },
+        "factors": dispatcher.latest.read(),
         "results": {name: asdict(counts) for name, counts in rack.counts().items()},
         "signals": _signal_stats(rack),
         "inbox": {
