@@ -197,6 +197,68 @@ def test_a_client_that_floods_is_answered_in_order() -> None:
     assert [-number / 10 for number in range(200)] == values
 
 
+def _names() -> list[str]:
+    with Client(default_endpoint("rack")) as client:
+        return [slot["name"] for slot in client.request("GET_STATUS")["data"]["slots"]]
+
+
+@pytest.mark.usefixtures("host")
+def test_slots_come_change_and_go() -> None:
+    """LOAD, SWAP, RELOAD name= and UNLOAD are answered when they are in force, and told to those who listen."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as events, Client(default_endpoint("rack")) as client:
+        events.connect(events_endpoint(default_endpoint("rack")))
+        events.subscribe(b"")
+        events.rcvtimeo = 5000
+        wait_until(lambda: client.request("BYPASS", slot="volume", on=False) and events.poll(50))
+        said = [
+            client.request("LOAD", name="meter", plugin="level", before="space")["message"],
+            client.request("LOAD", name="late", plugin="gain", params={"gain_db": -3})["message"],
+            client.request("SWAP", name="late", params={"gain_db": -6})["message"],
+            client.request("RELOAD", name="ears")["message"],
+            client.request("UNLOAD", name="space", drain=False)["message"],
+        ]
+        names, value = _names(), client.request("PARAM_GET", slot="late", param="gain_db")["data"]["params"]
+        kinds: list[str] = []
+        while "unloaded" not in kinds:
+            kinds.append(json.loads(events.recv_multipart()[-1])["type"])
+
+    assert ["loaded meter", "loaded late", "swapped late", "reloaded ears", "unloaded space"] == said
+    assert ["volume", "meter", "ears", "late"] == names
+    assert {"gain_db": -6.0} == value
+    assert ["loaded", "loaded", "swapped", "swapped", "unloaded"] == [kind for kind in kinds if kind != "bypass"]
+
+
+@pytest.mark.parametrize(
+    ("cmd", "params", "code", "words"),
+    [
+        ("LOAD", {"name": "volume", "plugin": "level"}, "VALIDATION_INVALID_PLUGIN", 'the name "volume" is taken'),
+        ("LOAD", {"name": "new", "plugin": "leval"}, "VALIDATION_INVALID_PLUGIN", 'did you mean "level"'),
+        ("LOAD", {"name": "new one", "plugin": "level"}, "VALIDATION_INVALID_PLUGIN", "must be letters"),
+        ("LOAD", {"name": "new", "plugin": "level", "before": "spice"}, "VALIDATION_NOT_FOUND", 'did you mean "space"'),
+        ("LOAD", {"name": "new", "plugin": "gain", "params": {"gain_db": 999}}, "VALIDATION_INVALID_PLUGIN", "out of range"),
+        (
+            "LOAD",
+            {"name": "new", "plugin": "crossfeed", "config": {"x": 1}},
+            "VALIDATION_INVALID_PLUGIN",
+            'no configuration key "x"',
+        ),
+        ("UNLOAD", {"name": "spice"}, "VALIDATION_NOT_FOUND", 'did you mean "space"'),
+        ("SWAP", {"name": "volume", "plugin": "gian"}, "VALIDATION_INVALID_PLUGIN", 'did you mean "gain"'),
+        ("SWAP", {"name": "volume", "plugn": "gain"}, "IPC_INVALID_PARAMS", "plugn"),
+        ("RELOAD", {"name": "volum"}, "VALIDATION_NOT_FOUND", 'did you mean "volume"'),
+    ],
+)
+@pytest.mark.usefixtures("host")
+def test_a_change_that_cannot_be_made_changes_nothing(cmd: str, params: dict[str, Any], code: str, words: str) -> None:
+    """What is wrong is named with the nearest that would be right; the rack is as it was."""
+    with Client(default_endpoint("rack")) as client, pytest.raises(CommandError) as refusal:
+        client.request(cmd, **params)
+
+    assert code == refusal.value.code
+    assert words in refusal.value.message
+    assert ["volume", "space", "ears"] == _names()
+
+
 def test_enabling_the_crossfeed_cross_fades_the_audio(tmp_path: Path) -> None:
     """While sound runs, CROSSFEED_ENABLE leads from the input to its crossfeed with no step larger than the signal's."""
     seconds = np.arange(48_000) / 48_000

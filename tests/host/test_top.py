@@ -50,7 +50,7 @@ STATS: dict[str, Any] = {
             "bypass": False,
             "meters": None,
             "lost_frames": 480,
-            "hooks": {"calls": 90, "errors": 4, "last_error": "Traceback\nValueError: \x1b[2J odd"},
+            "hooks": {"resting": "", "calls": 90, "errors": 4, "last_error": "Traceback\nValueError: \x1b[2J odd"},
         },
     ],
     "factors": {

@@ -65,7 +65,7 @@ def _header(status: Answer, stats: Answer, before: Answer | None) -> list[Line]:
     first: Line = [(f"{status['rack']}  {status['state']} {_clock(status['uptime_s'])}", "bold"), (f"  {what}", "")]
     second: Line = [(f"{status['driver']}  load {100 * _load(status, stats, before):.2f} %", ""), *_driver(driver)]
     second.append((f"  memory {stats['memory_mb']:.0f} MB  pid {status['pid']}", ""))
-    return [first, second, [(f"plays {status['source']}", "dim")]]
+    return [first, second, [(f"plays {status['source']}" if status["source"] else "no audio comes in", "dim")]]
 
 
 def _driver(driver: Answer) -> Line:
@@ -105,8 +105,7 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _row(slot: Answer, before: Answer | None, period_ns: float) -> list[Span]:
-    state = ("bypassed", "warn") if slot["bypass"] else ("active", "good") if slot["meters"] else ("listens", "")
-    row: list[Span] = [(slot["name"], "bold"), (slot["plugin"], ""), state]
+    row: list[Span] = [(slot["name"], "bold"), (slot["plugin"], ""), _state(slot)]
     if meters := slot["meters"]:
         faults = meters["faults"] + meters["nonfinite"]
         mean_ns = _mean_ns(slot, before)
@@ -124,6 +123,14 @@ def _row(slot: Answer, before: Answer | None, period_ns: float) -> list[Span]:
         row += [("-", "dim")] * 2
     row.append((str(slot["lost_frames"]), "bad" if slot["lost_frames"] else ""))
     return row
+
+
+def _state(slot: Answer) -> Span:
+    if slot["hooks"] and slot["hooks"]["resting"]:
+        return "resting", "bad"
+    if slot["bypass"]:
+        return "bypassed", "warn"
+    return ("active", "good") if slot["meters"] else ("listens", "")
 
 
 def _period_ns(status: Answer) -> float:

@@ -7,6 +7,7 @@ import logging
 import os
 import random
 import shutil
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -328,9 +329,8 @@ class _Soak:
     # What came of it
 
     def _mayfly_ledgers(self) -> list[dict[str, Any]]:
-        import sys
-
-        return [module.LEDGER for name, module in sys.modules.items() if name.startswith("sigrack_plugin_mayfly_")]
+        modules = [module for name, module in list(sys.modules.items()) if name.startswith("sigrack_plugin_mayfly_")]
+        return [module.LEDGER for module in modules if hasattr(module, "LEDGER")]  # one may just be importing
 
     def _mayfly_ledger(self) -> dict[str, Any]:
         ledgers = self._mayfly_ledgers()
