@@ -42,11 +42,6 @@ class _Job:
         return limit_s if self.begun is None else self.begun + limit_s - time.monotonic()
 
 
-def _serve(jobs: "queue.SimpleQueue[_Job | None]") -> None:
-    while (job := jobs.get()) is not None:
-        job.run()
-
-
 class ControlThread:
     """Runs calls into native code that may hang. A thread that hangs is abandoned, and with it what it was working on."""
 
@@ -54,6 +49,8 @@ class ControlThread:
         self.limit_s = limit_s
         self.abandoned = 0
         """Calls that did not come back."""
+        self.busy_with = ""
+        """The call that runs now, or hangs."""
         self._jobs: queue.SimpleQueue[_Job | None] | None = None
         self._lock = threading.Lock()
 
@@ -66,8 +63,14 @@ class ControlThread:
     def _thread(self) -> "queue.SimpleQueue[_Job | None]":
         if self._jobs is None:
             self._jobs = queue.SimpleQueue()
-            threading.Thread(target=_serve, args=(self._jobs,), name="sigrack-control", daemon=True).start()
+            threading.Thread(target=self._serve, args=(self._jobs,), name="sigrack-control", daemon=True).start()
         return self._jobs
+
+    def _serve(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
+        while (job := jobs.get()) is not None:
+            self.busy_with = job.what
+            job.run()
+            self.busy_with = ""
 
     def _abandon(self, job: _Job) -> EngineError:
         """Leave the thread that hangs in `job` behind; a new one takes over what waits."""

@@ -98,7 +98,7 @@ class Session:
             loop.add_reader(self.rack.bell.descriptor, self._turn)
         bell: janus.Queue[None] = janus.Queue()
         self.rack.dispatcher.inbox.attach(bell)
-        tasks = [asyncio.create_task(self._answer_doorbell(bell))]
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(self._answer_doorbell(bell))]
         try:
             if self.document.config.control.enabled:
                 tasks.append(asyncio.create_task(self._open_control().serve()))
@@ -106,10 +106,9 @@ class Session:
             self.state = "running"
             self._announce()
             self._turn()
-            if beside:
-                tasks.append(asyncio.create_task(beside()))
-                tasks[-1].add_done_callback(self._beside_done)
-            await self._until_done()
+            guest = asyncio.create_task(beside() if beside else self._stop.wait())
+            tasks.append(guest)
+            await self._until_done(guest)
         finally:
             self.state = "stopping"
             self._loop = None
@@ -122,14 +121,16 @@ class Session:
             await bell.aclose()
             await self.rack.end()
 
-    async def _until_done(self) -> None:
-        """Wait for the end of the stream or for a request to stop; what the driver raises passes through."""
+    async def _until_done(self, guest: "asyncio.Task[Any]") -> None:
+        """Wait for the end of the stream, of `guest`, or for a request to stop; what driver and guest raise passes through."""
         stream = asyncio.create_task(self.driver.run())
         stop = asyncio.create_task(self._stop.wait())
-        await asyncio.wait((stream, stop), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((stream, stop, guest), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
         self.driver.stop()
         await stream
+        if guest.done():
+            guest.result()
 
     def _answer_signals(self) -> dict[int, Any]:
         """Take over the signals; return who had them. SIGHUP means nothing until the loop runs, and must not end the host."""
@@ -218,11 +219,6 @@ class Session:
 
     # Ending
 
-    def _beside_done(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()):
-            log.error("what ran beside the rack failed", exc_info=error)
-        self.stop()
-
     @property
     def interrupted(self) -> bool:
         """Whether a signal asked it to stop. [main]"""
@@ -250,7 +246,7 @@ class Session:
     def _force(self) -> None:
         """End the process: the stop has taken too long. [any]"""
         current = self.rack.watch.current
-        culprit = f"a hook of {current[0].name}" if current else "something"
+        culprit = f"a hook of {current[0].name}" if current else self.rack.control.busy_with or "something"
         log.error("%s did not return within %g s: ending by force", culprit, self.stop_limit_s)
         logging.shutdown()
         os._exit(FORCED)

@@ -278,6 +278,28 @@ def test_a_native_plugin_that_hangs_is_named_at_the_stop(live: Path, cc: Compile
         assert "did not stop in time: the engine, in culprit" in host.log
 
 
+UNDYING = """
+#include <stdint.h>
+#include <unistd.h>
+#include "sigrack_signal.h"
+void *signal_create(const char *config) { (void)config; return (void *)1; }
+void signal_on_data(void *handle, int type, const void *data) { (void)handle; (void)type; (void)data; }
+void signal_destroy(void *handle) { (void)handle; for (;;) pause(); }
+"""
+
+
+def test_an_engine_that_does_not_end_is_named_at_the_stop(live: Path, cc: Compile) -> None:
+    """When signal_destroy never returns, a stop ends the host by force, with the engine's name in the log."""
+    table = f'[[signal]]\nname = "undying"\nlibrary = "{cc(UNDYING, "undying")}"\nsymbols = ["A"]\n'
+    (live / "rack.toml").write_text(LIVE + EARS + table)
+    with Host(live / "rack.toml") as host:
+        wait_until(answers)
+        host.process.terminate()
+
+        assert 103 == host.process.wait(15), host.log
+        assert "undying: signal_destroy did not return within 4 s" in host.log
+
+
 def _render_briefly(rack: Path, folder: Path) -> None:
     """Render, and ask for a stop once all is processed: a stuck engine would be waited for without end."""
     before = signal.getsignal(signal.SIGTERM)

@@ -34,6 +34,7 @@ def change_half_way(session: Session, change: Callable[[], Coroutine[Any, Any, A
             outcome.append(await change())
         except ConfigError as error:
             outcome.append(error)
+        await asyncio.Event().wait()  # the run goes on to the end of the file
 
     drain_all = session.rack.drain_all
 
@@ -44,13 +45,7 @@ def change_half_way(session: Session, change: Callable[[], Coroutine[Any, Any, A
             time.sleep(0.001)
 
     session.rack.drain_all = drain_slowly  # type: ignore[method-assign]
-    until_done = session._until_done
-
-    async def both() -> None:
-        await asyncio.gather(until_done(), watch())
-
-    session._until_done = both  # type: ignore[method-assign]
-    session.run()
+    session.run(beside=watch)
     heard = np.concatenate([block.samples for block in ears.blocks])
     return outcome[1], heard, outcome[0]
 
