@@ -4,15 +4,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
 from sigrack.config import load
+from sigrack.control.client import Client
+from sigrack.errors import EngineError
+from sigrack.places import default_endpoint
 from sigrack.session import Session
 
-__all__ = ["COLLECTOR", "Host", "freewheel", "noise", "write"]
+__all__ = ["COLLECTOR", "Host", "answers", "freewheel", "noise", "request", "write"]
 
 COLLECTOR = '''
 import threading
@@ -85,3 +89,17 @@ class Host:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+
+
+def request(cmd: str, **params: Any) -> Any:
+    """Ask the live host whose rack is called "rack"; it must answer within three seconds."""
+    with Client(default_endpoint("rack")) as client:
+        return client.request(cmd, **params)
+
+
+def answers() -> bool:
+    """Whether it answers."""
+    try:
+        return bool(request("PING"))
+    except EngineError:
+        return False

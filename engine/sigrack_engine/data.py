@@ -91,15 +91,16 @@ KINDS = {
 """Every kind of market-like data, by name."""
 
 _SEPARATORS = str.maketrans("", "", "-_/ ")
-_PRINTABLE = re.compile(r"[!-~]+")
+_PRINTABLE = re.compile(r"[!#-&(-~]+")
 _MOST_NAMES = 65_536
 
 
 def normalised(symbol: str) -> str:
     """Return the one form of a symbol: upper case, without - _ / and spaces. Raises DataError if that is no symbol. [any]"""
     form = symbol.upper().translate(_SEPARATORS)
-    if not _PRINTABLE.fullmatch(form) or len(form) >= SYMBOL_BYTES:
-        raise DataError(f"the symbol {symbol[:64]!a} is not 1 to {SYMBOL_BYTES - 1} printable ASCII characters")
+    if not symbol.isascii() or not _PRINTABLE.fullmatch(form) or len(form) >= SYMBOL_BYTES:
+        most = SYMBOL_BYTES - 1
+        raise DataError(f"the symbol {symbol[:64]!a} is not 1 to {most} printable ASCII characters without quotes")
     return form
 
 
@@ -166,7 +167,9 @@ def _check_column(name: str, column: "npt.NDArray[np.generic]", field: "np.dtype
     if not field.shape and column.ndim != 1:
         raise DataError(f"{name}: expected one value per record, got the shape {column.shape}")
     if column.dtype.kind == "f":
-        _refuse(name, column, ~np.isfinite(column), "is not a finite number")
+        with np.errstate(over="ignore"):  # a longer type may hold what float64 does not
+            finite = np.isfinite(column.astype(field.base, copy=False))
+        _refuse(name, column, ~finite, "is not a finite number")
     elif field.base.kind in "iu":
         numbers = column.view(np.ndarray)
         _refuse(name, column, (numbers < 0) | (numbers > np.iinfo(field.base).max), "is out of range")

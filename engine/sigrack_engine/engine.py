@@ -49,7 +49,8 @@ class Engine:
     def publish(self, run_list: "RunList", *, dip: bool) -> int:
         """Run `run_list` from the next block boundary on, with a dip to silence around the change if asked. [main]
 
-        Return its serial: once `has_left` says so, what only older lists hold is out of the engine.
+        Return its serial: once `has_left` says so, what only older lists hold is out of the engine. The engine takes no list into
+        use before the one that it has left was collected: so `has_left` must be asked until it says so.
         """
         lib.core_run_list_free(_publish(self.pointer, run_list.pointer, dip))
         self._published += 1

@@ -79,13 +79,16 @@ class Inbox(Generic[Batch]):
             self.patient = False
             self._room.notify_all()
 
-    def take(self) -> list[Batch]:
-        """Take all that waits. [main]"""
+    def take(self, most: int | None = None) -> list[Batch]:
+        """Take what waits, up to about `most` records: the last batch is taken whole. [main]"""
         with self._room:
-            batches = list(self._batches)
-            self._batches.clear()
+            batches: list[Batch] = []
+            records = 0
+            while self._batches and (most is None or records < most):
+                batches.append(self._batches.popleft())
+                records += len(batches[-1])
             self._rung = False
-            self.delivered += self.queued
-            self.queued = 0
+            self.delivered += records
+            self.queued -= records
             self._room.notify_all()
             return batches

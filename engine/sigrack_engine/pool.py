@@ -80,9 +80,9 @@ class BlockPool:
 
     def done(self, lease: Lease) -> None:
         """The dispatch is over: take the array back, or watch it if somebody kept it. [main]"""
+        alone = _counts(lease) == self._alone
+        self.escapes += not alone
         if lease.pooled:
-            alone = _counts(lease) == self._alone
-            self.escapes += not alone
             (self._free if alone else self._kept).append(lease)
 
     def _sweep(self) -> None:

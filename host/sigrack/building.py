@@ -49,7 +49,9 @@ class Builder:
         try:
             return SignalEngine(self._rack, table, document.resolve(table.library))
         except ConfigError as error:
-            document.fail(("signal", index, "library"), str(error))
+            document.fail(("signal", index, *(error.key or ("library",))), str(error))
+        except CoreError as error:
+            raise EngineError(f"{table.name}: {error}") from None
 
 
 def _blamed(table: SlotTable, error: ConfigError) -> tuple[str, ...]:

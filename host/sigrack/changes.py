@@ -1,20 +1,21 @@
 """Every change of a running rack: load, unload, swap, reload, and a whole new configuration."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from sigrack.config import Config, Document, SignalTable, SlotTable
+from sigrack.config import Document, SignalTable, SlotTable
 from sigrack.errors import ConfigError, RackError, nearest, said
 from sigrack.loading import NativePlugin
+from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, in_words
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
@@ -26,39 +27,48 @@ __all__ = ["Changes"]
 
 log = logging.getLogger("sigrack")
 
+Result = TypeVar("Result")
+
 SAMPLES = 100_000
 """Measured commits that are kept."""
 BUSY_S = 1.0
 """How long a swap waits for coroutine hooks of the old instance."""
+LAST_S = 2.0
+"""How long the end of the rack waits for the change that is being made."""
 
 
-@dataclass(slots=True)
-class _Plan:
-    """What the rack is to hold, once all of it is built."""
+class Request(Future[None]):
+    """What became of a change that was asked for; done when it is in force, or when nothing was changed."""
 
-    slots: list[Slot]
-    signals: list[SignalEngine]
-    fresh: list[Thing]
-    heirs: list[tuple[Thing, Thing]]
-    """New ones, and whose place they take."""
-    drain: bool = True
+    def __init__(self, main_thread: int) -> None:
+        super().__init__()
+        self._main_thread = main_thread
+
+    def result(self, timeout: float | None = None) -> None:
+        """Wait for it. Raises what has kept it from being made; RuntimeError in a hook, which would wait for ever. [any]"""
+        if not self.done() and threading.get_ident() == self._main_thread:
+            raise RuntimeError("a change begins when the hook has returned: a hook cannot wait for it; a coroutine can")
+        super().result(timeout)
 
 
 class Changes:
     """One change at a time: build beside the rack, commit on the main loop without a pause, let the reaper end what has left.
 
-    Until its commit a change that fails leaves everything as it was. What it has built is then taken back.
+    Until its commit a change that fails leaves everything as it was, and what it has built is taken back. Each runs in a task of
+    its own: who asked for it may go away.
     """
 
     def __init__(self, rack: "Rack") -> None:
         self._rack = rack
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ending = False
-        self._asked: set[Future[None]] = set()
+        self._asked: set[Request] = set()
         self._asking = threading.Lock()
         self._early: list[Callable[[], None]] = []
+        self.unfinished = False
+        """A thread still builds something: it may use all that the rack has."""
         self.commit_ns: deque[int] = deque(maxlen=SAMPLES)
         """What each commit took of the main loop."""
 
@@ -66,30 +76,35 @@ class Changes:
 
     async def load(self, table: SlotTable | SignalTable, before: str | None = None) -> None:
         """Add a slot (before the slot `before`, else at the end) or a signal engine. Raises KeyError, RackError. [main]"""
-        async with self._change():
+
+        async def make(plan: Plan) -> None:
             rack = self._rack
-            if table.name in (names := [thing.name for thing in rack.things]):
+            names = [*(thing.name for thing in rack.things), *(feed.name for feed in rack.document.config.feed)]
+            if table.name in names:
                 raise ConfigError(f'the name "{table.name}" is taken; in the rack: {", ".join(names)}')
-            slots, signals = list(rack.slots), list(rack.signals)
-            place = len(slots) if before is None else slots.index(rack.slot(before))
-            thing = await self._build(table, None)
+            place = len(rack.slots) if before is None else rack.slots.index(rack.slot(before))
+            thing = await self._build(plan, table, None)
             if isinstance(thing, Slot):
-                slots.insert(place, thing)
+                plan.slots.insert(place, thing)
             else:
-                signals.append(thing)
-            await self._commit(_Plan(slots, signals, [thing], []))
-            log.info('loaded "%s"', table.name)
-            rack.on_event("loaded", name=table.name)
+                plan.signals.append(thing)
+            await self._commit(plan)
+            self._tell("loaded", table.name)
+
+        await self._run(make)
 
     async def unload(self, name: str, *, drain: bool = True) -> None:
-        """Take a slot or a signal engine out. `drain`: deliver first what it has posted. Raises KeyError. [main]"""
-        async with self._change():
-            rack, thing = self._rack, self._find(name)
-            slots = [slot for slot in rack.slots if slot is not thing]
-            signals = [signal for signal in rack.signals if signal is not thing]
-            await self._commit(_Plan(slots, signals, [], [], drain))
-            log.info('unloaded "%s"', name)
-            rack.on_event("unloaded", name=name)
+        """Take a slot or a signal engine out. `drain`: deliver first what it has posted. Raises KeyError, RackError. [main]"""
+
+        async def make(plan: Plan) -> None:
+            thing = self._find(name)
+            plan.drain = drain
+            plan.slots = [slot for slot in plan.slots if slot is not thing]
+            plan.signals = [signal for signal in plan.signals if signal is not thing]
+            await self._commit(plan)
+            self._tell("unloaded", name)
+
+        await self._run(make)
 
     async def swap(
         self,
@@ -106,55 +121,67 @@ class Changes:
         is delivered, and audio that still waits for its hooks goes to the new one. On failure the old one plays on.
         Raises KeyError, RackError. [main]
         """
-        async with self._change():
-            rack, old = self._rack, self._find(name)
+
+        async def make(plan: Plan) -> None:
+            old = self._find(name)
+            plan.drain = drain
             given = {"config": config, "params": params, ("plugin" if isinstance(old, Slot) else "library"): plugin}
-            new = await self._build(_changed(old, {key: value for key, value in given.items() if value is not None}), old)
-            slots: list[Slot] = [new if slot is old and isinstance(new, Slot) else slot for slot in rack.slots]
-            signals: list[SignalEngine] = [new if s is old and isinstance(new, SignalEngine) else s for s in rack.signals]
-            await self._commit(_Plan(slots, signals, [new], [(new, old)], drain))
-            log.info('swapped "%s"', name)
-            rack.on_event("swapped", name=name)
+            table = _changed(old, {key: value for key, value in given.items() if value is not None})
+            new = await self._build(plan, table, old)
+            plan.heirs[new] = old
+            plan.slots = [new if slot is old and isinstance(new, Slot) else slot for slot in plan.slots]
+            plan.signals = [new if s is old and isinstance(new, SignalEngine) else s for s in plan.signals]
+            await self._commit(plan)
+            self._tell("swapped", name)
+
+        await self._run(make)
 
     async def apply(self, document: Document) -> list[str]:
         """Change the rack to `document`; return what changed, in words. Raises RackError; then nothing has. [main]"""
-        async with self._change():
-            return await self._apply(document)
 
-    def request(self, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> "Future[None]":
-        """Ask for a change from anywhere, also from inside a hook; it is carried out when the hook has returned. [any]
+        async def make(plan: Plan) -> list[str]:
+            return await self._apply(plan, document)
 
-        The future is done when the change is committed. What it raises is in the log, too.
+        return await self._run(make)
+
+    def request(self, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> Request:
+        """Ask for a change from anywhere, also from inside a hook; it is carried out when the hook has returned.
+
+        What it raises is in the log, too. Raises ConfigError when the rack is stopping. [any]
         """
-        future: Future[None] = Future()
-
-        async def carry_out() -> None:
-            try:
-                await make()
-            except (RackError, KeyError, ValueError) as error:
-                log.warning("%s asked for a change: %s; nothing was changed", who, said(error))
-                future.set_exception(error.with_traceback(None))  # its frames would hold instances
-            except BaseException as error:
-                future.set_exception(error)
-                raise
-            else:
-                future.set_result(None)
-            finally:
-                self._asked.discard(future)
+        request = Request(self._rack.main_thread)
 
         def begin() -> None:
-            task = asyncio.get_running_loop().create_task(carry_out())
+            if request.done() or not request.set_running_or_notify_cancel():
+                self._asked.discard(request)
+                return
+            task = asyncio.get_running_loop().create_task(self._carry_out(request, make, who))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
         with self._asking:
             self.check_open()
-            self._asked.add(future)
+            self._asked.add(request)
             if self._loop is None:
                 self._early.append(begin)
             else:
                 self._loop.call_soon_threadsafe(begin)
-        return future
+        return request
+
+    async def _carry_out(self, request: Request, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> None:
+        try:
+            await make()
+        except Exception as error:
+            if isinstance(error, RackError | KeyError | ValueError):
+                log.warning("%s asked for a change: %s; nothing was changed", who, said(error))
+            else:
+                log.exception("%s asked for a change, which failed", who)
+            error.__cause__ = error.__context__ = None  # their frames would hold instances
+            request.set_exception(error.with_traceback(None))
+        else:
+            request.set_result(None)
+        finally:
+            self._asked.discard(request)
 
     @property
     def preparing(self) -> bool:
@@ -170,21 +197,60 @@ class Changes:
             self._early.clear()
 
     async def end(self) -> None:
-        """Let the change that is being made come to its end; refuse others. [main]"""
+        """Let the change that is being made come to its end, for a while; refuse others. [main]"""
         with self._asking:
             self._ending = True
-        async with self._lock:
-            pass
+        for request in list(self._asked):
+            if not request.running() and not request.done():
+                self._asked.discard(request)
+                request.set_exception(ConfigError("the rack is stopping: nothing can be changed"))
+        try:
+            await asyncio.wait_for(self._lock.acquire(), LAST_S)
+        except TimeoutError:
+            log.warning("stopped in the middle of a change of the rack that takes too long")
+            self.unfinished = True
+        else:
+            self._lock.release()
+
+    def check_open(self) -> None:
+        """Raise ConfigError when the rack is ending. [any]"""
+        if self._ending:
+            raise ConfigError("the rack is stopping: nothing can be changed")
 
     # How it is done
 
-    def _change(self) -> "_Turn":
-        return _Turn(self, self._lock)
+    async def _run(self, make: Callable[[Plan], Awaitable[Result]]) -> Result:
+        task = asyncio.get_running_loop().create_task(self._alone(make))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
 
-    def check_open(self) -> None:
-        """Raise ConfigError when the rack is ending. [main]"""
-        if self._ending:
-            raise ConfigError("the rack is stopping: nothing can be changed")
+    def _ended(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # somebody may have stopped waiting for it
+
+    async def _alone(self, make: Callable[[Plan], Awaitable[Result]]) -> Result:
+        async with self._lock:
+            self.check_open()
+            plan = Plan(list(self._rack.slots), list(self._rack.signals))
+            try:
+                return await make(plan)
+            except BaseException:
+                if not plan.committed:
+                    self._take_back(plan)
+                raise
+
+    def _take_back(self, plan: Plan) -> None:
+        """Let go of what was built and never ran; those that were to be replaced go on."""
+        for old in plan.heirs.values():
+            if old.hooked:
+                old.hooked.resume()
+        self._rack.reaper.take(plan.fresh, 0, drain=False)
+
+    def _tell(self, what: str, name: str) -> None:
+        log.info('%s "%s"', what, name)
+        self._rack.on_event(what, name=name)
 
     def _find(self, name: str) -> Thing:
         for thing in self._rack.things:
@@ -193,28 +259,19 @@ class Changes:
         names = [thing.name for thing in self._rack.things]
         raise KeyError(f'there is no slot and no signal engine "{name}"{nearest(name, names)}')
 
-    async def _worker(self, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Run `call` on a worker thread; not even a cancellation leaves it alone there."""
-        future = asyncio.get_running_loop().run_in_executor(None, call, *arguments)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait((future,))
-            raise
-
-    async def _build(self, table: SlotTable | SignalTable, old: Thing | None) -> Thing:
+    async def _build(self, plan: Plan, table: SlotTable | SignalTable, old: Thing | None) -> Thing:
         """Build one thing that no file describes."""
         document = self._rack.document
         changed = {"slot": [table]} if isinstance(table, SlotTable) else {"signal": [table]}
-        one = Document(
-            document.path, document.text, msgspec.structs.replace(document.config, **changed), given=("slot", "signal")
-        )
+        config = msgspec.structs.replace(document.config, **changed)
+        one = Document(document.path, document.text, config, given=("slot", "signal"))
         if isinstance(table, SignalTable):
-            built: Thing = await self._worker(self._rack.builder.signal, one, 0)
+            thing: Thing = await _beside(self._rack.builder.signal, one, 0)
         else:
             carried = await self._carried(old, table) if isinstance(old, Slot) else None
-            built = await self._worker(self._rack.builder.slot, one, 0, carried)
-        return built
+            thing = await _beside(self._rack.builder.slot, one, 0, carried)
+        plan.fresh.append(thing)
+        return thing
 
     async def _carried(self, old: Slot, table: SlotTable) -> Carried:
         """Take from a running slot what its successor begins with. Raises RackError."""
@@ -224,60 +281,23 @@ class Changes:
         same = {name: value for name, value in old.values.items() if table.params.get(name) == old.table.params.get(name)}
         return Carried(same, old.bypass, state)
 
-    async def _discard(self, things: list[Thing]) -> None:
-        """Take back what was built and never ran."""
-        self._rack.reaper.take(things, 0, drain=False)
-
-    async def _commit(self, plan: _Plan) -> None:
+    async def _commit(self, plan: Plan) -> None:
         """Put a plan into force. Raises RackError; then nothing has changed. [main]"""
         rack = self._rack
-        prepared: Prepared | None = None
-        try:
-            prepared = await self._worker(rack.prepare, plan.slots, plan.signals)
-            for _, old in plan.heirs:
-                await _pause(old)
+        check_latency(rack.document, rack.slots, plan.slots)
+        for old in plan.heirs.values():
+            await _pause(old)
+        prepared = await _beside(rack.prepare, plan.slots, plan.signals)
+        try:  # from here on without a pause
             if plan.drain:
-                self._deliver([old for _, old in plan.heirs])  # from here on without a pause
+                self._deliver(list(plan.heirs.values()))
             begun = time.perf_counter_ns()
-            heirs = dict(plan.heirs)
-            for thing in plan.fresh:
-                self._take_over(thing, heirs.get(thing), drain=plan.drain)
-        except RackError:
-            if prepared:
-                prepared.free()
-            for _, old in plan.heirs:
-                if old.hooked:
-                    old.hooked.resume()
-            await self._discard(plan.fresh)
+            _start(plan)
+        except BaseException:
+            prepared.free()
             raise
-        gone = [thing for thing in rack.things if thing not in plan.slots and thing not in plan.signals]
-        replaced = [old for _, old in plan.heirs]
-        for thing in gone if not plan.drain else ():
-            _cut_off(thing)
-        assert prepared is not None
-        serial = rack.publish(prepared, gone, deaf=replaced)
-        for thing in plan.fresh:
-            thing.begin()
+        self._replace(plan, prepared)
         self.commit_ns.append(time.perf_counter_ns() - begun)
-        if gone:
-            rack.reaper.take(gone, serial, drain=plan.drain)
-
-    def _take_over(self, new: Thing, old: Thing | None, *, drain: bool) -> None:
-        """Start a new instance and hand over to it. Raises ConfigError; then the old one goes on. [main, without a pause]"""
-        if isinstance(new, Slot):
-            new.start()
-            if isinstance(old, Slot):
-                new.inherit(old, waiting=drain)
-                if old.context:
-                    old.context.cancel_timers()
-        if old is None:
-            return
-        if drain and new.source and old.source:
-            new.source.after = old.source
-        if drain and new.hook_tap and new.hooked:
-            new.hook_tap.after = way = old.hook_tap
-            while way:  # it may still wait for what it has itself replaced
-                way.hooked, way = new.hooked, way.after
 
     def _deliver(self, things: list[Thing]) -> None:
         """Deliver what waits for their hooks, and what they have posted, before their state is taken."""
@@ -288,61 +308,96 @@ class Changes:
             if thing.hook_tap:
                 dispatcher.flush_tap(thing.hook_tap)
 
+    def _replace(self, plan: Plan, prepared: "Prepared") -> None:
+        """Do what cannot fail."""
+        rack = self._rack
+        plan.committed = True
+        gone = [thing for thing in rack.things if thing not in plan.things]
+        for new, old in plan.heirs.items():
+            _take_place(new, old, drain=plan.drain)
+        for thing in gone if not plan.drain else ():
+            _cut_off(thing)
+        serial = rack.publish(prepared, gone, deaf=list(plan.heirs.values()))
+        for thing in plan.fresh:
+            thing.begin()
+            if rack.idle:
+                thing.end_streams()
+        rack.reaper.take(gone, serial, drain=plan.drain)
+
     # A whole configuration
 
-    async def _apply(self, document: Document) -> list[str]:
+    async def _apply(self, plan: Plan, document: Document) -> list[str]:
         rack = self._rack
-        _check_fixed(rack.document.config, document)
-        running = {slot.name: slot for slot in rack.slots}
-        plan = _Plan([], [], [], [])
-        kept: list[Slot] = []
-        try:
-            for index, table in enumerate(document.config.slot):
-                old = running.get(table.name)
-                if old and can_stay(old, table):
-                    check_kept(document, index, old)
-                    kept.append(old)
-                    plan.slots.append(old)
-                    continue
-                same = old if old and old.table.plugin == table.plugin else None
-                slot = await self._worker(rack.builder.slot, document, index, await self._carried(same, table) if same else None)
-                plan.fresh.append(slot)
-                plan.slots.append(slot)
-                if same:
-                    plan.heirs.append((slot, same))
-            signals = {signal.name: signal for signal in rack.signals}
-            for index, signal_table in enumerate(document.config.signal):
-                signal = signals.get(signal_table.name)
-                if signal is None or signal.table != signal_table:
-                    signal = await self._worker(rack.builder.signal, document, index)
-                    plan.fresh.append(signal)
-                plan.signals.append(signal)
-            _check_latency(document, plan.slots, rack.latency_frames)
-        except BaseException:
-            await self._discard(plan.fresh)
-            raise
-        words = _words(rack.slots, rack.signals, plan)
+        check_fixed(rack.document.config, document)
+        kept = await self._plan_slots(plan, document)
+        await self._plan_signals(plan, document)
+        if document.config.publish:
+            from sigrack.publish import check_factors
+            from sigrack.rack import posted
+
+            check_factors(document, posted(plan.things))
+        words = in_words(rack.things, plan)
         await self._commit(plan)
         rack.document = document
-        return [*words, *_adjust(document.config, kept)]
+        return [*words, *adjust(document.config, kept)]
+
+    async def _plan_slots(self, plan: Plan, document: Document) -> list[Slot]:
+        """Build the slots that are new or different; return the others."""
+        running = {slot.name: slot for slot in self._rack.slots}
+        kept: list[Slot] = []
+        plan.slots = []
+        for index, table in enumerate(document.config.slot):
+            old = running.get(table.name)
+            if old and can_stay(old, table):
+                check_kept(document, index, old)
+                kept.append(old)
+                plan.slots.append(old)
+                continue
+            same = old if old and old.table.plugin == table.plugin else None
+            carried = await self._carried(same, table) if same else None
+            slot: Slot = await _beside(self._rack.builder.slot, document, index, carried)
+            plan.fresh.append(slot)
+            plan.slots.append(slot)
+            if same:
+                plan.heirs[slot] = same
+        return kept
+
+    async def _plan_signals(self, plan: Plan, document: Document) -> None:
+        """Build the signal engines that are new or different."""
+        running = {signal.name: signal for signal in self._rack.signals}
+        plan.signals = []
+        for index, table in enumerate(document.config.signal):
+            old = running.get(table.name)
+            if old and old.table == table:
+                plan.signals.append(old)
+                continue
+            signal: SignalEngine = await _beside(self._rack.builder.signal, document, index)
+            plan.fresh.append(signal)
+            plan.signals.append(signal)
+            if old:
+                plan.heirs[signal] = old
 
 
-class _Turn:
-    """Holds the lock for one change."""
+async def _beside(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Run `call` on a thread of its own. It is a daemon: what hangs there does not keep the host from ending."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
 
-    def __init__(self, changes: Changes, lock: asyncio.Lock) -> None:
-        self._changes, self._lock = changes, lock
+    def settle(how: Callable[[Any], None], what: Any) -> None:
+        if not future.done():
+            how(what)
 
-    async def __aenter__(self) -> None:
-        await self._lock.acquire()
-        try:
-            self._changes.check_open()
-        except ConfigError:
-            self._lock.release()
-            raise
+    def run() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            try:
+                result = call(*arguments)
+            except BaseException as error:
+                loop.call_soon_threadsafe(settle, future.set_exception, error)
+            else:
+                loop.call_soon_threadsafe(settle, future.set_result, result)
 
-    async def __aexit__(self, *_: object) -> None:
-        self._lock.release()
+    threading.Thread(target=run, name="sigrack-build", daemon=True).start()
+    return await future
 
 
 async def _pause(thing: Thing) -> None:
@@ -357,6 +412,27 @@ async def _pause(thing: Thing) -> None:
         await asyncio.sleep(0.001)
 
 
+def _start(plan: Plan) -> None:
+    """Start what is new, and hand the states over: all that a plugin may refuse. Raises ConfigError; then the old ones go on."""
+    for thing in plan.fresh:
+        if isinstance(thing, Slot):
+            thing.start()
+            if isinstance(old := plan.heirs.get(thing), Slot):
+                thing.inherit(old)
+
+
+def _take_place(new: Thing, old: Thing, *, drain: bool) -> None:
+    """Let an instance follow an old one. `drain`: what the old one has not delivered comes first, its blocks to the new one."""
+    if isinstance(new, Slot) and isinstance(old, Slot):
+        new.replace(old, drain=drain)
+    if drain and new.source and old.source:
+        new.source.after = old.source
+    if drain and new.hook_tap and new.hooked:
+        new.hook_tap.after = way = old.hook_tap
+        while way:  # it may still wait for what it has itself replaced
+            way.hooked, way = new.hooked, way.after
+
+
 def _cut_off(thing: Thing) -> None:
     """Let nothing more come of a thing: what waits is stale."""
     if thing.source:
@@ -365,6 +441,8 @@ def _cut_off(thing: Thing) -> None:
         thing.source.gone = True
     if thing.hook_tap:
         thing.hook_tap.gone = True
+    if thing.hooked:
+        thing.hooked.drop_waiting()
 
 
 def _changed(old: Thing, given: dict[str, Any]) -> SlotTable | SignalTable:
@@ -373,64 +451,3 @@ def _changed(old: Thing, given: dict[str, Any]) -> SlotTable | SignalTable:
         raise ConfigError(f'"{old.name}" is a signal engine: it has no parameters')
     table: SlotTable | SignalTable = msgspec.structs.replace(old.table, **given)
     return table
-
-
-def can_stay(slot: Slot, table: SlotTable) -> bool:
-    """Whether a running slot can go on under a new table: same plugin, same fixed options. [main]"""
-    return (table.plugin, table.config) == (slot.table.plugin, slot.table.config) and not set(table.params) - set(slot.values)
-
-
-def check_kept(document: Document, index: int, slot: Slot) -> None:
-    """Raise ConfigError if a running slot cannot take its new parameters. [main]"""
-    table = document.config.slot[index]
-    if table.bypass and slot.core is None:
-        document.fail(("slot", index, "bypass"), f'"{slot.name}" only listens: there is nothing to bypass')
-    for name, value in table.params.items():
-        try:
-            slot.param(name).check(value)
-        except ValueError as error:
-            document.fail(("slot", index, "params", name), f"{slot.name}: {error}")
-
-
-def _check_fixed(old: Config, document: Document) -> None:
-    for name in set(Config.__struct_fields__) - {"slot", "signal"}:
-        if getattr(old, name) != getattr(document.config, name):
-            document.fail((name,), f"[{name}] cannot change while the rack runs; restart it")
-
-
-def _check_latency(document: Document, slots: list[Slot], latency_frames: int) -> None:
-    """A file's output is aligned with its input: its head is trimmed by the latency that the run began with."""
-    if document.config.source.driver == "file" and sum(slot.latency_frames for slot in slots) != latency_frames:
-        raise ConfigError(f"{document.path}: the latency cannot change while a file source runs; start again")
-
-
-def _words(slots: tuple[Slot, ...], signals: tuple[SignalEngine, ...], plan: _Plan) -> list[str]:
-    """Return what a plan changes, in words."""
-    before: list[Thing] = [*slots, *signals]
-    after: list[Thing] = [*plan.slots, *plan.signals]
-    swapped = [new for new, _ in plan.heirs]
-    replaced = [old for _, old in plan.heirs]
-    words = [f"removed {thing.name}" for thing in before if thing not in after and thing not in replaced]
-    words += [f"added {thing.name}" for thing in plan.fresh if thing not in swapped]
-    words += [f"changed {thing.name}" for thing in swapped]
-    if not words and before != after:
-        words.append("changed the order")
-    return words
-
-
-def _adjust(config: Config, slots: list[Slot]) -> list[str]:
-    """Bring to kept slots what the file says now and did not say before; what was set by control stays otherwise."""
-    changed = []
-    tables = {table.name: table for table in config.slot}
-    for slot in slots:
-        table = tables[slot.name]
-        initial = {info.id: info.initial for info in slot.plugin.params}
-        before = initial | slot.table.params
-        for name, value in (initial | table.params).items():
-            if value != before[name]:
-                changed.append(f"{slot.name}.{name} = {slot.set_param(name, value):g}")
-        if table.bypass != slot.table.bypass:
-            slot.set_bypass(table.bypass)
-            changed.append(f"{slot.name} {'bypassed' if table.bypass else 'active'}")
-        slot.table = table
-    return changed

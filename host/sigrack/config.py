@@ -1,8 +1,10 @@
 """The rack's TOML file: strict, every error with its line."""
 
+import json
+import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args
 
@@ -12,6 +14,7 @@ from msgspec import Meta
 from sigrack.errors import ConfigError, nearest
 from sigrack.locate import Path as KeyPath
 from sigrack.locate import line_of
+from sigrack.places import events_endpoint
 
 __all__ = [
     "RATES_HZ",
@@ -25,6 +28,7 @@ __all__ = [
     "SinkTable",
     "SlotTable",
     "SourceTable",
+    "as_json",
     "check_feeds",
     "load",
     "parse",
@@ -38,7 +42,9 @@ RATES_HZ = (
 """Sample rates that the rack runs at, in frames per second."""
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-_ENDPOINT = r"^(ipc:///.+|tcp://.+:\d+)$"
+_ENDPOINT = r"^(ipc:///[^\x00-\x1f]+|tcp://[!-~]+:[0-9]{1,9})$"
+_SYMBOL = re.compile(r"[ -~]{1,63}")
+_ALL_HOSTS = ("*", "0.0.0.0")
 NO_FEEDS = ("audio", "none")
 """What `feed` of a signal engine may say beside the names of feeds."""
 Name = Annotated[str, Meta(pattern=_NAME)]
@@ -199,8 +205,11 @@ class Document:
         return self.config.rack.name or self.path.stem
 
     def resolve(self, path: str) -> Path:
-        """Return `path` relative to the file that names it. [any]"""
-        return (self.path.parent / Path(path).expanduser()).resolve()
+        """Return `path` relative to the file that names it. Raises ConfigError for what can be none. [any]"""
+        try:
+            return (self.path.parent / Path(path).expanduser()).resolve()
+        except (ValueError, RuntimeError) as error:  # a NUL, an unknown ~user, links in a circle
+            raise ConfigError(f"{self.path}: {path[:200]!a} is no path: {error}") from None
 
     def fail(self, key: KeyPath, message: str) -> NoReturn:
         """Raise ConfigError for the value at `key`. [any]"""
@@ -321,9 +330,57 @@ def _check(document: Document) -> None:
         document.fail(("sink", "driver"), 'a replay at speed = "max" makes no sound: it takes driver = "none" only')
     if config.sink.driver == "none" and config.sink.path:
         document.fail(("sink", "path"), 'path needs driver = "file" or "pipe"')
-    endpoint = config.control.endpoint or ""
-    if endpoint.startswith("tcp:") and not 0 < int(endpoint.rpartition(":")[2]) < 65_535:
-        document.fail(("control", "endpoint"), "control.endpoint: tcp://HOST:PORT needs a PORT below 65535; events take the next")
+    _check_symbols(document)
+    _check_endpoints(document)
+
+
+def _check_symbols(document: Document) -> None:
+    for index, signal in enumerate(document.config.signal):
+        key = ("signal", index, "symbols")
+        seen: set[str] = set()
+        for symbol in signal.symbols:
+            if not _SYMBOL.fullmatch(symbol):
+                document.fail(key, f"symbols: {symbol[:64]!a} is not 1 to 63 printable ASCII characters")
+            if symbol in seen:
+                document.fail(key, f'symbols: "{symbol}" is there twice')
+            seen.add(symbol)
+
+
+def _check_endpoints(document: Document) -> None:
+    """Ports must exist, and nothing can be bound twice."""
+    config = document.config
+    taken: list[tuple[str, str]] = []
+    if config.control.enabled and (endpoint := config.control.endpoint):
+        if endpoint.startswith("tcp:") and not 0 < _port(endpoint) < 65_535:
+            message = "control.endpoint: tcp://HOST:PORT needs a PORT below 65535; events take the next"
+            document.fail(("control", "endpoint"), message)
+        taken = [("[control]", endpoint), ("the events of [control]", events_endpoint(endpoint))]
+    if config.publish:
+        _check_endpoint(document, ("publish", "endpoint"), config.publish.endpoint, taken)
+        taken.append(("[publish]", config.publish.endpoint))
+    for index, feed in enumerate(config.feed):
+        if feed.endpoint:
+            _check_endpoint(document, ("feed", index, "endpoint"), feed.endpoint, taken if feed.bind else [])
+            taken += [(f'the feed "{feed.name}"', feed.endpoint)] if feed.bind else []
+
+
+def _check_endpoint(document: Document, key: KeyPath, endpoint: str, taken: list[tuple[str, str]]) -> None:
+    if endpoint.startswith("tcp:") and not 0 < _port(endpoint) <= 65_535:
+        document.fail(key, f"{key[0]}.endpoint: {endpoint}: a PORT is a number from 1 to 65535")
+    if owner := next((owner for owner, other in taken if _same_place(endpoint, other)), None):
+        document.fail(key, f"{key[0]}.endpoint: {endpoint} is taken by {owner}; choose another")
+
+
+def _port(endpoint: str) -> int:
+    return int(endpoint.rpartition(":")[2])
+
+
+def _same_place(one: str, other: str) -> bool:
+    """Whether two endpoints cannot both be bound."""
+    if one.startswith("ipc:") or other.startswith("ipc:"):
+        return os.path.normpath(one) == os.path.normpath(other)
+    hosts = {endpoint.removeprefix("tcp://").rpartition(":")[0] for endpoint in (one, other)}
+    return _port(one) == _port(other) and (len(hosts) == 1 or not hosts.isdisjoint(_ALL_HOSTS))
 
 
 def _check_source(document: Document) -> None:
@@ -420,3 +477,17 @@ def slot_table(values: dict[str, Any]) -> SlotTable:
         return msgspec.convert(values, SlotTable)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error)[1]) from None
+
+
+def as_json(config: Mapping[str, Any], separators: tuple[str, str] | None = None) -> bytes:
+    """Return a table `config` for native code, dates as text. Raises ConfigError with the key of nan or inf. [any]"""
+
+    def encoded(value: object) -> bytes:
+        return json.dumps(value, allow_nan=False, separators=separators, default=str).encode()
+
+    for name, value in config.items():
+        try:
+            encoded(value)
+        except ValueError:
+            raise ConfigError(f"config.{name}: nan and inf cannot be handed over; give a number", ("config", name)) from None
+    return encoded(config)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -47,7 +48,7 @@ class PluginContext:
         self.name = hooked.name
         self.setup: Setup = rack.setup
         self.config = config
-        self._timers: list[TimerEntry] = []
+        self._timers: WeakSet[TimerEntry] = WeakSet()
 
     def now(self) -> int:
         """Return the rack time in nanoseconds. [any]"""
@@ -67,10 +68,11 @@ class PluginContext:
         if not callable(call):
             raise TypeError(f"a timer needs a function to call, not {call!r}")
         hooked = self._on_main("at and every")
+        if hooked.ending:
+            raise RuntimeError(f"{self.name} is ending: it can have no more timers")
         fire = hooked.enqueue if inspect.iscoroutinefunction(call) else hooked.call
         entry = self._rack.dispatcher.timers.add(time_ns, lambda: hooked.resting or fire("a timer", call), period_ns)
-        self._timers = [timer for timer in self._timers if timer.period_ns or timer.time_ns > self.now()]
-        self._timers.append(entry)
+        self._timers.add(entry)
         return entry
 
     def _on_main(self, what: str) -> Hooked:
@@ -85,11 +87,10 @@ class PluginContext:
     def detach(self) -> None:
         """Let go of the plugin, which has ended: what a thread of its still posts is refused. [main]"""
         self._hooked = None
-        self._timers.clear()
 
     def cancel_timers(self) -> None:
         """The plugin goes. [main]"""
-        for timer in self._timers:
+        for timer in list(self._timers):
             timer.cancel()
 
     def log(self, message: str) -> None:
@@ -125,8 +126,8 @@ class PluginContext:
     def subscribe(self, source: str | None = None, symbol: str | None = None) -> None:
         """Narrow on_factors / on_factor / on_data. Raises KeyError for what does not exist. [main]"""
         hooked = self._on_main("subscribe")
-        self._rack.check_subscription(source, symbol)
-        hooked.subscribe(source, symbol)
+        for form in self._rack.check_subscription(source, symbol):
+            hooked.subscribe(source, form)
 
     def pinned(self) -> AbstractContextManager[None]:
         """Keep the plugin from being destroyed while the context lasts. [main]"""

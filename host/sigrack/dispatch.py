@@ -72,7 +72,7 @@ class Snapshot:
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Drains all that waits, in a stated order: the inbox first, then result rings and taps, each round robin."""
+    """Drains all that waits, in rounds: the inbox first, then result rings and taps, beginning with another one each time."""
 
     rate_hz: int
     inbox: Inbox[Post | DataBatch] = field(default_factory=Inbox)
@@ -94,8 +94,7 @@ class Dispatcher:
         """Deliver what is there for at most `turn_ns`, run the timers due at rack time `now_ns`; True: there is more. [main]"""
         stop = time.monotonic_ns() + turn_ns
         self.turns += 1
-        self._drain_inbox()
-        more = True
+        more = self._round()
         while more and time.monotonic_ns() < stop:
             more = self._round()
         return self.timers.run_due(now_ns, stop_ns=stop) or more
@@ -125,10 +124,10 @@ class Dispatcher:
             pass
 
     def _round(self) -> bool:
-        """Give each source and each tap one go, beginning with another one each time; False: nothing was there."""
+        """Give the inbox, then each source and tap one go, beginning with another one each time; False: nothing was there."""
+        any_work = self._drain_inbox(BATCH)
         leaving, present = self.leaving, self.snapshot
         ways: tuple[Source | HookTap, ...] = (*leaving.sources, *present.sources, *leaving.taps, *present.taps)
-        any_work = False
         for index in range(len(ways)):
             way = ways[(index + self._offset) % len(ways)]
             any_work |= bool(self._source(way, BATCH) if isinstance(way, Source) else self._tap(way))
@@ -149,11 +148,11 @@ class Dispatcher:
             self.latest.note(batch)
         return count
 
-    def _drain_inbox(self) -> None:
+    def _drain_inbox(self, most: int | None = None) -> bool:
         if not self.inbox.queued:  # who posts after this look rings
-            return
+            return False
         posts: list[Post] = []
-        for batch in self.inbox.take():
+        for batch in self.inbox.take(most):
             if isinstance(batch, Post):
                 posts.append(batch)
                 continue
@@ -161,6 +160,7 @@ class Dispatcher:
             self.deliver_data(batch)
             posts = []
         self._deliver_posts(posts)
+        return True
 
     def _deliver_posts(self, posts: list[Post]) -> None:
         for batch in from_posts(posts):
@@ -234,4 +234,6 @@ def _wanted_data(hooked: Hooked, batch: DataBatch) -> DataBatch:
     if names is None:
         return batch
     keep = np.isin(batch.records["symbol"], np.array([name.encode() for name in names], "S32"))
-    return DataBatch(batch.source, batch.kind, batch.records[keep], batch.epoch_ns)
+    records = batch.records[keep]
+    records.flags.writeable = False
+    return DataBatch(batch.source, batch.kind, records, batch.epoch_ns)

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from sigrack.config import Document
 from sigrack.ends import Reader, Silence, open_sink, open_source
 from sigrack.errors import ConfigError, EngineError, RackError, said
-from sigrack.feeds import FileFeeds, LiveFeeds, PatientFeeds
-from sigrack.rack import Rack
+from sigrack.feeds import FileFeeds, LiveFeeds, PatientFeeds, check_sockets
+from sigrack.places import check_endpoint
+from sigrack.rack import Rack, posted
 from sigrack.replay import ReplayDriver
 from sigrack_engine.clock import Clock
 from sigrack_engine.engine import FreewheelBuffers
@@ -49,9 +50,24 @@ def built(document: Document) -> Iterator[Rack]:
         reader.close()
     try:
         FileFeeds(document).close()
+        check_sockets(document)
+        _check_publish(document, rack)
         yield rack
     finally:
         rack.close()
+
+
+def _check_publish(document: Document, rack: Rack) -> None:
+    """Look whether the factors could be published; bind nothing. Raises ConfigError, EngineError."""
+    if (table := document.config.publish) is None:
+        return
+    from sigrack.publish import check_factors
+
+    check_factors(document, posted(rack.things))
+    try:
+        check_endpoint(table.endpoint, "publish")
+    except ConfigError as error:
+        document.fail(("publish", "endpoint"), str(error))
 
 
 class Driver(Protocol):

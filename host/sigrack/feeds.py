@@ -4,21 +4,23 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from sigrack import errors
 from sigrack.config import Document, FeedTable
-from sigrack.errors import ConfigError, nearest
+from sigrack.errors import ConfigError, EngineError, RackError, nearest
+from sigrack.places import check_endpoint, check_socket_free
 from sigrack.signals import SignalEngine
 from sigrack_engine.data import KINDS, DataError, Records, Symbols, normalised
-from sigrack_engine.feeds import CsvFile, Decoder, FeedError, Merge, NpzFile, Track, ZmqSocket
+from sigrack_engine.feeds import CsvFile, Decoder, EndpointInUseError, FeedError, Merge, NpzFile, Track, ZmqSocket
 from sigrack_plugins import DataBatch
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
 
-__all__ = ["SLICE", "FileFeeds", "LiveFeeds", "PatientFeeds", "SocketFeed", "said"]
+__all__ = ["SLICE", "FileFeeds", "LiveFeeds", "PatientFeeds", "SocketFeed", "check_sockets", "said"]
 
 log = logging.getLogger("sigrack")
 
@@ -74,9 +76,12 @@ class FileFeeds:
             file = make(document.resolve(table.path), KINDS[table.kind], symbols)
             self._tables.append(table)
             self._files.append(file)
-            return Track(file, 1.0 if table.speed == "max" else table.speed)
+            track = Track(file, 1.0 if table.speed == "max" else table.speed)
         except FeedError as error:
             document.fail(("feed", index, "path"), said(error))
+        if track.ended:
+            log.warning("%s: %s holds no records", table.name, file.path)
+        return track
 
     @property
     def next_ns(self) -> int | None:
@@ -117,13 +122,14 @@ class FileFeeds:
             file.close()
 
 
-def _has_room(engine: SignalEngine, records: int) -> bool:
-    return engine.room >= records
+def _wanted(engine: SignalEngine, batches: Sequence[DataBatch]) -> list[DataBatch]:
+    """Return those of `batches` that `engine` is to get."""
+    return [batch for batch in batches if batch.source in engine.table.feeds]
 
 
 def _all_fed(rack: "Rack") -> bool:
-    """Whether no records of feeds wait for an engine."""
-    return not any(engine.data and engine.data.counts.queued for engine in rack.signals)
+    """Whether no records of feeds wait for an engine, be it on its way out."""
+    return not any(engine.data and engine.data.counts.queued for engine in rack.engines)
 
 
 class PatientFeeds:
@@ -141,12 +147,17 @@ class PatientFeeds:
 
     async def deliver(self, batches: list[DataBatch]) -> None:
         """Deliver to engines, then to hooks. [main]"""
-        for engine in self._rack.signals:
-            if mine := [batch for batch in batches if batch.source in engine.table.feeds]:
-                await self._until(partial(_has_room, engine, sum(map(len, mine))))
-                engine.give(mine)
+        for name in [engine.name for engine in self._rack.signals]:
+            await self._until(partial(self._given, name, batches))
         for batch in batches:
             self._rack.dispatcher.deliver_data(batch)
+
+    def _given(self, name: str, batches: list[DataBatch]) -> bool:
+        """Give to the engine that is called `name` now, if it has room; False: it has none yet."""
+        engine = self._rack.signal(name)
+        if engine is None or not (mine := _wanted(engine, batches)):
+            return True
+        return engine.room >= sum(map(len, mine)) and engine.give(mine)
 
     async def finish(self) -> None:
         """Wait until the engines have got everything. [main]"""
@@ -159,19 +170,43 @@ class PatientFeeds:
             await asyncio.sleep(LOOK_S)
 
 
+def _check_socket(document: Document, index: int) -> None:
+    table = document.config.feed[index]
+    try:
+        check_endpoint(table.endpoint or "", "feed", bind=table.bind)
+    except ConfigError as error:
+        document.fail(("feed", index, "endpoint"), str(error))
+
+
+def check_sockets(document: Document) -> None:
+    """Look whether the zmq feeds could be opened; open none. Raises ConfigError, EngineError. [main]"""
+    for index, table in enumerate(document.config.feed):
+        if table.driver == "zmq":
+            _symbols(document, index, table)
+            _check_socket(document, index)
+
+
 class SocketFeed:
     """One zmq feed: its socket and what it has brought."""
 
     def __init__(self, document: Document, index: int) -> None:
-        """Open the socket. Raises ConfigError. [main]"""
+        """Open the socket. Raises ConfigError; EngineError when the endpoint is in use. [main]"""
         table = self.table = document.config.feed[index]
         self.records = 0
         self.refused = 0
         """Messages that were no data."""
         self.first_refusal = ""
+        self.failure = ""
+        """Why it has ended before its time."""
+        endpoint = table.endpoint or ""
         self._decoder = Decoder(KINDS[table.kind], _symbols(document, index, table))
+        _check_socket(document, index)
+        if table.bind:
+            check_socket_free(endpoint, "feed")
         try:
-            self.socket = ZmqSocket(table.endpoint or "", pull=table.socket == "pull", topic=table.topic, bind=table.bind)
+            self.socket = ZmqSocket(endpoint, pull=table.socket == "pull", topic=table.topic, bind=table.bind)
+        except EndpointInUseError as error:
+            raise EngineError(f"[[feed]] {table.name}: {error}") from None
         except FeedError as error:
             document.fail(("feed", index, "endpoint"), str(error))
 
@@ -201,12 +236,12 @@ class LiveFeeds:
     """
 
     def __init__(self, document: Document, rack: "Rack") -> None:
-        """Open all. Raises ConfigError; then nothing is left open. [main]"""
+        """Open all. Raises ConfigError, EngineError; then nothing is left open. [main]"""
         self._rack = rack
         self._files = FileFeeds(document)
         self.sockets: list[SocketFeed] = []
-        self.failure: ConfigError | None = None
-        """What was wrong with a file."""
+        self.failure: RackError | None = None
+        """Why the files have ended before their end."""
         self._ending = threading.Event()
         self._files_ended = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -238,9 +273,9 @@ class LiveFeeds:
                 while not self._ending.is_set() and (batches := self._files.take_slice(now_ns + 1)):
                     self._give(batches)
                 self._ending.wait(min(max((next_ns - now_ns) * 1e-9, SHORTEST_S), LONGEST_S))
-        except ConfigError as error:
-            self.failure = error
-            log.error("%s; the feeds of files end here", error)
+        except Exception as error:
+            self.failure = error if isinstance(error, RackError) else EngineError(f"the feeds of files: {errors.said(error)}")
+            log.error("%s; the feeds of files end here", self.failure)
         finally:
             self._files_ended.set()
 
@@ -252,19 +287,27 @@ class LiveFeeds:
                 for start in range(0, len(records), SLICE):
                     part = records[start : start + SLICE]
                     self._give([DataBatch(feed.table.name, feed.table.kind, part, epoch_ns)])
-        except Exception:
-            log.exception("%s: the feed failed", feed.table.name)
+        except Exception as error:
+            feed.failure = errors.said(error)
+            log.error("%s: the feed ends here: %s", feed.table.name, feed.failure)
         finally:
             feed.socket.close()
 
     def _give(self, batches: list[DataBatch]) -> None:
         """Hand batches to all that want them. [feed]"""
-        for engine in self._rack.signals:
-            if mine := [batch for batch in batches if batch.source in engine.table.feeds]:
-                engine.give(mine)
+        for name in [engine.name for engine in self._rack.signals]:
+            self._hand_over(name, batches)
         if self._rack.dispatcher.snapshot.data_hooks:
             for batch in batches:
                 self._rack.dispatcher.inbox.post(batch)
+
+    def _hand_over(self, name: str, batches: list[DataBatch]) -> None:
+        """Give to the engine that is called `name`; if it was replaced just then, to its successor. [feed]"""
+        tried = None
+        while (engine := self._rack.signal(name)) is not tried and engine:
+            if not (mine := _wanted(engine, batches)) or engine.give(mine):
+                return
+            tried = engine
 
     @property
     def finished(self) -> bool:
@@ -297,7 +340,13 @@ class LiveFeeds:
     def stats(self) -> dict[str, object]:
         """Counters for STATS. [main]"""
         sockets: dict[str, object] = {
-            feed.table.name: {"records": feed.records, "refused": feed.refused, "first_refusal": feed.first_refusal}
+            feed.table.name: {
+                "records": feed.records,
+                "refused": feed.refused,
+                "first_refusal": feed.first_refusal,
+                "failure": feed.failure,
+            }
             for feed in self.sockets
         }
-        return sockets | {name: {"records": records} for name, records in self._files.counts.items()}
+        failure = str(self.failure or "")
+        return sockets | {name: {"records": records, "failure": failure} for name, records in self._files.counts.items()}

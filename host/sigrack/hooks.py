@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from types import coroutine
 from typing import Any
 
+from sigrack.errors import words
 from sigrack.watch import HookTimeout, HookWatch
 from sigrack_plugins import Plugin
 
@@ -48,12 +49,14 @@ class Hooked:
         self.last_error = ""
         self.blocked_at = ""
         """Where a hook was when it had kept the main loop for long, last."""
-        self.closed = False
-        """It is going: no hook begins any more but on_stop; coroutine hooks that wait still have their turn."""
+        self.closed = True
+        """No hook begins: on_start has not returned yet, or it is going; coroutine hooks that wait still have their turn."""
+        self.ending = False
+        """It is going: nothing new can be arranged."""
         self.gone = False
         """on_stop has returned."""
         self.resting = ""
-        """Why the host calls no hook but on_stop, after one went over the hard limit."""
+        """Why no hook is called but on_stop: one went over the hard limit."""
         self.on_rest: Callable[[], object] = nothing
         """Called when it begins to rest. [main]"""
         self.pins = 0
@@ -94,54 +97,66 @@ class Hooked:
 
     def each(self, name: str, items: Iterable[tuple[Any, ...]]) -> None:
         """Call the hook `name` once for each of `items`; one that raises does not keep the others from their turn. [main]"""
-        if self.closed or self.resting:
-            return
-        if name in self._coroutines:
-            for arguments in items:
-                self.hook(name, *arguments)
-            return
-        method, rest = getattr(self.plugin, name), iter(items)
-        while not self.resting and self._fenced(name, _call_each, self, method, rest):
-            pass
+        for arguments in items:
+            self.hook(name, *arguments)
 
     def call(self, name: str, method: Callable[..., Any], *arguments: Any) -> None:
-        """Call a hook or a timer's function inside the fence. [main]"""
+        """Call a hook or a timer's function, and catch what it raises. [main]"""
         self._fenced(name, method, *arguments)
         self.calls += 1
 
+    def attempt(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        """Run `method` under the watch and return what it returns; what it raises passes. [main]"""
+        self._check()
+        return self._watched(name, method, *arguments)
+
     def _fenced(self, name: str, method: Callable[..., Any], *arguments: Any) -> bool:
-        """Run `method`; return whether it raised. The last thing before and the first after it is the flag for the watch."""
+        """Run `method` under the watch; return whether it raised."""
+        self._check()
+        try:
+            self._watched(name, method, *arguments)
+        except BaseException as error:  # also what would end a task of the loop, or the host
+            self._failed(name, error)
+            return True
+        return False
+
+    def _check(self) -> None:
+        """Raise AssertionError where the host would break its promise to plugins."""
         if threading.get_ident() != self._watch.thread:
             raise AssertionError(f"a hook of {self.name} was to run on thread {threading.get_ident()}, not on the main loop")
         if self.inside:
             raise AssertionError(f"a hook of {self.name} was to run inside another of its hooks")
+
+    def _watched(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
+        """The last thing before the call and the first after it is the flag that lets the watch interrupt."""
         begun = time.perf_counter_ns()
-        raised = False
         self._watch.current = (self, name, begun)
         try:
             try:
                 self.inside = True
-                method(*arguments)
+                return method(*arguments)
             finally:
                 self.inside = False
-        except BaseException as error:  # also what would end a task of the loop, or the host
-            raised = True
-            self._failed(name, error)
-        self._watch.current = None
-        spent = time.perf_counter_ns() - begun
+        finally:
+            self._watch.current = None
+            self._account(time.perf_counter_ns() - begun)
+
+    def _account(self, spent: int) -> None:
         self.spent_ns += spent
         if spent > self.longest_ns:
             self.longest_ns = spent
         self.late += spent > self._watch.budget_ns
-        return raised
 
     def _failed(self, name: str, error: BaseException) -> None:
+        if self.ending and isinstance(error, asyncio.CancelledError):
+            log.warning("%s: %s did not end in time and was cancelled", self.name, name)
+            return
         self.errors += 1
         frames = list(traceback.extract_tb(error.__traceback__))
         if isinstance(error, HookTimeout):
             frames = frames[:-1]  # ours, which raised it
         place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "?"
-        text = f"{type(error).__name__}: {error} ({place})"
+        text = f"{type(error).__name__}: {words(error)} ({place})"
         self.last_error = text.encode("utf-8", "backslashreplace").decode()  # it goes out as JSON
         if isinstance(error, HookTimeout):
             self._rest(f"{name} did not return within {self._watch.limit_s:g} s ({place})")
@@ -158,6 +173,8 @@ class Hooked:
 
     def enqueue(self, name: str, method: Callable[..., Any], *arguments: Any) -> None:
         """Give a coroutine hook its turn. [main]"""
+        if self.closed or self.resting:
+            return
         if self._most_waiting is not None and len(self._waiting) >= self._most_waiting:
             self.dropped += 1
             return
@@ -168,6 +185,7 @@ class Hooked:
         if self._waiting and self._task is None and not self._paused:
             self.pins += 1
             self._task = asyncio.get_running_loop().create_task(self._serve())
+            self._task.add_done_callback(self._served)
 
     def pause(self) -> None:
         """Let no coroutine hook begin; it is safe when `busy` has ended. [main]"""
@@ -184,17 +202,22 @@ class Hooked:
             self.hook(name, *arguments)
         old._waiting.clear()
 
+    def drop_waiting(self) -> None:
+        """Forget the calls that wait; they count as dropped. [main]"""
+        self.dropped += len(self._waiting)
+        self._waiting.clear()
+
     async def _serve(self) -> None:
         """Run what waits, one after the other."""
-        try:
-            while self._waiting and not self._paused:
-                name, method, arguments = self._waiting.popleft()
-                await self._stepped(name, method(*arguments))
-                self.calls += 1
-        finally:
-            self._task = None
-            self.pins -= 1
-            self._go_on()
+        while self._waiting and not self._paused:
+            name, method, arguments = self._waiting.popleft()
+            await self._stepped(name, method(*arguments))
+            self.calls += 1
+
+    def _served(self, _: object) -> None:
+        self._task = None
+        self.pins -= 1
+        self._go_on()
 
     @coroutine
     def _stepped(self, name: str, hook: Coroutine[Any, Any, Any]) -> Generator[Any, Any, None]:
@@ -220,13 +243,12 @@ class Hooked:
 
     @property
     def busy(self) -> bool:
-        """Whether a coroutine hook runs or waits. [main]"""
+        """Whether a coroutine hook runs, or will before anything else. [main]"""
         return self._task is not None
 
     def cancel(self) -> None:
         """End the coroutine hook that runs, and forget those that wait. [main]"""
-        self.dropped += len(self._waiting)
-        self._waiting.clear()
+        self.drop_waiting()
         if self._task:
             self._task.cancel()
 
@@ -240,10 +262,3 @@ class Hooked:
             yield
         finally:
             self.pins -= 1
-
-
-def _call_each(hooked: Hooked, method: Callable[..., Any], rest: Iterable[tuple[Any, ...]]) -> None:
-    """Call `method` with each of `rest`; what has raised is behind us when the caller comes back with the same iterator."""
-    for arguments in rest:
-        hooked.calls += 1
-        method(*arguments)

@@ -1,6 +1,7 @@
 """The control thread: native life-cycle calls, one at a time, each with a time limit."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -70,15 +71,19 @@ class ControlThread:
         while (job := jobs.get()) is not None:
             self.busy_with = job.what
             job.run()
-            self.busy_with = ""
+            if self._jobs is jobs:  # else it was given up, and another thread has its own
+                self.busy_with = ""
 
     def _abandon(self, job: _Job) -> EngineError:
         """Leave the thread that hangs in `job` behind; a new one takes over what waits."""
         with self._lock:
             self.abandoned += 1
             old, self._jobs = self._jobs, None
-            while old is not None and not old.empty():
-                self._thread().put(old.get())
+            with contextlib.suppress(queue.Empty):
+                while old is not None:
+                    self._thread().put(old.get_nowait())
+            if old is not None:
+                old.put(None)  # should it ever come back
         return EngineError(f"{job.what} did not return within {self.limit_s:g} s; it was abandoned")
 
     def call(self, what: str, call: Callable[..., Result], *arguments: Any) -> Result:

@@ -1,14 +1,24 @@
 """Where the host keeps its sockets and locks, and who runs a rack."""
 
+import contextlib
 import fcntl
 import os
 import socket
 import stat
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from sigrack.errors import ConfigError, EngineError
 
-__all__ = ["RackLock", "check_socket_free", "check_socket_path", "default_endpoint", "events_endpoint", "runtime_folder"]
+__all__ = [
+    "RackLock",
+    "check_endpoint",
+    "check_socket_free",
+    "check_socket_path",
+    "default_endpoint",
+    "events_endpoint",
+    "runtime_folder",
+]
 
 LONGEST_SOCKET_PATH = 107
 """Bytes that the system can hold, of 108 with the zero at the end."""
@@ -44,34 +54,71 @@ def events_endpoint(endpoint: str) -> str:
     return f"{host}:{int(port) + 1}"
 
 
-def check_socket_path(endpoint: str) -> None:
-    """Raise ConfigError if the path of an ipc endpoint is longer than the system takes. [any]"""
+def _shown(table: str) -> str:
+    return "[[feed]]" if table == "feed" else f"[{table}]"
+
+
+def check_socket_path(endpoint: str, table: str = "control") -> None:
+    """Raise ConfigError if the path of an ipc endpoint is longer than the system takes; `table` has the endpoint. [any]"""
     path = endpoint.removeprefix("ipc://")
     if path != endpoint and len(os.fsencode(path)) > LONGEST_SOCKET_PATH:
-        raise ConfigError(
-            f"{path}: a socket's path has {LONGEST_SOCKET_PATH} bytes at most; set SIGRACK_RUNTIME or [control] endpoint shorter"
-        )
+        remedy = "set SIGRACK_RUNTIME or [control]" if table == "control" else f"set {_shown(table)}"
+        raise ConfigError(f"{path}: a socket's path has {LONGEST_SOCKET_PATH} bytes at most; {remedy} endpoint shorter")
+
+
+def check_endpoint(endpoint: str, table: str, *, bind: bool = True) -> None:
+    """Look whether an endpoint could be bound, or connected to; open nothing. [any]
+
+    Raises ConfigError, EngineError if something else is at its path; `table` has the endpoint.
+    """
+    if endpoint.startswith("tcp://"):
+        if bind:
+            _check_interface(endpoint, table)
+        return
+    check_socket_path(endpoint, table)
+    path = Path(endpoint.removeprefix("ipc://"))
+    try:
+        if bind and not stat.S_ISDIR(path.parent.stat().st_mode):
+            raise NotADirectoryError
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise EngineError(f"{path} is in the way of the {table} socket and is not a socket: move it")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ConfigError(f"there is no folder {path.parent}: make it, or choose another {_shown(table)} endpoint") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; choose another {_shown(table)} endpoint") from None
+
+
+def _check_interface(endpoint: str, table: str) -> None:
+    """Raise ConfigError unless the host of a tcp endpoint is what ZeroMQ can bind: it asks no name server."""
+    host = endpoint.removeprefix("tcp://").rpartition(":")[0]
+    if host == "*" or host in (name for _, name in socket.if_nameindex()):
+        return
+    try:
+        IPv4Address(host)
+    except ValueError:
+        remedy = f"give {_shown(table)} endpoint an address of this machine, as 127.0.0.1, or * for all"
+        raise ConfigError(f'{endpoint}: "{host}" cannot be bound; {remedy}') from None
 
 
 def check_socket_free(endpoint: str, table: str = "control") -> None:
     """Raise EngineError if another process answers at an ipc endpoint: binding would silently take it over.
 
-    `table` says what the endpoint is for. Raises ConfigError if its path is too long. [main]
+    `table` has the endpoint. Raises ConfigError, EngineError as `check_endpoint`. [main]
     """
-    if not endpoint.startswith("ipc://"):
-        return
-    check_socket_path(endpoint)
+    check_endpoint(endpoint, table)
     path = Path(endpoint.removeprefix("ipc://"))
-    if not path.exists():
+    if not endpoint.startswith("ipc://") or not path.exists():
         return
-    if not path.is_socket():
-        raise EngineError(f"{path} is in the way of the {table} socket and is not a socket: move it")
     with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
         try:
             probe.connect(str(path))
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             return  # left over from a dead host
-    raise EngineError(f"the {table} socket {path} is in use by another process; set another [{table}] endpoint")
+        except OSError:  # a socket of another kind, of another user, or with a long queue: alive
+            pass
+    raise EngineError(f"the {table} socket {path} is in use by another process; set another {_shown(table)} endpoint")
 
 
 class RackLock:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import zmq
 
 from sigrack.config import Document
@@ -12,7 +13,7 @@ from sigrack.errors import ConfigError, EngineError, nearest
 from sigrack.places import check_socket_free
 from sigrack_plugins import FactorBatch
 
-__all__ = ["Publisher", "selection"]
+__all__ = ["Publisher", "check_factors"]
 
 QUEUE_MESSAGES = 1000
 """Of each subscriber; beyond it messages are dropped."""
@@ -20,35 +21,29 @@ TOPIC = "factors."
 ALL = "*"
 
 
-def selection(document: Document, posted: Mapping[str, Sequence[str]]) -> dict[str, frozenset[str]]:
-    """Return the symbols of each source that `[publish] factors` asks for. Raises ConfigError with the nearest. [main]
+def check_factors(document: Document, posted: Mapping[str, Sequence[str]]) -> None:
+    """Raise ConfigError with the nearest if `[publish] factors` asks for what nobody posts. [main]
 
-    `posted`: what every source may post. Names of sources may hold dots.
+    `posted`: what every source may post.
     """
     table = document.config.publish
     valid = [f"{source}.{symbol}" for source, symbols in posted.items() for symbol in (*symbols, ALL)]
-    chosen: dict[str, frozenset[str]] = {}
     for pattern in table.factors if table else ():
         if pattern not in valid:
             document.fail(("publish", "factors"), f'no factor is called "{pattern}"{nearest(pattern, valid)}')
-        for source, symbols in posted.items():
-            if pattern == f"{source}.{ALL}":
-                chosen[source] = frozenset(symbols)
-            elif pattern.startswith(f"{source}.") and (symbol := pattern.removeprefix(f"{source}.")) in symbols:
-                chosen[source] = chosen.get(source, frozenset()) | {symbol}
-    return chosen
 
 
 class Publisher:
     """A bound PUB socket. It never waits: what finds no room in it is dropped, and counted as far as ZeroMQ tells."""
 
-    def __init__(self, endpoint: str, chosen: Mapping[str, frozenset[str]]) -> None:
+    def __init__(self, endpoint: str, factors: Sequence[str]) -> None:
         """Bind. Raises EngineError when the endpoint is taken, ConfigError when it cannot be had. [main]
 
-        `chosen`: from `selection`.
+        `factors`: "SOURCE.SYMBOL" or "SOURCE.*"; of sources that come later as well.
         """
         check_socket_free(endpoint, "publish")
-        self.chosen = dict(chosen)
+        self._factors = frozenset(factors)
+        self._masks: dict[str, tuple[tuple[str, ...], npt.NDArray[np.bool_]]] = {}
         self.sent = 0
         """Messages handed to the socket."""
         self.dropped = 0
@@ -70,17 +65,13 @@ class Publisher:
 
     def send(self, batch: FactorBatch) -> None:
         """Send what was asked for of one batch as one message. Never waits. [main]"""
-        symbols = self.chosen.get(batch.source)
-        if not symbols:
-            return
-        names = [batch.symbols[number] for number in batch.symbol_ids.tolist()]
-        rows = np.array([name in symbols for name in names], bool)
+        rows = self._wanted(batch)[batch.symbol_ids]
         if not rows.any():
             return
         counts, values = batch.counts[rows].tolist(), batch.values[rows].tolist()
         message = {
             "source": batch.source,
-            "symbol": [name for name in names if name in symbols],
+            "symbol": [batch.symbols[number] for number in batch.symbol_ids[rows].tolist()],
             "ts_ns": batch.ts_ns[rows].tolist(),
             "values": [row[:count] for row, count in zip(values, counts, strict=True)],
         }
@@ -89,6 +80,16 @@ class Publisher:
             self.sent += 1
         except zmq.Again:
             self.dropped += 1
+
+    def _wanted(self, batch: FactorBatch) -> npt.NDArray[np.bool_]:
+        """Return which of a batch's symbols were asked for, by number."""
+        known = self._masks.get(batch.source)
+        if known is None or known[0] is not batch.symbols:
+            names = [f"{batch.source}.{symbol}" for symbol in batch.symbols]
+            every = f"{batch.source}.{ALL}" in self._factors
+            mask = np.array([every or name in self._factors for name in names], bool)
+            known = self._masks[batch.source] = batch.symbols, mask
+        return known[1]
 
     def close(self) -> None:
         """Close the socket; what it has not sent is lost. [main]"""

@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
 from sigrack.building import Builder
@@ -19,23 +19,23 @@ from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 from sigrack.watch import HookWatch
 from sigrack_engine.bell import Bell
-from sigrack_engine.data import normalised
+from sigrack_engine.data import DataError, normalised
 from sigrack_engine.engine import Engine, RunList
+from sigrack_engine.feeds import DataCounts
 from sigrack_engine.results import PostCounts
 from sigrack_engine.slot import SlotCore
 from sigrack_engine.tap import TapRing
 from sigrack_plugins import SECOND, Setup
 
-__all__ = ["Prepared", "Rack"]
+__all__ = ["Prepared", "Rack", "posted"]
 
 log = logging.getLogger("sigrack")
 
 Result = TypeVar("Result")
+Counts = TypeVar("Counts", PostCounts, DataCounts)
 
 MOST_STEPS = 255
 """In a run list: the engine's progress word has eight bits for them."""
-WARN_TURNS = 256
-"""How often it is looked whether a signal engine has posted what it must not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +87,17 @@ class Rack:
         """Threads and native calls that did not end."""
         self.engine_lost = False
         """The engine thread did not stop: nothing that it may touch can be freed."""
+        self.idle = False
+        """The engine runs no more: the stream has ended."""
         self.stopped = False
-        """The engine runs no more."""
+        """The rack ends: nobody is waited for without limit."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leaving: tuple[Thing, ...] = ()
         """Out of the rack, but perhaps not yet out of the engine."""
         self._deaf: frozenset[Thing] = frozenset()
         """Those of them that no longer get what others post: their heirs do."""
+        self._past_data: dict[str, DataCounts] = {}
+        """What became of the records of feeds at signal engines that are gone, by name."""
         self._steps: tuple[SlotCore | TapRing, ...] | None = None
         self._cores: tuple[SlotCore, ...] = ()
         self._serial = 0
@@ -166,6 +170,8 @@ class Rack:
         if source := thing.source:
             source.gone = True
             self.dispatcher.past[source.name] = _sum(self.dispatcher.past.get(source.name), source.ring.counts)
+        if isinstance(thing, SignalEngine) and thing.data:
+            self._past_data[thing.name] = _sum(self._past_data.get(thing.name), thing.data.counts)
         if thing.hook_tap:
             thing.hook_tap.gone = True
         if thing.name not in {other.name for other in (*self._leaving, *self.things)}:
@@ -189,6 +195,23 @@ class Rack:
         """From source to sink, over all slots. [main]"""
         return sum(slot.latency_frames for slot in self.slots)
 
+    @property
+    def engines(self) -> list[SignalEngine]:
+        """The signal engines that are in the rack or on their way out. [any]"""
+        return [thing for thing in (*self._leaving, *self.things) if isinstance(thing, SignalEngine)]
+
+    def signal(self, name: str) -> SignalEngine | None:
+        """Return the signal engine that is called `name` now. [any]"""
+        return next((signal for signal in self.signals if signal.name == name), None)
+
+    def data_counts(self) -> dict[str, DataCounts]:
+        """What became of the records that feeds gave each signal engine, its predecessors included. [main]"""
+        total = dict(self._past_data)
+        for engine in self.engines:
+            if engine.data:
+                total[engine.name] = _sum(total.get(engine.name), engine.data.counts)
+        return total
+
     def tap_space(self) -> int:
         """Frames that the engine can process before a tap would lose some. [main]"""
         taps = [tap for thing in (*self._leaving, *self.things) for tap in thing.taps]
@@ -196,9 +219,6 @@ class Rack:
 
     def drain(self) -> bool:
         """Deliver what waits, for one turn; True: there is more. [main]"""
-        if self.dispatcher.turns % WARN_TURNS == 0:
-            for signal in self.signals:
-                signal.warn()
         return self.dispatcher.drain(self.now_ns)
 
     def drain_all(self) -> None:
@@ -235,24 +255,23 @@ class Rack:
         """Set a parameter of a slot. Raises KeyError, ValueError. [main]"""
         return self.slot(slot).set_param(param, value)
 
-    @property
-    def posted(self) -> dict[str, list[str]]:
-        """The symbols that each source may post. [main]"""
-        posted = {slot.name: list(slot.plugin.factors) for slot in self.slots if slot.plugin.factors}
-        return posted | {signal.name: signal.table.symbols for signal in self.signals}
+    def check_subscription(self, source: str | None, symbol: str | None) -> set[str | None]:
+        """Return the forms of `symbol` to look for: as it is in factors, normalised in what feeds bring. [main]
 
-    def check_subscription(self, source: str | None, symbol: str | None) -> None:
-        """Raise KeyError unless somebody can post that, or a feed may bring it. [main]"""
+        Raises KeyError unless somebody can post that, or a feed may bring it.
+        """
         feeds = {t.name: t.symbols and [normalised(symbol) for symbol in t.symbols] for t in self.document.config.feed}
-        sources: dict[str, list[str] | None] = {**self.posted, **feeds}
+        sources: dict[str, list[str] | None] = {**posted(self.things), **feeds}
         if source is not None and source not in sources:
             raise KeyError(f'no source "{source}" posts factors, and there is no such feed{nearest(source, list(sources))}')
+        if symbol is None:
+            return {None}
+        forms = {symbol} if source is not None and source not in feeds else _forms(symbol, factors=source is None)
         lists = [sources[source]] if source is not None else list(sources.values())
-        if symbol is None or None in lists:
-            return  # a feed without a list may bring any symbol
         symbols = sorted({name for names in lists for name in names or ()})
-        if symbol not in symbols:
+        if None not in lists and forms.isdisjoint(symbols):  # a feed without a list may bring any symbol
             raise KeyError(f'{source or "no source"} does not post "{symbol}"{nearest(symbol, symbols)}')
+        return {*forms}
 
     def on_main(self, call: Callable[..., Result], *arguments: Any) -> Result:
         """Run `call` on the main loop and wait for it: plugin objects are made there. [main, worker]"""
@@ -279,12 +298,13 @@ class Rack:
 
     def end_streams(self) -> None:
         """Say to all that no more audio will come. [main, when the engine runs no more]"""
+        self.idle = True
         for thing in self.things:
             thing.end_streams()
 
     def joined(self) -> bool:
-        """Whether all workers and feeders have finished what they had. [main]"""
-        return all(thing.join(0) for thing in self.things)
+        """Whether all workers and feeders have finished what they had, and what has left the rack has delivered all. [main]"""
+        return all(thing.name in self.reaper.lingering for thing in self._leaving) and all(thing.join(0) for thing in self.things)
 
     def destroy(self, what: str, call: Callable[[], None]) -> None:
         """Run a native destructor of what never ran, on the control thread; one that hangs is noted. [main, worker]"""
@@ -296,8 +316,8 @@ class Rack:
 
     async def end(self) -> None:
         """End everything in order; the driver has stopped. [main]"""
-        self.stopped = True
         await self.changes.end()
+        self.idle = self.stopped = True
         self.dispatcher.inbox.give_up()
         things = self.things
         self.slots, self.signals = (), ()
@@ -313,9 +333,25 @@ class Rack:
             asyncio.run(self.end())
         self.dispatcher.snapshot = self.dispatcher.leaving = Snapshot()
         self.control.close()
-        if not self.left_behind:  # else somebody may still ring the bell or read the engine's clock
+        if not self.left_behind and not self.changes.unfinished:  # else somebody may still use them
             self.engine.close()
             self.bell.close()
+
+
+def posted(things: Iterable[Thing]) -> dict[str, list[str]]:
+    """Return the symbols that each of `things` may post. [any]"""
+    symbols = {thing.name: list(thing.plugin.factors if isinstance(thing, Slot) else thing.table.symbols) for thing in things}
+    return {name: names for name, names in symbols.items() if names}
+
+
+def _forms(symbol: str, *, factors: bool) -> set[str]:
+    """Return the form of a symbol in what feeds bring, with `factors` also as it is. Raises KeyError if it can have none."""
+    try:
+        return {normalised(symbol), symbol} if factors else {normalised(symbol)}
+    except DataError as error:
+        if factors:
+            return {symbol}
+        raise KeyError(str(error)) from None
 
 
 def _snapshot(things: Iterable[Thing], deaf: frozenset[Thing] = frozenset()) -> Snapshot:
@@ -328,7 +364,7 @@ def _snapshot(things: Iterable[Thing], deaf: frozenset[Thing] = frozenset()) -> 
     )
 
 
-def _sum(one: PostCounts | None, other: PostCounts) -> PostCounts:
+def _sum(one: Counts | None, other: Counts) -> Counts:
     if one is None:
         return other
-    return PostCounts(*(getattr(one, name) + getattr(other, name) for name in PostCounts.__slots__))
+    return type(other)(*(getattr(one, field.name) + getattr(other, field.name) for field in fields(other)))

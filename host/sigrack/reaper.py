@@ -65,7 +65,7 @@ class Reaper:
 
     async def _retire(self, things: list[Thing], serial: int, *, drain: bool) -> None:
         rack = self._rack
-        await self._until(lambda: rack.stopped or rack.engine.has_left(serial))
+        await self._until(lambda: rack.idle or rack.engine.has_left(serial))
         for thing in things:
             thing.end_streams()
             if not drain:
@@ -81,6 +81,8 @@ class Reaper:
         await self._finish_hooks(alive)
         for thing in things:
             thing.stop()
+        rack.turn()  # what on_stop has posted
+        for thing in things:
             if thing not in alive:
                 rack.forget(thing)
         await asyncio.gather(*(self._destroy(thing) for thing in alive))
@@ -137,8 +139,8 @@ class Reaper:
     async def _finish_hooks(self, things: Sequence[Thing]) -> None:
         """Let no hook begin, and coroutine hooks end; cancel those that do not."""
         hooks = [thing.hooked for thing in things if thing.hooked]
-        for hooked in hooks:
-            hooked.closed = True
+        for thing in things:
+            thing.close_hooks()
         if not await self._until(lambda: not any(hooked.busy for hooked in hooks), JOIN_S):
             for hooked in hooks:
                 hooked.cancel()

@@ -7,15 +7,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigrack.config import Document, load
 from sigrack.drivers import ClockDriver, make_driver
 from sigrack.ends import open_source
-from sigrack.errors import CLEAN, FORCED, RackError, said
+from sigrack.errors import CLEAN, FORCED, EngineError, RackError, said
 from sigrack.places import RackLock
-from sigrack.rack import Rack
+from sigrack.rack import Rack, posted
 from sigrack.supervision import outlast_start
 from sigrack_plugins import Setup
 
@@ -30,6 +31,8 @@ __all__ = ["Session", "run_rack"]
 log = logging.getLogger("sigrack")
 
 
+LOOK_S = 1.0
+"""How often it is looked whether a signal engine has posted what it must not."""
 STOP_S = 4.0
 """Below stopwaitsecs in supervisord.conf, so that the log names what hangs."""
 
@@ -43,20 +46,18 @@ class Session:
         self.started = time.time()
         self.state = "starting"
         self.server: ControlServer | None = None
-        reader = open_source(document)
-        try:
-            live = document.config.live
+        _check_no_loop()
+        live = document.config.live
+        with ExitStack() as undo:
+            reader = open_source(document)
+            undo.callback(reader.close)
             self.rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=live)
-        except RackError:
-            reader.close()
-            raise
-        try:
-            self.driver = make_driver(document, self.rack, reader, progress)
+            undo.callback(self.rack.close)
             self._publisher = self._open_publisher()
-        except RackError:
-            self.rack.close()
-            reader.close()
-            raise
+            if self._publisher:
+                undo.callback(self._publisher.close)
+            self.driver = make_driver(document, self.rack, reader, progress)
+            undo.pop_all()
         self._live = live
         self.rack.on_event = self.publish
         self._stop = asyncio.Event()
@@ -74,17 +75,15 @@ class Session:
 
         `beside` runs on the same loop; when it returns, the run ends.
         """
-        handlers = self._answer_signals() if self._on_main_thread else {}
-        self.rack.watch.start(interrupting=self._live and self._on_main_thread)
-        try:
+        with ExitStack() as undo:
+            if self._on_main_thread:
+                undo.callback(_restore, self._answer_signals())
+            undo.callback(self._close)
             self.rack.start()
             self.driver.start()
+            self.rack.watch.start(interrupting=self._live and self._on_main_thread)
+            undo.callback(self.rack.watch.stop)
             asyncio.run(self._main(beside))
-        finally:
-            self._close()
-            self.rack.watch.stop()
-            for number, handler in handlers.items():
-                signal.signal(number, handler or signal.SIG_DFL)
         return FORCED if self.rack.left_behind else CLEAN
 
     async def _main(self, beside: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
@@ -92,8 +91,6 @@ class Session:
 
         loop = self._loop = asyncio.get_running_loop()
         self.rack.attach(loop)
-        if self._on_main_thread:
-            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         if self._live:
             loop.add_reader(self.rack.bell.descriptor, self._turn)
         bell: janus.Queue[None] = janus.Queue()
@@ -106,6 +103,7 @@ class Session:
             self.state = "running"
             self._announce()
             self._turn()
+            tasks.append(asyncio.create_task(self._look_after()))
             guest = asyncio.create_task(beside() if beside else self._stop.wait())
             tasks.append(guest)
             await self._until_done(guest)
@@ -133,9 +131,9 @@ class Session:
             guest.result()
 
     def _answer_signals(self) -> dict[int, Any]:
-        """Take over the signals; return who had them. SIGHUP means nothing until the loop runs, and must not end the host."""
+        """Take over the signals; return who had them. SIGHUP means nothing unless the loop runs, and must not end the host."""
         handlers: dict[int, Any] = {n: signal.signal(n, self._interrupted) for n in (signal.SIGTERM, signal.SIGINT)}
-        return handlers | {signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN)}
+        return handlers | {signal.SIGHUP: signal.signal(signal.SIGHUP, self._hung_up)}
 
     # The main loop's work
 
@@ -163,15 +161,23 @@ class Session:
             except Exception:  # a fault of ours must not silence the inbox for good
                 log.exception("the main loop's turn failed")
 
+    async def _look_after(self) -> None:
+        """Tell what signal engines have posted that they must not: such records wake nobody."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for engine in self.rack.signals:
+                engine.warn()
+
     # Control
 
     def _open_publisher(self) -> "Publisher | None":
         table = self.document.config.publish
         if table is None:
             return None
-        from sigrack.publish import Publisher, selection
+        from sigrack.publish import Publisher, check_factors
 
-        publisher = Publisher(table.endpoint, selection(self.document, self.rack.posted))
+        check_factors(self.document, posted(self.rack.things))
+        publisher = Publisher(table.endpoint, table.factors)
         self.rack.dispatcher.on_batch = publisher.send
         return publisher
 
@@ -251,7 +257,12 @@ class Session:
         logging.shutdown()
         os._exit(FORCED)
 
-    def _hung_up(self) -> None:
+    def _hung_up(self, *_: object) -> None:
+        """Answer SIGHUP. [main]"""
+        if self._loop:
+            self._loop.call_soon_threadsafe(self._reload_beside)
+
+    def _reload_beside(self) -> None:
         task = asyncio.create_task(self._reload_quietly())
         self._reloads.add(task)
         task.add_done_callback(self._reloads.discard)
@@ -278,6 +289,21 @@ class Session:
             self.server.close()
         if self.rack.left_behind:
             log.error("left behind, did not stop in time: %s", ", ".join(self.rack.left_behind))
+
+
+def _check_no_loop() -> None:
+    """Raise EngineError where a rack could not run."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise EngineError("an asyncio loop runs on this thread: run the rack on another one, as by asyncio.to_thread(render, ...)")
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    """Give the signals back."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler or signal.SIG_DFL)
 
 
 def _report(task: "asyncio.Task[None]") -> None:

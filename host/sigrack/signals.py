@@ -1,7 +1,6 @@
 """Signal engines: libraries with threads of their own, the C ABI of `sigrack_signal.h`."""
 
 import ctypes as c
-import json
 import logging
 import threading
 from collections.abc import Sequence
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sigrack.config import FeedTable, SignalTable
+from sigrack.config import FeedTable, SignalTable, as_json
 from sigrack.dispatch import Source
 from sigrack.errors import ConfigError, RackError, nearest
 from sigrack.loading.libraries import Library, open_library
@@ -132,6 +131,7 @@ class SignalEngine:
         self._ending = threading.Event()
         self._stop = c.c_uint32()
         self._warned = False
+        self._overran = False
         feeds = [feed for feed in rack.document.config.feed if feed.name in table.feeds]
         sizes = _data_sizes(feeds, table.feed == "audio")
         try:
@@ -154,10 +154,12 @@ class SignalEngine:
 
     def _create_handle(self, engine: _Engine) -> int:
         path = engine.path
-        handle: int | None = engine.create(json.dumps(self.table.config, default=str).encode())
+        handle: int | None = engine.create(as_json(self.table.config))
         if not handle:
             raise ConfigError(f'{path}: signal_create failed for "{self.table.name}"; see its own messages')
+        self.ring.set_patient(not self._live)  # it may post from here on
         if engine.register and engine.register(handle, CALLBACK_ADDRESS, self.ring.cookie):
+            self.ring.set_patient(False)
             engine.destroy(handle)
             raise ConfigError(f'{path}: signal_register_callback failed for "{self.table.name}"')
         return handle
@@ -174,14 +176,13 @@ class SignalEngine:
 
     def begin(self) -> None:
         """Start feeding. [main]"""
-        self.ring.set_patient(not self._live)
         if self.tap or self.data or self._engine.poll:
             name = f"sigrack-{self.table.name}"
             self._feeder = threading.Thread(target=self._feed, name=name, daemon=True)
             self._feeder.start()
 
     def give(self, batches: Sequence[DataBatch]) -> bool:
-        """Queue records of feeds; False: dropped and counted. Never waits. [any]"""
+        """Queue records of feeds, or drop and count them; False: it takes no more, its successor may. Never waits. [any]"""
         return self.data is not None and self.data.give(batches)
 
     @property
@@ -256,6 +257,9 @@ class SignalEngine:
         self._engine.destroy(self._handle)
         self.ring.shut()
 
+    def close_hooks(self) -> None:
+        """It has none. [main]"""
+
     def stop(self) -> None:
         """Say what was wrong with what it has posted. [main]"""
         self.warn()
@@ -270,7 +274,11 @@ class SignalEngine:
             self.tap.close()
 
     def warn(self) -> None:
-        """Log, once, the first record that was refused, for its symbol or its length. [main]"""
+        """Log, once each, that records of feeds were dropped, and the first that was refused, for symbol or length. [main]"""
+        if self.data and self.data.overran and not self._overran:
+            self._overran = True
+            dropped = self.data.counts.dropped
+            log.warning("%s: too slow for its feeds: %d records dropped so far; STATS counts them", self.table.name, dropped)
         if self._warned:
             return
         if unknown := self.ring.unknown:

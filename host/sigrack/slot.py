@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import Hooked, nothing
 from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
-from sigrack.state import PluginState, restore_python, save_python
+from sigrack.state import PluginState, restore, save
 from sigrack_engine.fir import Fir
 from sigrack_engine.pool import BlockPool
 from sigrack_engine.results import POST_ADDRESS, ResultRing
@@ -132,26 +133,29 @@ class Slot:
             return None
         return PluginState(self.plugin.id, self.plugin.version, data)
 
-    def inherit(self, old: "Slot", *, waiting: bool) -> None:
-        """Take over the state of `old`, if the plugin is the same, and (`waiting`) calls that wait. Raises ConfigError. [main]"""
-        if self.hooked is None or old.hooked is None:
-            return
-        if self.stateful and old.stateful and self.plugin.id == old.plugin.id:
-            state = save_python(old.hooked.plugin, old.plugin.id, old.plugin.version)
-            restore_python(self.hooked.plugin, self.plugin.id, state)
-        if waiting:
-            self.hooked.inherit(old.hooked)
-
     def start(self) -> None:
         """Call `on_start`. Raises ConfigError with what the plugin says. [main]"""
         if self.hooked is None:
             return
         if "on_start" in self.hooked.methods:
             try:
-                self.hooked.plugin.on_start()  # type: ignore[attr-defined]
-            except (Exception, SystemExit) as error:
+                self.hooked.attempt("on_start", self.hooked.plugin.on_start)  # type: ignore[attr-defined]
+            except BaseException as error:
                 raise ConfigError(f"{self.name}: on_start: {said(error)}") from error
+        self.hooked.closed = False
         self._started = True
+
+    def inherit(self, old: "Slot") -> None:
+        """Take over the state of `old`, if the plugin is the same. Raises ConfigError. [main]"""
+        if self.hooked and old.hooked and self.stateful and old.stateful and self.plugin.id == old.plugin.id:
+            restore(self.hooked, self.plugin.id, save(old.hooked, old.plugin.id, old.plugin.version))
+
+    def replace(self, old: "Slot", *, drain: bool) -> None:
+        """Take the place of `old`: nothing can fail any more. `drain`: with the calls that wait for it. [main]"""
+        if old.context:
+            old.context.cancel_timers()
+        if self.hooked and old.hooked and drain:
+            self.hooked.inherit(old.hooked)
 
     def begin(self) -> None:
         """Start the worker. [main]"""
@@ -186,13 +190,18 @@ class Slot:
         self._worker.join(limit_s)
         return not self._worker.is_alive()
 
+    def close_hooks(self) -> None:
+        """Let no hook begin; coroutine hooks that wait still have their turn. [main]"""
+        if self.hooked:
+            self.hooked.closed = self.hooked.ending = True
+        if self.context:
+            self.context.cancel_timers()
+
     def stop(self) -> None:
         """Call `on_stop`, once, if the slot was started. [main]"""
         if self.hooked is None or self.hooked.gone:
             return
-        self.hooked.closed = True
-        if self.context:
-            self.context.cancel_timers()
+        self.close_hooks()
         if self._started and "on_stop" in self.hooked.methods:
             self.hooked.call("on_stop", self.hooked.plugin.on_stop)  # type: ignore[attr-defined]
         self.hooked.gone = True
@@ -334,7 +343,8 @@ def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Calla
         slot._fir = _make_fir(rack, plugin, instance)
         processor = Processor(Fir.process_address, Fir.reset_address, slot._fir.pointer)
         _make_core(rack, slot, processor)
-        slot.hooked.on_rest = lambda: slot.set_bypass(True)
+        assert slot.core is not None
+        slot.hooked.on_rest = partial(slot.core.activate, False)
     if "on_block" in plugin.methods:
         frames = max(round(HOOK_TAP_S * rate_hz), 4 * (rack.hook_frames + rack.block_frames))
         tap = TapRing(channels, frames, rack.hook_frames, rack.bell)

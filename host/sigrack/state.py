@@ -1,14 +1,13 @@
 """What a plugin hands to its successor."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from sigrack.errors import ConfigError, said
-from sigrack_plugins import Plugin
+from sigrack.hooks import Hooked
 
-__all__ = ["PluginState", "restore_python", "save_python"]
+__all__ = ["PluginState", "restore", "save"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +19,25 @@ class PluginState:
     data: bytes
 
 
-def save_python(plugin: Plugin, name: str, version: str) -> PluginState:
-    """Ask a Python plugin for its state. Raises ConfigError if it fails or gives what cannot be stored. [main]"""
+def save(hooked: Hooked, name: str, version: str) -> PluginState:
+    """Ask a Python plugin for its state. Raises ConfigError if it fails or gives what cannot be stored and read again. [main]"""
     try:
-        value = plugin.on_state_save()  # type: ignore[attr-defined]
-    except (Exception, SystemExit) as error:
+        value = hooked.attempt("on_state_save", hooked.plugin.on_state_save)  # type: ignore[attr-defined]
+    except BaseException as error:
         raise ConfigError(f"{name}: on_state_save: {said(error)}") from error
     try:
-        return PluginState(name, version, msgspec.msgpack.encode(value))
-    except (TypeError, OverflowError, RecursionError, ValueError) as error:
-        raise ConfigError(
-            f"{name}: on_state_save gave what cannot be stored ({error}); numbers, text, bytes, lists and dicts can"
-        ) from None
+        data = msgspec.msgpack.encode(value)
+        msgspec.msgpack.decode(data)
+    except (TypeError, OverflowError, RecursionError, ValueError, msgspec.MsgspecError) as error:
+        text = f"{name}: on_state_save gave what cannot be stored ({error}); numbers, text, bytes, lists and dicts can"
+        raise ConfigError(text) from None
+    return PluginState(name, version, data)
 
 
-def restore_python(plugin: Plugin, name: str, state: PluginState) -> None:
+def restore(hooked: Hooked, name: str, state: PluginState) -> None:
     """Give a Python plugin a state. Raises ConfigError if it refuses. [main]"""
-    value: Any = msgspec.msgpack.decode(state.data)
+    value = msgspec.msgpack.decode(state.data)
     try:
-        plugin.on_state_restore(value, state.version)  # type: ignore[attr-defined]
-    except (Exception, SystemExit) as error:
+        hooked.attempt("on_state_restore", hooked.plugin.on_state_restore, value, state.version)  # type: ignore[attr-defined]
+    except BaseException as error:
         raise ConfigError(f"{name}: on_state_restore: {said(error)}") from error

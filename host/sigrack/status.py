@@ -126,11 +126,12 @@ def _pool_stats(pool: BlockPool) -> dict[str, int]:
 
 
 def _signal_stats(rack: "Rack") -> dict[str, Any]:
+    data = rack.data_counts()
     return {
         signal.table.name: {
             "fed_frames": signal.fed,
             "lost_frames": signal.tap.lost if signal.tap else 0,
-            "data": asdict(signal.data.counts) if signal.data else None,
+            "data": asdict(data[signal.name]) if signal.data else None,
             "unknown_symbol": signal.ring.unknown,
             "too_long": signal.ring.too_long,
         }

@@ -8,6 +8,10 @@ from collections.abc import Callable
 __all__ = ["TimerEntry", "Timers"]
 
 
+MOST_CANCELLED = 64
+"""Cancelled calls that may wait for their time to be forgotten."""
+
+
 def _nothing() -> None:
     pass
 
@@ -15,16 +19,19 @@ def _nothing() -> None:
 class TimerEntry:
     """A pending call; see `sigrack_plugins.Timer`."""
 
-    __slots__ = ("call", "cancelled", "period_ns", "time_ns")
+    __slots__ = ("__weakref__", "_timers", "call", "cancelled", "period_ns", "time_ns")
 
-    def __init__(self, time_ns: int, period_ns: int, call: Callable[[], object]) -> None:
+    def __init__(self, timers: "Timers", time_ns: int, period_ns: int, call: Callable[[], object]) -> None:
         self.time_ns, self.period_ns, self.call = time_ns, period_ns, call
         self.cancelled = False
+        self._timers = timers
 
     def cancel(self) -> None:
         """Never run it again, and let go of what it would have called. [main]"""
-        self.cancelled = True
-        self.call = _nothing
+        if not self.cancelled:
+            self.cancelled = True
+            self.call = _nothing
+            self._timers.count_cancelled()
 
 
 class Timers:
@@ -33,14 +40,23 @@ class Timers:
     def __init__(self) -> None:
         self._heap: list[tuple[int, int, TimerEntry]] = []
         self._order = itertools.count()
+        self._cancelled = 0
 
     def add(self, time_ns: int, call: Callable[[], object], period_ns: int = 0) -> TimerEntry:
         """Run `call` at `time_ns`, and then each `period_ns` if that is not 0. [main]"""
         if period_ns < 0:
             raise ValueError(f"a period must be positive, not {period_ns} ns")
-        entry = TimerEntry(time_ns, period_ns, call)
+        entry = TimerEntry(self, time_ns, period_ns, call)
         heapq.heappush(self._heap, (time_ns, next(self._order), entry))
         return entry
+
+    def count_cancelled(self) -> None:
+        """Forget the cancelled ones when they are the greater part. [main]"""
+        self._cancelled += 1
+        if self._cancelled > MOST_CANCELLED and 2 * self._cancelled > len(self._heap):
+            self._heap = [item for item in self._heap if not item[2].cancelled]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
 
     @property
     def next_ns(self) -> int | None:

@@ -59,10 +59,10 @@ def test_a_symbol_has_one_form(name: str) -> None:
     assert normalised(name) == "BTCUSDT"
 
 
-@pytest.mark.parametrize("name", ["", "-_/ ", "é", "A\n", "A\0B", "A" * 32])
+@pytest.mark.parametrize("name", ["", "-_/ ", "é", "ß", "ﬁ", "A\n", "A\0B", "A" * 32, '"A"', "'A'"])
 def test_what_is_no_symbol(name: str) -> None:
-    """Nothing, what is not printable ASCII, and what does not fit the struct are refused."""
-    with pytest.raises(DataError, match="is not 1 to 31 printable ASCII characters"):
+    """Nothing, what is not printable ASCII (though it be in upper case), quotes, and what does not fit are refused."""
+    with pytest.raises(DataError, match="is not 1 to 31 printable ASCII characters without quotes"):
         normalised(name)
 
 
@@ -100,6 +100,7 @@ def test_levels_beyond_are_zero() -> None:
         ({"ts_ns": [1, 2, 3]}, "symbol has 2 values, ts_ns 3"),
         ({"symbol": [1, 2]}, "symbol: expected text, got int64"),
         ({"bid_price": [[1.0], [np.nan]]}, "bid_price: nan is not a finite number"),
+        ({"bid_price": np.array([[1], ["1e4000"]], np.longdouble)}, "bid_price: inf is not a finite number"),
         ({"bid_price": np.ones((2, 11))}, r"bid_price: expected the shape \(records, 1 to 10\), got \(2, 11\)"),
         ({"bid_price": [1.0, 2.0]}, r"bid_price: expected the shape \(records, 1 to 10\), got \(2,\)"),
         ({"bid_price": np.ones((2, 2))}, "have different numbers of levels"),

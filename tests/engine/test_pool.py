@@ -39,7 +39,7 @@ def test_without_keepers_the_pool_is_always_reused() -> None:
         assert pool.capacity == pool.free + pool.leased
 
     assert 1 == len(owners)
-    assert 0 == pool.fallbacks
+    assert (0, 0) == (pool.fallbacks, pool.escapes)
     assert 4 == pool.free
 
 
@@ -50,7 +50,7 @@ def test_what_a_hook_keeps_is_never_overwritten(name: str) -> None:
     kept = [dispatch(pool, number, KEEPERS[name]) for number in range(50)]
 
     assert [float(number) for number in range(50)] == [np.asarray(part).flat[0] for part in kept]
-    assert 46 == pool.fallbacks
+    assert (46, 50) == (pool.fallbacks, pool.escapes)
     assert (0, 4) == (pool.free, pool.leased)
 
 

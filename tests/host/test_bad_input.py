@@ -250,6 +250,7 @@ def test_text_as_library(wav: MakeWav, write_rack: WriteRack, tmp_path: Path) ->
         ("params = { gain_db = true }\n", ":7: one: gain_db must be a number, not True"),
         ("\nparams.gian_db = 1\n", ':8: gain has no parameter "gian_db"; did you mean "gain_db"?'),
         ("config = { gain_db = 1 }\n", ":7: gain: gain has no configuration: use [slot.params]"),
+        ("[slot.config]\na = 1\ngain_db = nan\n", ":9: config.gain_db: nan and inf cannot be handed over; give a number"),
     ],
 )
 def test_native_parameters(wav: MakeWav, write_rack: WriteRack, more: str, message: str) -> None:

@@ -1,20 +1,27 @@
 """Load, unload, swap and reload while music plays: nothing is lost, nothing is called that is gone, a failure changes nothing."""
 
+import asyncio
 import gc
+import hashlib
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from factories import Compile
 from plugin_source import plugin_source
 from racks import freewheel, noise
+from sigrack.config import Document
 from sigrack.errors import ConfigError, RackError
+from sigrack.loading.libraries import listing
+from sigrack.loading.native import NativeInstance
 from sigrack.session import Session
+from sigrack_engine.core import lib
 
 DIRECTOR = '''
 from sigrack_plugins import Plugin
@@ -109,6 +116,12 @@ def plugin_of(session: Session, name: str) -> Any:
     hooked = session.rack.slot(name).hooked
     assert hooked is not None
     return hooked.plugin
+
+
+def users_of(library: Path) -> list[int]:
+    """Return how many use the mapping of a library's content."""
+    digest = hashlib.sha256(library.read_bytes()).hexdigest()
+    return [entry["users"] for entry in listing() if digest.startswith(entry["sha256"])]
 
 
 def test_a_swap_hands_the_state_over_and_loses_no_frame(folder: Path) -> None:
@@ -390,11 +403,23 @@ def test_python_objects_are_made_and_ended_on_the_main_thread(folder: Path) -> N
     assert {threading.get_ident()} == {thread for _, thread in log}
 
 
-def test_native_instances_are_destroyed_once_on_the_control_thread(folder: Path, cc: Compile) -> None:
+def test_native_instances_are_destroyed_once_on_the_control_thread(
+    folder: Path, cc: Compile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """create, activate and destroy of each instance run on one thread that is neither the engine's nor the main loop's."""
     library = cc(plugin_source(), "plain")
     session = freewheel(folder, DIRECT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\n', noise(FRAMES))
     calls: list[tuple[str, str]] = []
+    destroyed: list[int] = []
+    destroy = NativeInstance.destroy
+
+    def noted(instance: NativeInstance) -> None:
+        destroyed.append(instance.pointer)
+        kept.append(instance)  # its address is not used again
+        destroy(instance)
+
+    kept: list[NativeInstance] = []
+    monkeypatch.setattr(NativeInstance, "destroy", noted)
     run = session.rack.control._submit
 
     def submit(what: str, call: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
@@ -408,7 +433,7 @@ def test_native_instances_are_destroyed_once_on_the_control_thread(folder: Path,
     play(session, {8192 * (i + 1): lambda ctx: ctx.swap("plain") for i in range(5)})
 
     assert {"sigrack-control"} == {thread for _, thread in calls}
-    assert 6 == sum(what == "plain: destroy" for what, _ in calls)
+    assert 6 == len(destroyed) == len(set(destroyed))
 
 
 PINNED = '''
@@ -534,6 +559,154 @@ def test_a_signal_engine_is_swapped_in_order(folder: Path, cc: Compile, drain: b
         assert [0] * 4 == [numbers[edge + 1] for edge in runs]
 
 
+def test_what_is_loaded_twice_in_a_row_runs(folder: Path) -> None:
+    """Two native slots loaded one after the other both process blocks, though nothing has left the rack."""
+    session = freewheel(folder, DIRECT + EARS, noise(FRAMES))
+    ears = plugin_of(session, "ears")
+    quarter = {"gain_db": -6.0, "smooth_ms": 0.0}
+    play(
+        session,
+        {
+            1024: lambda ctx: ctx.load("one", "gain", params=quarter, before="ears"),
+            8192: lambda ctx: ctx.load("two", "gain", params=quarter, before="ears"),
+        },
+    )
+    heard = np.concatenate([block.samples for block in ears.blocks])
+
+    assert np.allclose(10 ** (-12 / 20) * noise(FRAMES)[20_000:], heard[20_000:], atol=1e-6)
+
+
+TWO = COUNT + COUNT.replace('"counter"', '"second"')
+
+
+@pytest.mark.parametrize("raised", ["OSError('no device')", "asyncio.CancelledError", "SystemExit(3)"])
+def test_a_reload_that_fails_at_its_second_slot_leaves_both_as_they_were(folder: Path, raised: str) -> None:
+    """The first of two swapped slots goes on with its audio and its timers when the second one's on_start raises."""
+    ticking = COUNTER.replace('LOG.append(f"start {self.version}")', "self.ticks = 0; self.ctx.every(10_000_000, self.tick)")
+    ticking += "\n    def tick(self):\n        self.ticks += 1\n"
+    (folder / "counter.py").write_text(ticking)
+    session = freewheel(folder, DIRECT + TWO, noise(FRAMES))
+    first, second = plugin_of(session, "counter"), plugin_of(session, "second")
+
+    def spoil(ctx: Any) -> Any:
+        fails = f"if self.ctx.name == 'second': raise {raised}"
+        (folder / "counter.py").write_text(
+            ticking.replace("    def on_start(self):\n", f"    def on_start(self):\n        {fails}\n").replace(
+                "from sigrack_plugins", "import asyncio\nfrom sigrack_plugins"
+            )
+        )
+        path = session.document.path
+        path.write_text(path.read_text().replace('"./counter.py"', '"./counter.py"\nconfig = {}').replace("config = {}", ""))
+        changes = session.rack.changes
+
+        async def both() -> None:
+            document = session.document
+            tables = [msgspec.structs.replace(t, config={} if t.name == "director" else t.config) for t in document.config.slot]
+            for slot in session.rack.slots[1:]:
+                slot.table = msgspec.structs.replace(slot.table, config={"changed": 1})
+            await changes.apply(
+                Document(document.path, document.text, msgspec.structs.replace(document.config, slot=tables), ("slot",))
+            )
+
+        return changes.request(both, "test")
+
+    (said,) = play(session, {20_000: spoil})
+
+    assert isinstance(said, ConfigError)
+    assert "second: on_start:" in str(said)
+    assert (FRAMES, FRAMES) == (first.frames, second.frames)
+    assert (200, 200) == (first.ticks, second.ticks)
+
+
+def test_who_asks_may_go_away(folder: Path, cc: Compile) -> None:
+    """A change whose caller is cancelled is carried out or taken back whole: no handle and no user of a library stays."""
+    library = cc(plugin_source(), "plain")
+    session = freewheel(folder, COUNT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\n', noise(20 * FRAMES))
+    before = lib.core_handle_count()
+    counts: list[int] = []
+
+    async def cancel() -> None:
+        changes = session.rack.changes
+        for number in range(20):
+            task = asyncio.create_task(changes.swap("plain" if number % 2 else "counter"))
+            await asyncio.sleep(0.0002 * (number % 5))
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await changes.unload("counter")
+        await session.rack.reaper.idle()
+        counts.append(lib.core_handle_count())
+
+    session.run(beside=cancel)
+
+    assert [before] == counts
+    assert before - 1 == lib.core_handle_count()
+    assert [0] == users_of(library)
+
+
+def test_a_swap_after_the_last_block_ends_with_the_file(folder: Path) -> None:
+    """A worker's slot that is swapped when the file is through is given its end as all others are."""
+    (folder / "worker.py").write_text(
+        "import time\nfrom sigrack_plugins import Plugin\nclass Worker(Plugin):\n    def work(self, tap):\n"
+        "        for _ in tap:\n            time.sleep(0.02)\n"
+    )
+    slots = "".join(f'[[slot]]\nname = "{name}"\nplugin = "./worker.py"\n' for name in ("one", "two"))
+    session = freewheel(folder, DIRECT + slots, noise(10_000))
+    said = play(session, {9216: lambda ctx: ctx.swap("one")})
+
+    assert [None] == said
+    assert [] == session.rack.left_behind
+
+
+def test_the_latency_cannot_change_under_a_file(folder: Path, cc: Compile) -> None:
+    """A plugin with a latency is not loaded while a file's output is aligned with its input."""
+    late = plugin_source(activate="contract->latency_frames = 480;")
+    session = freewheel(folder, DIRECT + EARS, noise(FRAMES))
+    (said,) = play(session, {8192: lambda ctx: ctx.load("late", str(cc(late, "late")))})
+
+    assert "the latency cannot change while a file source runs" in str(said)
+
+
+def test_a_hook_cannot_wait_for_a_change(folder: Path) -> None:
+    """result() in a plain hook says why it would wait for ever; the change is made all the same."""
+    session = freewheel(folder, DIRECT + COUNT, noise(FRAMES))
+    events: list[str] = []
+    session.rack.on_event = lambda kind, **_: events.append(kind)
+    errors: list[str] = []
+
+    def wait(ctx: Any) -> None:
+        try:
+            ctx.swap("counter").result()
+        except RuntimeError as error:
+            errors.append(str(error))
+
+    play(session, {8192: wait})
+
+    assert ["swapped"] == events
+    assert 1 == len(errors)
+    assert "a hook cannot wait for it" in errors[0]
+
+
+def test_timers_end_with_the_plugin(folder: Path) -> None:
+    """After the unload no timer fires, not one set in on_stop and not one that is a coroutine."""
+    (folder / "ticker.py").write_text(
+        "import asyncio\nfrom sigrack_plugins import Plugin\nclass Ticker(Plugin):\n"
+        "    def on_start(self):\n        self.log, self.stopped = [], False\n"
+        "        self.ctx.every(2_000_000, self.plain)\n        self.ctx.every(3_000_000, self.slow)\n"
+        "    def on_block(self, block):\n        pass\n"
+        "    def plain(self):\n        self.log.append(self.stopped)\n"
+        "    async def slow(self):\n        await asyncio.sleep(0.001)\n        self.log.append(self.stopped)\n"
+        "    def on_stop(self):\n        self.stopped = True\n        self.ctx.every(1_000_000, self.plain)\n"
+    )
+    session = freewheel(folder, DIRECT + '[[slot]]\nname = "ticker"\nplugin = "./ticker.py"\n', noise(FRAMES))
+    slot = session.rack.slot("ticker")
+    ticker = plugin_of(session, "ticker")
+    play(session, {20_000: lambda ctx: ctx.unload("ticker")})
+
+    assert slot.hooked is not None
+    assert {False} == set(ticker.log)
+    assert "is ending: it can have no more timers" in slot.hooked.last_error
+
+
 def test_commits_are_measured(folder: Path) -> None:
     """Each commit notes the nanoseconds that it took of the main loop."""
     session = freewheel(folder, DIRECT + COUNT, noise(FRAMES))
@@ -556,3 +729,4 @@ def test_nothing_stays_mapped_or_open_after_many_swaps(folder: Path, cc: Compile
     play(session, {1024: look, **steps, 380_000: look})
 
     assert counts[0] == counts[1]
+    assert [0] == users_of(library)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sigrack.config import RATES_HZ, Document, load, parse
-from sigrack.errors import ConfigError
+from sigrack.errors import ConfigError, nearest
 
 SLOT = '[[slot]]\nname = "a"\nplugin = "gain"\n'
 SECOND = '[[slot]]\nname = "b"\nplugin = "gain"\n'
@@ -119,6 +119,9 @@ NO_SOURCE = '[source]\ndriver = "none"\n'
 FEED = '[[feed]]\nname = "ticks"\ndriver = "csv"\nkind = "trade"\npath = "t.csv"\n'
 SOCKET = '[[feed]]\nname = "wire"\ndriver = "zmq"\nkind = "depth"\nendpoint = "tcp://127.0.0.1:5555"\n'
 SIGNAL = '[[signal]]\nname = "engine"\nlibrary = "x.so"\nsymbols = ["a"]\n'
+PUBLISH = '[publish]\nendpoint = "tcp://127.0.0.1:5555"\nfactors = ["a.b"]\n'
+CONTROL = '[control]\nendpoint = "tcp://127.0.0.1:5555"\n'
+IPC = SOCKET.replace("tcp://127.0.0.1:5555", "ipc:///a/b") + "bind = true\n"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +181,20 @@ def test_a_signal_engine_names_its_feeds() -> None:
         (7, f'{NO_SOURCE}{SIGNAL}lane = "process"\n', 'signal.lane: "process" is not known; valid: inline'),
         (10, f'{NO_SOURCE}{FEED}speed = "max"\n[sink]\ndriver = "pipe"\npath = "-"\n', "a replay at speed"),
         (4, f'{NO_SOURCE}[publish]\nendpoint = "a"\nfactors = ["a.b"]\n', "publish.endpoint must be ipc:///PATH or tcp://"),
+        (7, NO_SOURCE + SOCKET.replace("5555", "0"), "feed.endpoint: tcp://127.0.0.1:0: a PORT is a number from 1 to 65535"),
+        (7, NO_SOURCE + SOCKET.replace("5555", "65536"), "a PORT is a number from 1 to 65535"),
+        (4, NO_SOURCE + PUBLISH.replace("5555", "0"), "publish.endpoint: tcp://127.0.0.1:0: a PORT is a number from 1 to 65535"),
+        (4, NO_SOURCE + PUBLISH.replace("tcp://127.0.0.1:5555", "ipc:///a\\u0000b"), "publish.endpoint must be ipc:///PATH"),
+        (4, NO_SOURCE + PUBLISH + CONTROL, "publish.endpoint: tcp://127.0.0.1:5555 is taken by [control]; choose another"),
+        (4, NO_SOURCE + PUBLISH + CONTROL.replace("5555", "5554"), "is taken by the events of [control]; choose another"),
+        (4, NO_SOURCE + PUBLISH.replace("127.0.0.1", "*") + CONTROL, "publish.endpoint: tcp://*:5555 is taken by [control]"),
+        (10, f"{NO_SOURCE}{PUBLISH}{SOCKET}bind = true\n", "feed.endpoint: tcp://127.0.0.1:5555 is taken by [publish]"),
+        (13, f"{NO_SOURCE}{IPC}{IPC.replace('wire', 'more').replace('/a/b', '/a//b')}", 'is taken by the feed "wire"'),
+        (6, NO_SOURCE + SIGNAL.replace('["a"]', '[""]'), "symbols: '' is not 1 to 63 printable ASCII characters"),
+        (6, NO_SOURCE + SIGNAL.replace('["a"]', '["a\\u0000b"]'), r"symbols: 'a\x00b' is not 1 to 63 printable ASCII characters"),
+        (6, NO_SOURCE + SIGNAL.replace('["a"]', '["é"]'), r"symbols: '\xe9' is not 1 to 63 printable ASCII characters"),
+        (6, NO_SOURCE + SIGNAL.replace('["a"]', f'["{"a" * 64}"]'), "aaa' is not 1 to 63 printable ASCII characters"),
+        (6, NO_SOURCE + SIGNAL.replace('["a"]', '["a", "b", "a"]'), 'symbols: "a" is there twice'),
         (5, f'{NO_SOURCE}[publish]\nendpoint = "ipc:///a"\nfactors = []\n', "publish.factors: expected array of length >= 1"),
     ],
 )  # fmt: skip
@@ -187,6 +204,18 @@ def test_wrong_feeds(line: int, text: str, message: str) -> None:
 
     assert message in found
     assert found.startswith(f"rack.toml:{line}: "), found
+
+
+def test_endpoints_that_go_together() -> None:
+    """Ports that differ, a socket that connects to what is bound, and a control that is switched off are no clash."""
+    texts = [
+        PUBLISH + CONTROL.replace("5555", "5553"),
+        PUBLISH + CONTROL.replace("127.0.0.1", "127.0.0.2"),
+        PUBLISH + CONTROL + "enabled = false\n",
+        PUBLISH + SOCKET,
+    ]
+
+    assert all(parse(Path("rack.toml"), NO_SOURCE + text) for text in texts)
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../a", "a/b", ".a", "-a", "ä"])
@@ -251,3 +280,14 @@ def test_resolve() -> None:
     assert Path("/a/x.wav") == document.resolve("../x.wav")
     assert Path("/x.wav") == document.resolve("/x.wav")
     assert Path.home() / "x.wav" == document.resolve("~/x.wav")
+    for wrong in ("a\0b", "~nobody-is-called-so/x"):
+        with pytest.raises(ConfigError, match=r"rack\.toml: .* is no path: "):
+            document.resolve(wrong)
+
+
+def test_a_message_lists_ten_names() -> None:
+    """Of many valid names, none of them near, a message shows the first ten and says how many there are beside."""
+    names = [f"S{number}" for number in range(12)]
+
+    assert "; valid: S0, S1, S2, S3, S4, S5, S6, S7, S8, S9 and 2 more" == nearest("xyz", names)
+    assert "; valid: S0, S1, S2, S3, S4, S5, S6, S7, S8, S9" == nearest("xyz", names[:10])

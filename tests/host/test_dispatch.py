@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from racks import freewheel, noise
+from sigrack.batches import Post
+from sigrack.dispatch import Dispatcher, Snapshot
+from sigrack.errors import ConfigError
+from sigrack.hooks import Hooked
 from sigrack.session import Session
-from sigrack_plugins import SECOND
+from sigrack.watch import HookWatch
+from sigrack_plugins import SECOND, FactorBatch, Plugin
 
 COLLECT = '[[slot]]\nname = "ears"\nplugin = "./collector.py"\n'
 METER = '[[slot]]\nname = "meter"\nplugin = "level"\n'
@@ -208,3 +213,62 @@ def test_a_worker_that_ends_early_does_not_stop_the_audio(tmp_path: Path) -> Non
     session = freewheel(tmp_path, '[[slot]]\nname = "w"\nplugin = "./worker.py"\n' + COLLECT, noise(200_000))
 
     assert 200_000 == sum(block.frames for block in collected(session).blocks)
+
+
+BAD_WORDS = """
+from sigrack_plugins import Plugin
+class Mute(Exception):
+    def __str__(self):
+        raise IndexError
+class Speechless(Plugin):
+    def on_block(self, block):
+        raise Mute
+"""
+
+
+def test_an_exception_without_words_is_caught_like_any_other(tmp_path: Path) -> None:
+    """An exception whose text cannot be had is counted by its kind, and the next hook is called."""
+    (tmp_path / "speechless.py").write_text(BAD_WORDS)
+    session = freewheel(tmp_path, '[[slot]]\nname = "bad"\nplugin = "./speechless.py"\n' + COLLECT, noise(8192))
+    bad = session.rack.slot("bad").hooked
+    assert bad is not None
+    ears = collected(session)
+
+    assert 8 == bad.errors
+    assert "Mute" in bad.last_error
+    assert 8192 == sum(block.frames for block in ears.blocks)
+
+
+def test_nobody_is_called_before_on_start_has_returned(tmp_path: Path) -> None:
+    """When one plugin's on_start fails, those that come after it get no hook at all, although factors wait for them."""
+    (tmp_path / "raiser.py").write_text(
+        "from sigrack_plugins import Plugin\nclass Raiser(Plugin):\n    factors = {'x': ''}\n"
+        "    def on_start(self):\n        self.ctx.post('x', [1.0])\n        raise ValueError('no')\n"
+        "    def on_factors(self, batch):\n        pass\n"
+    )
+    session = freewheel(tmp_path, '[[slot]]\nname = "bad"\nplugin = "./raiser.py"\n' + COLLECT, noise(8192))
+    hooked = session.rack.slot("ears").hooked
+    with pytest.raises(ConfigError, match="bad: on_start: no"):
+        session.run()
+
+    assert hooked is not None
+    assert 0 == hooked.calls
+
+
+def test_a_full_inbox_is_delivered_in_rounds() -> None:
+    """Even in a turn that is over at once no more than a round's share of the inbox is delivered; what is left is told."""
+    calls: list[int] = []
+
+    class Listener(Plugin):
+        def on_factors(self, batch: FactorBatch) -> None:
+            calls.append(len(batch))
+
+    hooked = Hooked("listener", Listener(), frozenset({"on_factors"}), HookWatch(), lossless=False)
+    hooked.closed = False
+    dispatcher = Dispatcher(48_000, snapshot=Snapshot(factor_hooks=(hooked,)))
+    for number in range(2000):
+        dispatcher.inbox.post(Post("s", "x", np.array([number]), 0, 0, np.ones((1, 1))))
+    more = [dispatcher.drain(0, turn_ns=1) for _ in range(5)]
+
+    assert [512, 512, 512, 464] == calls
+    assert [True, True, True, True, False] == more

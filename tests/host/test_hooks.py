@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from racks import Host, freewheel, noise, write
-from sigrack.control.client import Client
-from sigrack.errors import ConfigError, EngineError
+from racks import Host, answers, freewheel, noise, request, write
+from sigrack.control.schema import CommandError
+from sigrack.errors import ConfigError
 from sigrack.hooks import MOST_WAITING, Hooked
-from sigrack.places import default_endpoint
 from sigrack.session import Session
 from sigrack.watch import HookWatch
 from sigrack_plugins import Plugin
@@ -38,23 +37,16 @@ def plugin_of(session: Session, name: str) -> Any:
     return hooked.plugin
 
 
-def request(cmd: str, **params: Any) -> Any:
-    """Ask the host of these tests."""
-    with Client(default_endpoint("rack")) as client:
-        return client.request(cmd, **params)
-
-
-def answers() -> bool:
-    """Whether the host answers."""
-    try:
-        return bool(request("PING"))
-    except EngineError:
-        return False
-
-
 def hooks_of(name: str) -> Any:
     """Return what STATS says of a slot's hooks."""
     return next(slot for slot in request("STATS")["data"]["slots"] if slot["name"] == name)["hooks"]
+
+
+def started(plugin: Plugin, *, watch: HookWatch | None = None, lossless: bool = False) -> Hooked:
+    """Return a plugin's hooks as they are once on_start has returned."""
+    hooked = Hooked("started", plugin, frozenset({"on_block"}), watch or HookWatch(), lossless=lossless)
+    hooked.closed = False
+    return hooked
 
 
 # Coroutine hooks
@@ -131,7 +123,7 @@ def test_live_calls_beyond_the_bound_are_dropped_and_counted() -> None:
             await asyncio.Event().wait()
 
     async def scenario() -> tuple[int, int, bool]:
-        hooked = Hooked("hanging", Hanging(), frozenset({"on_block"}), HookWatch(), lossless=False)
+        hooked = started(Hanging())
         for _ in range(MOST_WAITING + 1 + 10):
             hooked.hook("on_block", None)
             await asyncio.sleep(0)
@@ -153,7 +145,7 @@ def test_hooks_on_another_thread_are_refused() -> None:
         def on_block(self, block: object) -> None:
             self.calls += 1
 
-    hooked = Hooked("plain", Plain(), frozenset({"on_block"}), HookWatch(), lossless=False)
+    hooked = started(Plain())
     errors: list[str] = []
 
     def attempt() -> None:
@@ -217,6 +209,34 @@ def test_a_hook_over_the_hard_limit_is_interrupted_and_its_plugin_bypassed(tmp_p
         assert 0 == stats["driver"]["source_underrun_frames"]
 
 
+def test_on_start_that_hangs_in_a_running_rack_fails_the_load(tmp_path: Path) -> None:
+    """LOAD of a plugin whose on_start does not return is answered after the limit, and nothing was changed."""
+    plugin(tmp_path, "    def on_start(self):\n        time.sleep(600)\n    def on_block(self, block):\n        pass")
+    rack = write(tmp_path, "[rack]\nhook_limit_ms = 300\n" + LIVE + EARS, noise(48_000))
+    with Host(rack) as host:
+        wait_until(answers)
+        with pytest.raises(CommandError, match=r"on_start: HookTimeout: over the limit of 0\.3 s; nothing was changed"):
+            request("LOAD", name="slow", plugin=str(tmp_path / "slow.py"))
+
+        assert ["ears"] == [slot["name"] for slot in request("GET_STATUS")["data"]["slots"]], host.log
+
+
+def test_the_limit_is_one_calls_not_a_batchs(tmp_path: Path) -> None:
+    """Factors that are handed over one by one may together take longer than the limit."""
+    plugin(
+        tmp_path,
+        "    factors = {'x': ''}\n    def on_block(self, block):\n"
+        "        if block.frame == 0:\n            self.ctx.post_many('x', [[1.0]] * 40, range(40))\n"
+        "    def on_factor(self, source, symbol, ts_ns, values):\n        time.sleep(0.02)",
+    )
+    rack = write(tmp_path, "[rack]\nhook_limit_ms = 300\n" + LIVE + SLOW, noise(48_000))
+    with Host(rack):
+        wait_until(answers)
+        wait_until(lambda: hooks_of("slow")["calls"] > 45)
+
+        assert "" == hooks_of("slow")["resting"]
+
+
 def test_a_plugin_that_was_interrupted_comes_back_by_reload(tmp_path: Path) -> None:
     """RELOAD with the slot's name, after its file was mended, gives a fresh instance whose hooks are called."""
     plugin(tmp_path, "    def on_block(self, block):\n        time.sleep(600)")
@@ -266,9 +286,9 @@ def test_the_watch_interrupts_only_the_call_that_was_condemned(monkeypatch: pyte
 
     class Quick(Plugin):
         def on_block(self, block: object) -> None:
-            time.sleep(0.001)
+            time.sleep(0.001)  # about the limit: some calls are interrupted, others end just before
 
-    hooked = Hooked("quick", Quick(), frozenset({"on_block"}), watch, lossless=True)
+    hooked = started(Quick(), watch=watch, lossless=True)
     watch.start(interrupting=True)
     try:
         for _ in range(1000):
@@ -279,3 +299,4 @@ def test_the_watch_interrupts_only_the_call_that_was_condemned(monkeypatch: pyte
 
     assert watch.current is None
     assert not hooked.inside
+    assert 0 < hooked.errors < 1000

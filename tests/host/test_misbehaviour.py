@@ -10,11 +10,9 @@ import pytest
 import soundfile
 
 from factories import Compile
-from racks import Host, freewheel, noise, write
-from sigrack.control.client import Client
+from racks import Host, answers, freewheel, noise, request, write
 from sigrack.control.schema import CommandError
 from sigrack.errors import EngineError
-from sigrack.places import default_endpoint
 from sigrack.rendering import render
 from waiting import wait_until
 
@@ -28,20 +26,6 @@ def plugin(folder: Path, body: str, head: str = "") -> None:
     (folder / "bad.py").write_text(
         f"import time\nfrom sigrack_plugins import SECOND, Plugin\n{head}\nclass Bad(Plugin):\n{body}\n"
     )
-
-
-def request(cmd: str, **params: Any) -> Any:
-    """Ask the host of these tests; it must answer within three seconds."""
-    with Client(default_endpoint("rack")) as client:
-        return client.request(cmd, **params)
-
-
-def answers() -> bool:
-    """Whether the host answers."""
-    try:
-        return bool(request("PING"))
-    except EngineError:
-        return False
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`[publish]`: what leaves the PUB socket, and what is said about factors that do not exist."""
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ import zmq
 
 from sigrack.config import Document, parse
 from sigrack.errors import ConfigError, RackError
-from sigrack.publish import Publisher, selection
+from sigrack.publish import Publisher, check_factors
 from sigrack_plugins import FactorBatch
 from waiting import wait_until
 
@@ -35,11 +36,9 @@ def batch(source: str, symbols: list[int], values: list[list[float]]) -> FactorB
     return FactorBatch(source, ("BTCUSDT", "ETHUSDT"), ids, numbers, numbers.astype(np.uint64), numbers, counts, padded)
 
 
-def test_factors_are_chosen_by_name() -> None:
-    """SOURCE.SYMBOL chooses one, SOURCE.* all of a source; a source's name may hold a dot."""
-    chosen = selection(document(["book.ETHUSDT", "book.fast.*"]), POSTED)
-
-    assert {"book": frozenset(["ETHUSDT"]), "book.fast": frozenset(["BTCUSDT"])} == chosen
+def test_factors_that_are_posted() -> None:
+    """SOURCE.SYMBOL names one, SOURCE.* all of a source; a source's name may hold a dot."""
+    check_factors(document(["book.ETHUSDT", "book.fast.*"]), POSTED)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ def test_factors_are_chosen_by_name() -> None:
 def test_a_factor_that_is_not_posted(name: str, near: str) -> None:
     """A factor that nobody posts is refused with line and the nearest."""
     with pytest.raises(ConfigError) as caught:
-        selection(document([name]), POSTED)
+        check_factors(document([name]), POSTED)
 
     assert f'rack.toml:5: no factor is called "{name}"; did you mean "{near}"?' == str(caught.value)
 
@@ -68,7 +67,7 @@ def endpoint(runtime: Path) -> str:
 @pytest.fixture
 def publisher(endpoint: str) -> Iterator[Publisher]:
     """One that publishes ETHUSDT of book."""
-    publisher = Publisher(endpoint, {"book": frozenset(["ETHUSDT"])})
+    publisher = Publisher(endpoint, ["book.ETHUSDT", "all.*"])
     yield publisher
     publisher.close()
 
@@ -101,6 +100,26 @@ def test_a_batch_is_one_message(publisher: Publisher, endpoint: str) -> None:
         assert 0 == subscriber.poll(50)
 
 
+def test_all_of_a_source_means_what_comes_later_too(publisher: Publisher, endpoint: str) -> None:
+    """SOURCE.* sends every symbol of the source, also those of a successor that posts others."""
+    with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
+        subscriber.connect(endpoint)
+        subscriber.subscribe("factors.all")
+
+        def knock() -> int:
+            publisher.send(batch("all", [1], [[0.0]]))
+            return subscriber.poll(10)
+
+        wait_until(knock)
+        while subscriber.poll(50):
+            subscriber.recv_multipart()
+        later = batch("all", [0], [[1.0]])
+        publisher.send(dataclasses.replace(later, symbols=("NEW",)))
+        _, payload = subscriber.recv_multipart()
+
+        assert ["NEW"] == json.loads(payload)["symbol"]
+
+
 def test_nobody_is_waited_for(publisher: Publisher, endpoint: str) -> None:
     """A subscriber that reads nothing does not hold the sender up, however much is sent."""
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
@@ -125,4 +144,4 @@ def test_an_endpoint_in_use(publisher: Publisher, endpoint: str, tmp_path: Path)
 
     for wrong, said in ((endpoint, "is in use by another process"), (f"ipc://{tmp_path}/file", "is not a socket")):
         with pytest.raises(RackError, match=said):
-            Publisher(wrong, publisher.chosen)
+            Publisher(wrong, ["book.ETHUSDT"])

@@ -1,5 +1,7 @@
 """Files through a rack: equal to the float64 reference, aligned, to the last frame."""
 
+import asyncio
+import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from factories import MakeWav
 from oracles.chain import Signal, error_db, gain, matrix_fir
 from sigrack.config import SlotTable, load
+from sigrack.errors import EngineError
 from sigrack.rendering import render
 from sigrack_plugins import Setup
 from sigrack_plugins.crossfeed import Crossfeed
@@ -198,3 +202,21 @@ def test_any_block_size_rate_and_width(tmp_path: Path, block_frames: int, rate_h
     wanted = matrix_fir(wanted, taps) if channels <= 8 else wanted
 
     assert error_db(found, wanted) <= -120.0
+
+
+def test_where_a_loop_runs_nothing_is_begun(wav: MakeWav, tmp_path: Path) -> None:
+    """render on a thread whose asyncio loop runs says what to do instead, and touches neither files nor signals."""
+    rack = tmp_path / "rack.toml"
+    rack.write_text('[source]\ndriver = "file"\npath = "-"\n')
+    sound = wav()
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]
+
+    async def inside() -> None:
+        render(rack, sound, tmp_path / "out.wav")
+
+    with pytest.raises(EngineError, match="an asyncio loop runs on this thread"):
+        asyncio.run(inside())
+    elsewhere = asyncio.run(asyncio.to_thread(render, rack, sound, tmp_path / "out.wav"))
+
+    assert elsewhere.frames == soundfile.info(tmp_path / "out.wav").frames
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)]

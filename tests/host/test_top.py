@@ -34,6 +34,7 @@ STATS: dict[str, Any] = {
         "source_underrun_frames": 0,
         "sink_overrun_frames": 0,
         "real_time_priority": True,
+        "feeds": {"wire": {"records": 9, "refused": 20, "failure": "OSError: gone"}, "file": {"records": 9, "failure": ""}},
     },
     "slots": [
         {
@@ -50,7 +51,7 @@ STATS: dict[str, Any] = {
             "bypass": False,
             "meters": None,
             "lost_frames": 480,
-            "hooks": {"resting": "", "calls": 90, "errors": 4, "last_error": "Traceback\nValueError: \x1b[2J odd"},
+            "hooks": {"resting": "", "calls": 90, "errors": 4, "dropped": 30, "last_error": "Traceback\nValueError: \x1b[2J odd"},
         },
     ],
     "factors": {
@@ -59,8 +60,11 @@ STATS: dict[str, Any] = {
         "loud.loudness_lufs": {"values": [-14.25, -120.0, -15.0]},
     },
     "results": {"level": {"dropped": 5, "refused": 0, "queued": 1}},
-    "signals": {},
-    "inbox": {"dropped": 2, "queued": 3},
+    "signals": {
+        "engine": {"lost_frames": 0, "data": {"given": 900, "fed": 500, "dropped": 400, "queued": 0}},
+        "deaf": {"lost_frames": 0, "data": None},
+    },
+    "inbox": {"dropped": 2, "refused": 3, "queued": 3},
     "loop": {"records": 77},
 }
 
@@ -98,8 +102,8 @@ def test_all_that_goes_wrong_is_counted() -> None:
     assert ["250.0", "3", "-", "-", "0"] == line_with(lines, "volume")[5:]
     assert ["listens", "-", "-", "-", "-", "90", "4", "480"] == line_with(lines, "mine")[2:]
     assert "late 3 (worst 12.3 ms)" in lines[1]
-    assert ["records", "77", "waiting", "4", "dropped", "7"] == line_with(lines, "waiting")[:6]
-    assert "listener: ValueError: ?[2J odd" == lines[-1]
+    assert ["records", "77", "waiting", "4", "dropped", "437", "refused", "23"] == line_with(lines, "waiting")[:8]
+    assert ["listener: ValueError: ?[2J odd", "", "wire: OSError: gone"] == lines[-3:]
 
 
 def test_levels_are_bars() -> None:
@@ -131,7 +135,7 @@ def test_summary_is_one_line() -> None:
     """Without a terminal a line holds load, late blocks, levels, loudness and losses."""
     assert (
         "demo  running  0:00:10  load 1.00 %  late 3  level -30.0 -inf dBFS  loud M -14.2  S -  I -15.0 LUFS  lost 480"
-        == summary(STATUS, STATS, None)
+        "  dropped 437  refused 23" == summary(STATUS, STATS, None)
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack_engine.data import LEVELS, SIDES, DataError, Kind, Records, Symbols, from_columns
-from sigrack_engine.feeds.errors import FeedError
+from sigrack_engine.feeds.errors import FeedError, check_regular
 
 __all__ = ["CsvFile", "column_names"]
 
@@ -44,6 +44,7 @@ class CsvFile:
         self._symbols = symbols
         self._line = 1
         self._last_ns = 0
+        check_regular(path)
         try:
             self._file = cast("BinaryIO", gzip.open(path) if path.suffix == ".gz" else path.open("rb"))  # noqa: SIM115
         except OSError as error:
@@ -66,7 +67,7 @@ class CsvFile:
         valid = column_names(self.kind)
         for name in names:
             if name not in valid:
-                raise FeedError(f"{self.path}:1: {self.kind.name} has no column {name!a}", name=name, valid=valid)
+                raise FeedError(f"{self.path}:1: {self.kind.name} has no column {name[:64]!a}", name=name[:64], valid=valid)
         for field in self.kind.required:
             if _columns_of(self.kind, field)[0] not in names:
                 raise FeedError(f'{self.path}:1: the column "{_columns_of(self.kind, field)[0]}" is missing')

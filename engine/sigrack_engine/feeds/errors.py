@@ -1,8 +1,10 @@
 """What can be wrong with a feed."""
 
+from pathlib import Path
+
 from sigrack_engine.data import DataError
 
-__all__ = ["FeedError"]
+__all__ = ["EndpointInUseError", "FeedError", "check_regular"]
 
 
 class FeedError(ValueError):
@@ -19,3 +21,19 @@ class FeedError(ValueError):
     def at(cls, place: object, error: DataError) -> "FeedError":
         """Return `error` with its place in front. [any]"""
         return cls(f"{place}: {error}", name=error.name, valid=error.valid)
+
+
+class EndpointInUseError(FeedError):
+    """Another socket has the endpoint: later it may be free."""
+
+
+def check_regular(path: Path) -> None:
+    """Raise FeedError unless `path` is a file: to open a pipe could take for ever. [any]"""
+    try:
+        path.stat()
+    except OSError as error:
+        raise FeedError(f"{path}: {error.strerror}") from None
+    if path.is_dir():
+        raise FeedError(f"{path}: is a folder; name the file in it")
+    if not path.is_file():
+        raise FeedError(f"{path}: is not a regular file; write what it brings into one")

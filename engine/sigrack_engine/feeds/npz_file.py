@@ -1,5 +1,6 @@
 """NPZ files: NumPy's archives."""
 
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack_engine.data import DataError, Kind, Records, Symbols, from_columns
-from sigrack_engine.feeds.errors import FeedError
+from sigrack_engine.feeds.errors import FeedError, check_regular
 
 __all__ = ["NpzFile"]
 
@@ -49,16 +50,18 @@ class NpzFile:
 
 def _read(path: Path) -> dict[str, Column]:
     """Return every array of the archive. Raises FeedError."""
+    check_regular(path)
     try:
         with path.open("rb") as file:  # np.load leaves a file open that it cannot read
+            if not zipfile.is_zipfile(file):
+                raise FeedError(f"{path}: not an NPZ file, or not all of one; write it with numpy.savez")
+            file.seek(0)
             archive = np.load(file, allow_pickle=False)
-            if isinstance(archive, np.ndarray):
-                raise FeedError(f"{path}: a single array; write it with numpy.savez")
             return {name: archive[name] for name in archive.files}
     except FeedError:
         raise
-    except FileNotFoundError as error:
-        raise FeedError(f"{path}: {error.strerror}") from None
+    except OSError as error:
+        raise FeedError(f"{path}: cannot be read: {error.strerror or error}") from None
     except MemoryError:
         raise FeedError(f"{path}: too large for the memory; split it") from None
     except Exception as error:  # of zipfile, zlib, ast and numpy: there is no list of them

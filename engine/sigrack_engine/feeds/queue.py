@@ -27,20 +27,28 @@ class DataQueue:
         self.capacity = capacity
         self._given = self._fed = self._dropped = 0
         self._ended = False
+        self.overran = False
+        """Whether records have found no room."""
         self._batches: list[DataBatch] = []
         self._change = threading.Condition()
 
     def give(self, batches: Sequence[DataBatch]) -> bool:
-        """Queue batches; False: all dropped and counted, for there is no room or the queue has ended. Never waits. [any]"""
+        """Queue batches; what finds no room is dropped and counted. Never waits. [any]
+
+        False: the queue has ended; it neither takes nor counts them.
+        """
         records = sum(map(len, batches))
         with self._change:
+            if self._ended:
+                return False
             full = self._queued() + records > self.capacity
             self._given += records
-            if self._ended or full:
+            if full:
                 self._dropped += records
-                return False
-            self._batches += batches
-            self._change.notify()
+                self.overran = True
+            else:
+                self._batches += batches
+                self._change.notify()
             return True
 
     def take(self, limit_s: float | None) -> list[DataBatch]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack_engine.data import LEVELS, SIDES, DataError, Kind, Records, Symbols, from_columns
-from sigrack_engine.feeds.errors import FeedError
+from sigrack_engine.feeds.errors import EndpointInUseError, FeedError
 
 __all__ = ["Decoder", "ZmqSocket"]
 
@@ -107,7 +107,7 @@ class ZmqSocket:
     """A SUB or PULL socket. Opened on one thread, then used and closed by one other."""
 
     def __init__(self, endpoint: str, *, pull: bool = False, topic: str = "", bind: bool = False) -> None:
-        """Raises FeedError if the endpoint cannot be had. [main]"""
+        """Raises FeedError if the endpoint cannot be had, EndpointInUseError if another has it. [main]"""
         import zmq
 
         self._frames = (1,) if pull else (1, 2)
@@ -120,7 +120,8 @@ class ZmqSocket:
             (self._socket.bind if bind else self._socket.connect)(endpoint)
         except zmq.ZMQError as error:
             self.close()
-            raise FeedError(f"{endpoint}: {error.strerror}") from None
+            kind = EndpointInUseError if error.errno == zmq.EADDRINUSE else FeedError
+            raise kind(f"{endpoint}: {zmq.strerror(error.errno or 0)}; choose another endpoint") from None
         if not pull:
             self._socket.subscribe(topic)
 

@@ -25,7 +25,7 @@ def render(status: Answer, stats: Answer, before: Answer | None, width: int, *, 
     if before and before["blocks"] > stats["blocks"]:
         before = None
     lines: list[Line] = [*_header(status, stats, before), [], *_slots(status, stats, before)]
-    for part in (_levels(stats, width), _loudness(stats), _queues(stats), _hook_errors(stats)):
+    for part in (_levels(stats, width), _loudness(stats), _queues(stats), _hook_errors(stats), _feed_failures(stats)):
         if part:
             lines += [[], *part]
     return [_paint(line, width, color) for line in lines]
@@ -42,6 +42,9 @@ def summary(status: Answer, stats: Answer, before: Answer | None) -> str:
         words.append(f"{source} {_lufs(values)}")
     if lost := _lost(stats):
         words.append(f"lost {lost}")
+    for name, count in (("dropped", _dropped(stats)), ("refused", _refused(stats))):
+        if count:
+            words.append(f"{name} {count}")
     return "  ".join(words)
 
 
@@ -209,9 +212,7 @@ def _db(value: float) -> str:
 
 def _queues(stats: Answer) -> list[Line]:
     inbox, results = stats["inbox"], stats["results"].values()
-    dropped = inbox["dropped"] + sum(counts["dropped"] for counts in results)
-    refused = sum(counts["refused"] for counts in results)
-    lost = _lost(stats)
+    dropped, refused, lost = _dropped(stats), _refused(stats), _lost(stats)
     return [
         [
             (f"records {stats['loop']['records']}  waiting {inbox['queued'] + sum(counts['queued'] for counts in results)}", ""),
@@ -220,6 +221,29 @@ def _queues(stats: Answer) -> list[Line]:
             (f"  lost frames {lost}", "bad" if lost else ""),
         ]
     ]
+
+
+def _dropped(stats: Answer) -> int:
+    """Records that found no room: in a ring, the inbox or an engine's queue; and calls of coroutine hooks that found none."""
+    rings = sum(counts["dropped"] for counts in stats["results"].values())
+    queues = sum(signal["data"]["dropped"] for signal in stats["signals"].values() if signal["data"])
+    hooks = sum(slot["hooks"]["dropped"] for slot in stats["slots"] if slot["hooks"])
+    return int(stats["inbox"]["dropped"] + rings + queues + hooks)
+
+
+def _refused(stats: Answer) -> int:
+    """Records, and messages of feeds, that were not what they should be."""
+    rings = sum(counts["refused"] for counts in stats["results"].values())
+    return int(stats["inbox"]["refused"] + rings + sum(feed.get("refused", 0) for feed in _feeds(stats).values()))
+
+
+def _feeds(stats: Answer) -> Answer:
+    feeds: Answer = stats["driver"].get("feeds", {})
+    return feeds
+
+
+def _feed_failures(stats: Answer) -> list[Line]:
+    return [[(f"{name}: {feed['failure']}", "bad")] for name, feed in _feeds(stats).items() if feed.get("failure")]
 
 
 def _lost(stats: Answer) -> int:

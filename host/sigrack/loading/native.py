@@ -1,13 +1,13 @@
 """Native plugins: the C ABI of `sigrack.h`."""
 
 import ctypes as c
-import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sigrack.config import as_json
 from sigrack.errors import ConfigError
 from sigrack.loading.libraries import Library, open_library
 from sigrack_plugins import abi
@@ -157,10 +157,10 @@ class NativePlugin:
 
     def create(self, config: Mapping[str, Any], cookie: int, post: int) -> "NativeInstance":
         """Make an instance that posts through `cookie`. Raises ConfigError. [control]"""
+        text = as_json(config, (",", ":"))
         self._count(1)
         host = abi.Host(c.sizeof(abi.Host), abi.ABI, cookie, post)
         error = c.create_string_buffer(256)
-        text = json.dumps(config, separators=(",", ":"), default=str).encode()
         pointer = self._struct.create(host, text, error, len(error))
         if not pointer:
             self._count(-1)

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -36,6 +37,10 @@ _COROUTINES = {"on_block", "on_factors", "on_factor", "on_data"}
 """Hooks that may be coroutines."""
 
 
+_importing = threading.RLock()
+"""Nobody sees a module before all of it has run."""
+
+
 def _import_file(path: Path) -> ModuleType:
     """Import a file under a name of its own, so that equal stems do not meet."""
     try:
@@ -43,8 +48,11 @@ def _import_file(path: Path) -> ModuleType:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     name = f"sigrack_plugin_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
+    with _importing:
+        return sys.modules.get(name) or _execute(path, name)
+
+
+def _execute(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path}: not a Python file")

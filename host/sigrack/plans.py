@@ -1,0 +1,105 @@
+"""What a change means: what the rack is to hold, what may stay, what must not change, and how to say it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sigrack.config import Config, Document, SlotTable
+from sigrack.errors import ConfigError
+from sigrack.reaper import Thing
+from sigrack.signals import SignalEngine
+from sigrack.slot import Slot
+
+__all__ = ["Plan", "adjust", "can_stay", "check_fixed", "check_kept", "check_latency", "in_words"]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What the rack is to hold, once all of it is built."""
+
+    slots: list[Slot] = field(default_factory=list)
+    signals: list[SignalEngine] = field(default_factory=list)
+    fresh: list[Thing] = field(default_factory=list)
+    """What was built for it."""
+    heirs: dict[Thing, Thing] = field(default_factory=dict)
+    """New ones, and whose place they take."""
+    drain: bool = True
+    committed: bool = False
+
+    @property
+    def things(self) -> list[Thing]:
+        """All that the rack is to hold."""
+        return [*self.slots, *self.signals]
+
+
+def can_stay(slot: Slot, table: SlotTable) -> bool:
+    """Whether a running slot can go on under a new table: same plugin, same fixed options. [main]"""
+    return (table.plugin, table.config) == (slot.table.plugin, slot.table.config) and not set(table.params) - set(slot.values)
+
+
+def check_kept(document: Document, index: int, slot: Slot) -> None:
+    """Raise ConfigError if a running slot cannot take its new parameters. [main]"""
+    table = document.config.slot[index]
+    if table.bypass and slot.core is None:
+        document.fail(("slot", index, "bypass"), f'"{slot.name}" only listens: there is nothing to bypass')
+    for name, value in table.params.items():
+        try:
+            slot.param(name).check(value)
+        except ValueError as error:
+            document.fail(("slot", index, "params", name), f"{slot.name}: {error}")
+
+
+def check_fixed(old: Config, document: Document) -> None:
+    """Raise ConfigError if a part is different that cannot change while the rack runs. [main]"""
+    for name in set(Config.__struct_fields__) - {"slot", "signal"}:
+        if (before := getattr(old, name)) != (after := getattr(document.config, name)):
+            several = isinstance(before, list)
+            shown, key = (f"[[{name}]]", (name, 0) if after else (name,)) if several else (f"[{name}]", (name,))
+            document.fail(key, f"{shown} cannot change while the rack runs; restart it")
+
+
+def check_latency(document: Document, before: Sequence[Slot], after: Sequence[Slot]) -> None:
+    """Raise ConfigError if the latency changes where the head of the output was trimmed by it: with a file source. [main]"""
+    if document.config.source.driver == "file" and _latency(before) != _latency(after):
+        raise ConfigError(f"{document.path}: the latency cannot change while a file source runs; start again")
+
+
+def _latency(slots: Sequence[Slot]) -> int:
+    return sum(slot.latency_frames for slot in slots)
+
+
+def in_words(before: Sequence[Thing], plan: Plan) -> list[str]:
+    """Return what a plan changes, in words. [main]"""
+    after = plan.things
+    swapped = list(plan.heirs)
+    replaced = list(plan.heirs.values())
+    words = [f"removed {thing.name}" for thing in before if thing not in after and thing not in replaced]
+    words += [f"added {thing.name}" for thing in plan.fresh if thing not in swapped]
+    words += [f"changed {thing.name}" for thing in swapped]
+    if not words and list(before) != after:
+        words.append("changed the order")
+    return words
+
+
+def adjust(config: Config, slots: list[Slot]) -> list[str]:
+    """Bring to kept slots what the file says now and did not say before; what was set by control stays otherwise."""
+    changed = []
+    tables = {table.name: table for table in config.slot}
+    for slot in slots:
+        table = tables[slot.name]
+        initial = {info.id: info.initial for info in slot.plugin.params}
+        before = initial | slot.table.params
+        for name, value in (initial | table.params).items():
+            if value != before[name]:
+                changed.append(_set(slot, name, value))
+        if table.bypass != slot.table.bypass:
+            slot.set_bypass(table.bypass)
+            changed.append(f"{slot.name} {'bypassed' if table.bypass else 'active'}")
+        slot.table = table
+    return changed
+
+
+def _set(slot: Slot, name: str, value: float) -> str:
+    try:
+        return f"{slot.name}.{name} = {slot.set_param(name, value):g}"
+    except ValueError as error:  # what else changes is in force already
+        return f"not {slot.name}.{name}: {error}"
