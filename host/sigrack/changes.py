@@ -223,7 +223,10 @@ class Changes:
         task = asyncio.get_running_loop().create_task(self._alone(make))
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        finally:
+            del task  # an exception that it holds would hold this frame, and with it what the change was about
 
     def _ended(self, task: "asyncio.Task[Any]") -> None:
         self._tasks.discard(task)
