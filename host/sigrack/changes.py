@@ -291,6 +291,8 @@ class Changes:
         for old in plan.heirs.values():
             await _pause(old)
         prepared = await _beside(rack.prepare, plan.slots, plan.signals)
+        staying = plan.things
+        gone = [thing for thing in rack.things if thing not in staying]
         try:  # from here on without a pause
             if plan.drain:
                 self._deliver(list(plan.heirs.values()))
@@ -299,8 +301,9 @@ class Changes:
         except BaseException:
             prepared.free()
             raise
-        self._replace(plan, prepared)
+        serial = self._replace(plan, prepared, gone)
         self.commit_ns.append(time.perf_counter_ns() - begun)
+        rack.reaper.take(gone, serial, drain=plan.drain)
 
     def _deliver(self, things: list[Thing]) -> None:
         """Deliver what waits for their hooks, and what they have posted, before their state is taken."""
@@ -311,11 +314,10 @@ class Changes:
             if thing.hook_tap:
                 dispatcher.flush_tap(thing.hook_tap)
 
-    def _replace(self, plan: Plan, prepared: "Prepared") -> None:
-        """Do what cannot fail."""
+    def _replace(self, plan: Plan, prepared: "Prepared", gone: list[Thing]) -> int:
+        """Do what cannot fail; return the run list's serial."""
         rack = self._rack
         plan.committed = True
-        gone = [thing for thing in rack.things if thing not in plan.things]
         for new, old in plan.heirs.items():
             _take_place(new, old, drain=plan.drain)
         for thing in gone if not plan.drain else ():
@@ -325,7 +327,7 @@ class Changes:
             thing.begin()
             if rack.idle:
                 thing.end_streams()
-        rack.reaper.take(gone, serial, drain=plan.drain)
+        return serial
 
     # A whole configuration
 

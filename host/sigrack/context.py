@@ -48,7 +48,7 @@ class PluginContext:
         self.name = hooked.name
         self.setup: Setup = rack.setup
         self.config = config
-        self._timers: WeakSet[TimerEntry] = WeakSet()
+        self._timers: WeakSet[TimerEntry] | None = None
 
     def now(self) -> int:
         """Return the rack time in nanoseconds. [any]"""
@@ -72,6 +72,8 @@ class PluginContext:
             raise RuntimeError(f"{self.name} is ending: it can have no more timers")
         fire = hooked.enqueue if inspect.iscoroutinefunction(call) else hooked.call
         entry = self._rack.dispatcher.timers.add(time_ns, lambda: hooked.resting or fire("a timer", call), period_ns)
+        if self._timers is None:
+            self._timers = WeakSet()
         self._timers.add(entry)
         return entry
 
@@ -90,7 +92,7 @@ class PluginContext:
 
     def cancel_timers(self) -> None:
         """The plugin goes. [main]"""
-        for timer in list(self._timers):
+        for timer in list(self._timers or ()):
             timer.cancel()
 
     def log(self, message: str) -> None:
