@@ -50,7 +50,9 @@ def check_kept(document: Document, index: int, slot: Slot) -> None:
 
 def check_fixed(old: Config, document: Document) -> None:
     """Raise ConfigError if a part is different that cannot change while the rack runs. [main]"""
-    for name in set(Config.__struct_fields__) - {"slot", "signal"}:
+    for name in Config.__struct_fields__:
+        if name in ("slot", "signal"):
+            continue
         if (before := getattr(old, name)) != (after := getattr(document.config, name)):
             several = isinstance(before, list)
             shown, key = (f"[[{name}]]", (name, 0) if after else (name,)) if several else (f"[{name}]", (name,))

@@ -34,6 +34,8 @@ log = logging.getLogger("sigrack")
 Result = TypeVar("Result")
 Counts = TypeVar("Counts", PostCounts, DataCounts)
 
+LAST_S = 1.0
+"""How long the end waits for what is leaving, before it takes the rest."""
 MOST_STEPS = 255
 """In a run list: the engine's progress word has eight bits for them."""
 
@@ -318,6 +320,7 @@ class Rack:
         """End everything in order; the driver has stopped. [main]"""
         await self.changes.end()
         self.idle = self.stopped = True
+        await self.reaper.idle(LAST_S)  # so that those that stay hear the last of those that leave
         self.dispatcher.inbox.give_up()
         things = self.things
         self.slots, self.signals = (), ()

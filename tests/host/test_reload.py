@@ -118,6 +118,12 @@ def test_slots_come_and_go_between_fades(tmp_path: Path) -> None:
         ('"level"', '"leval"', 'did you mean "level"'),
         ("[rack]", "[rack]\nblock_frames = 64", "cannot change while the rack runs"),
         ("[[slot]]", "[[slot", "not valid TOML"),
+        ("[rack]", '[publish]\nendpoint = "ipc:///tmp/x"\nfactors = ["meter.*"]\n[rack]', "[publish] cannot change"),
+        (
+            "[rack]",
+            '[[feed]]\nname = "ticks"\ndriver = "csv"\nkind = "trade"\npath = "x.csv"\n[rack]',
+            "rack.toml:1: [[feed]] cannot change",
+        ),
     ],
 )
 def test_an_invalid_file_changes_nothing(tmp_path: Path, old: str, new: str, message: str) -> None:
