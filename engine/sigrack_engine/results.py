@@ -90,6 +90,11 @@ class ResultRing:
         return np.ndarray((count, self._kind.itemsize // 8), np.uint64, memory)  # type: ignore[arg-type]
 
     @property
+    def capacity(self) -> int:
+        """Records that it holds; 0 when it is freed. [main]"""
+        return len(self._memory)
+
+    @property
     def queued(self) -> int:
         """Records that wait. [main]"""
         return self.counts.queued

@@ -46,9 +46,17 @@ class Request(Future[None]):
 
     def result(self, timeout: float | None = None) -> None:
         """Wait for it. Raises what has kept it from being made; RuntimeError in a hook, which would wait for ever. [any]"""
+        self._check()
+        super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait for it, and return what `result` would raise. [any]"""
+        self._check()
+        return super().exception(timeout)
+
+    def _check(self) -> None:
         if not self.done() and threading.get_ident() == self._main_thread:
             raise RuntimeError("a change begins when the hook has returned: a hook cannot wait for it; a coroutine can")
-        super().result(timeout)
 
 
 class Changes:
@@ -169,19 +177,23 @@ class Changes:
         return request
 
     async def _carry_out(self, request: Request, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> None:
+        failure: BaseException | None = None
         try:
             await make()
-        except Exception as error:
+        except BaseException as error:
+            failure = error
             if isinstance(error, RackError | KeyError | ValueError):
                 log.warning("%s asked for a change: %s; nothing was changed", who, said(error))
-            else:
+            elif not isinstance(error, asyncio.CancelledError):
                 log.exception("%s asked for a change, which failed", who)
-            error.__cause__ = error.__context__ = None  # their frames would hold instances
-            request.set_exception(error.with_traceback(None))
+        self._asked.discard(request)
+        if request.done():
+            return
+        if failure:
+            failure.__cause__ = failure.__context__ = None  # their frames would hold instances
+            request.set_exception(failure.with_traceback(None))
         else:
             request.set_result(None)
-        finally:
-            self._asked.discard(request)
 
     @property
     def preparing(self) -> bool:
@@ -209,6 +221,9 @@ class Changes:
         except TimeoutError:
             log.warning("stopped in the middle of a change of the rack that takes too long")
             self.unfinished = True
+            for request in list(self._asked):
+                request.set_exception(ConfigError("the rack has stopped: nothing was changed"))
+            self._asked.clear()
         else:
             self._lock.release()
 
@@ -249,6 +264,8 @@ class Changes:
         for old in plan.heirs.values():
             if old.hooked:
                 old.hooked.resume()
+        for thing in plan.fresh:
+            thing.close_hooks()
         self._rack.reaper.take(plan.fresh, 0, drain=False)
 
     def _tell(self, what: str, name: str) -> None:
@@ -294,6 +311,8 @@ class Changes:
         staying = plan.things
         gone = [thing for thing in rack.things if thing not in staying]
         try:  # from here on without a pause
+            if self.unfinished:
+                raise ConfigError("the rack has stopped: nothing was changed")
             if plan.drain:
                 self._deliver(list(plan.heirs.values()))
             begun = time.perf_counter_ns()

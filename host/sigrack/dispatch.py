@@ -41,8 +41,16 @@ class Source:
     """Its records carry frames at this rate, not a clock of their own."""
     after: "Source | None" = None
     """What it has replaced: delivered to the end first."""
+    left: bool = False
+    """The engine has left it."""
     gone: bool = False
     """Nothing comes from it any more."""
+
+    @property
+    def crowded(self) -> bool:
+        """Whether it fills while what it has replaced, out of the engine, is still being delivered. [main]"""
+        before = self.after
+        return before is not None and before.left and not before.gone and 2 * self.ring.queued > self.ring.capacity
 
 
 @dataclass(eq=False, slots=True)

@@ -197,10 +197,14 @@ class Hooked:
         self._go_on()
 
     def inherit(self, old: "Hooked") -> None:
-        """Take over the calls that wait for a paused plugin. [main]"""
-        for name, _, arguments in old._waiting:
-            self.hook(name, *arguments)
+        """Take over the calls that wait for a paused plugin, as far as this one has the hooks. [main]"""
+        theirs = list(old._waiting)
         old._waiting.clear()
+        for name, method, arguments in theirs:
+            if name in self.methods:
+                self.hook(name, *arguments)
+            else:
+                old._waiting.append((name, method, arguments))
 
     def drop_waiting(self) -> None:
         """Forget the calls that wait; they count as dropped. [main]"""

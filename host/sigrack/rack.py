@@ -238,8 +238,10 @@ class Rack:
 
     @property
     def quiet(self) -> bool:
-        """Whether no coroutine hook runs and no change is being prepared: freewheel may go on. [main]"""
-        return not self.changes.preparing and not any(thing.hooked.busy for thing in self.things if thing.hooked)
+        """Whether freewheel may go on: no coroutine hook runs, no change is prepared, no ring fills behind another. [main]"""
+        if self.changes.preparing or any(thing.hooked.busy for thing in (*self._leaving, *self.things) if thing.hooked):
+            return False
+        return not any(source.crowded for source in self.dispatcher.snapshot.sources)
 
     def step_name(self, number: int) -> str:
         """Return what step `number` (from 1) of the run list belongs to, for messages. [main]"""
@@ -306,7 +308,7 @@ class Rack:
 
     def joined(self) -> bool:
         """Whether all workers and feeders have finished what they had, and what has left the rack has delivered all. [main]"""
-        return all(thing.name in self.reaper.lingering for thing in self._leaving) and all(thing.join(0) for thing in self.things)
+        return all(thing in self.reaper.held for thing in self._leaving) and all(thing.join(0) for thing in self.things)
 
     def destroy(self, what: str, call: Callable[[], None]) -> None:
         """Run a native destructor of what never ran, on the control thread; one that hangs is noted. [main, worker]"""
@@ -332,7 +334,7 @@ class Rack:
 
     def close(self) -> None:
         """End what has not ended and free the rest. [main, no loop running]"""
-        if self.things:
+        if not self.stopped:
             asyncio.run(self.end())
         self.dispatcher.snapshot = self.dispatcher.leaving = Snapshot()
         self.control.close()

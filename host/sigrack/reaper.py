@@ -36,8 +36,13 @@ class Reaper:
     def __init__(self, rack: "Rack") -> None:
         self._rack = rack
         self._tasks: set[asyncio.Task[None]] = set()
-        self.lingering: set[str] = set()
+        self.held: set[Thing] = set()
         """Stopped, but still held by a pin or by a thread inside a post."""
+
+    @property
+    def lingering(self) -> set[str]:
+        """The names of what is held. [main]"""
+        return {thing.name for thing in self.held}
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -47,9 +52,11 @@ class Reaper:
 
         `drain`: what they have posted, and audio that waits for them, is delivered; else it is counted as stale and lost.
         """
-        task = asyncio.get_running_loop().create_task(self._retire(list(things), serial, drain=drain))
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
+        groups = [list(things)] if self._rack.stopped else [[thing] for thing in things] or [[]]
+        for group in groups:  # a running rack's each for itself: none waits for another's threads
+            task = asyncio.get_running_loop().create_task(self._retire(group, serial, drain=drain))
+            self._tasks.add(task)
+            task.add_done_callback(self._done)
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -67,6 +74,8 @@ class Reaper:
         rack = self._rack
         await self._until(lambda: rack.idle or rack.engine.has_left(serial))
         for thing in things:
+            if thing.source:
+                thing.source.left = True
             thing.end_streams()
             if not drain:
                 thing.hurry()
@@ -97,6 +106,12 @@ class Reaper:
             await asyncio.sleep(LOOK_S)
         return True
 
+    async def _patiently(self, condition: Callable[[], bool]) -> bool:
+        """Wait for `condition` for a while, in freewheel as long as the rack runs."""
+        if not self._rack.live:
+            await self._until(lambda: self._rack.stopped or condition())
+        return await self._until(condition, JOIN_S)
+
     async def _served(self, call: Awaitable[None]) -> None:
         """Deliver until `call` has ended: native code may wait for room for what it posts."""
         future = asyncio.ensure_future(call)
@@ -107,9 +122,7 @@ class Reaper:
 
     async def _joined(self, things: Sequence[Thing]) -> list[Thing]:
         """Wait for workers and feeders, in freewheel as long as they need; return those whose have ended, note the others."""
-        if not self._rack.live:
-            await self._until(lambda: self._rack.stopped or all(thing.join(0) for thing in things))
-        if not await self._until(lambda: all(thing.join(0) for thing in things), JOIN_S):
+        if not await self._patiently(lambda: all(thing.join(0) for thing in things)):
             for thing in things:
                 thing.hurry()
             await self._until(lambda: all(thing.join(0) for thing in things), JOIN_S)
@@ -129,19 +142,20 @@ class Reaper:
 
     async def _deliver(self, things: Sequence[Thing], *, drain: bool) -> None:
         if drain:
-            await self._until(lambda: all(_delivered(thing) for thing in things), JOIN_S)
+            await self._patiently(lambda: all(_delivered(thing) for thing in things))
         for thing in things:
             if thing.hook_tap:
                 thing.hook_tap.gone = True
             if thing.source:
                 thing.source.ring.discard()
+                thing.source.gone = True
 
     async def _finish_hooks(self, things: Sequence[Thing]) -> None:
         """Let no hook begin, and coroutine hooks end; cancel those that do not."""
         hooks = [thing.hooked for thing in things if thing.hooked]
         for thing in things:
             thing.close_hooks()
-        if not await self._until(lambda: not any(hooked.busy for hooked in hooks), JOIN_S):
+        if not await self._patiently(lambda: not any(hooked.busy for hooked in hooks)):
             for hooked in hooks:
                 hooked.cancel()
             await self._until(lambda: not any(hooked.busy for hooked in hooks), JOIN_S)
@@ -158,14 +172,14 @@ class Reaper:
         """Wait until nobody holds `thing` any more; once the rack has stopped, not for long."""
         stop: float | None = None
         while not _free(thing):
-            self.lingering.add(thing.name)
+            self.held.add(thing)
             if self._rack.stopped:
                 stop = stop or time.monotonic() + JOIN_S
                 if time.monotonic() > stop:
                     return False
             self._rack.turn()
             await asyncio.sleep(LOOK_S)
-        self.lingering.discard(thing.name)
+        self.held.discard(thing)
         return True
 
 

@@ -1,5 +1,6 @@
 """One slot at run time: its plugin, its processor, its taps, its parameters."""
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
@@ -67,6 +68,8 @@ class Slot:
     context: PluginContext | None = None
     hook_tap: HookTap | None = None
     worker_tap: WorkerTap | None = None
+    carried: Carried | None = None
+    """What it was built with of its predecessor's."""
     _instance: "NativeInstance | None" = None
     _fir: Fir | None = None
     _worker: threading.Thread | None = None
@@ -141,6 +144,7 @@ class Slot:
             try:
                 self.hooked.attempt("on_start", self.hooked.plugin.on_start)  # type: ignore[attr-defined]
             except BaseException as error:
+                self.close_hooks()
                 raise ConfigError(f"{self.name}: on_start: {said(error)}") from error
         self.hooked.closed = False
         self._started = True
@@ -154,8 +158,21 @@ class Slot:
         """Take the place of `old`: nothing can fail any more. `drain`: with the calls that wait for it. [main]"""
         if old.context:
             old.context.cancel_timers()
-        if self.hooked and old.hooked and drain:
-            self.hooked.inherit(old.hooked)
+        if old.hooked and drain:
+            if self.hooked:
+                self.hooked.inherit(old.hooked)
+            old.hooked.resume()  # for what the new one has no hook for
+        if self.carried and self.core:
+            self._catch_up(self.carried, old)
+
+    def _catch_up(self, carried: Carried, old: "Slot") -> None:
+        """Bring over what control has set while this one was being built."""
+        for name, value in old.values.items():
+            if name in carried.values and value != carried.values[name]:
+                with contextlib.suppress(KeyError, ValueError):  # not this plugin's any more
+                    self.set_param(name, value)
+        if old.bypass != carried.bypass:
+            self.set_bypass(old.bypass)
 
     def begin(self) -> None:
         """Start the worker. [main]"""
@@ -241,7 +258,7 @@ def build_slot(
     carried: Carried | None = None,
 ) -> Slot:
     """Make a slot that is ready to run. Raises ConfigError (without file and line), EngineError. [main, worker]"""
-    slot = Slot(table, plugin, bypass=carried.bypass if carried else table.bypass)
+    slot = Slot(table, plugin, bypass=carried.bypass if carried else table.bypass, carried=carried)
     try:
         if isinstance(plugin, NativePlugin):
             _build_native(rack, slot, plugin, carried)

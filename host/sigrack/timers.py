@@ -41,13 +41,19 @@ class Timers:
         self._heap: list[tuple[int, int, TimerEntry]] = []
         self._order = itertools.count()
         self._cancelled = 0
+        self._added: list[tuple[int, int, TimerEntry]] | None = None
+        """What was added while calls run."""
 
     def add(self, time_ns: int, call: Callable[[], object], period_ns: int = 0) -> TimerEntry:
         """Run `call` at `time_ns`, and then each `period_ns` if that is not 0. [main]"""
         if period_ns < 0:
             raise ValueError(f"a period must be positive, not {period_ns} ns")
         entry = TimerEntry(self, time_ns, period_ns, call)
-        heapq.heappush(self._heap, (time_ns, next(self._order), entry))
+        item = (time_ns, next(self._order), entry)
+        if self._added is None:
+            heapq.heappush(self._heap, item)
+        else:
+            self._added.append(item)
         return entry
 
     def count_cancelled(self) -> None:
@@ -72,8 +78,16 @@ class Timers:
         begin only before that moment, and a repeating call that is behind runs once, for all the periods it has missed. What
         is added meanwhile waits for the next time.
         """
-        newest = next(self._order)
-        while (due := self.next_ns) is not None and due <= now_ns and self._heap[0][1] < newest:
+        self._added = []
+        try:
+            return self._run(now_ns, stop_ns)
+        finally:
+            added, self._added = self._added, None
+            for item in added:
+                heapq.heappush(self._heap, item)
+
+    def _run(self, now_ns: int, stop_ns: int | None) -> bool:
+        while (due := self.next_ns) is not None and due <= now_ns:
             if stop_ns is not None and time.monotonic_ns() >= stop_ns:
                 return True
             _, order, entry = heapq.heappop(self._heap)

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -164,7 +165,7 @@ def test_a_reload_takes_the_file_as_it_is_now(folder: Path) -> None:
     session.rack.on_event = lambda kind, **_: modules.append(plugin_of(session, "counter"))
     said = play(session, {48 * 1024: edit})
     swap_frame = (modules[0].frames - 1000 * FRAMES) / (1 - 1000)
-    log = __import__("sys").modules[type(modules[0]).__module__].LOG
+    log = sys.modules[type(modules[0]).__module__].LOG
 
     assert [None] == said
     assert swap_frame % 1024 == 0
@@ -394,7 +395,7 @@ def test_python_objects_are_made_and_ended_on_the_main_thread(folder: Path) -> N
     """Each of twenty swapped instances is constructed and finalised once, by the thread of the main loop."""
     (folder / "witness.py").write_text(WITNESS)
     session = freewheel(folder, DIRECT + '[[slot]]\nname = "witness"\nplugin = "./witness.py"\n', noise(FRAMES))
-    log = __import__("sys").modules[type(plugin_of(session, "witness")).__module__].LOG
+    log = sys.modules[type(plugin_of(session, "witness")).__module__].LOG
     play(session, {4096 * (i + 1): lambda ctx: ctx.swap("witness") for i in range(20)})
     del session
     gc.collect()
@@ -705,6 +706,118 @@ def test_timers_end_with_the_plugin(folder: Path) -> None:
     assert slot.hooked is not None
     assert {False} == set(ticker.log)
     assert "is ending: it can have no more timers" in slot.hooked.last_error
+
+
+def test_a_source_that_waits_for_its_predecessor_loses_nothing(folder: Path) -> None:
+    """A fast meter is swapped in freewheel: all records of both come, although the new one's ring is small."""
+    meter = '[[slot]]\nname = "meter"\nplugin = "level"\nparams = { interval_ms = 1 }\n'
+    session = freewheel(folder, DIRECT + meter, noise(8 * FRAMES), rack="block_frames = 64")
+    said = play(session, {FRAMES * i: lambda ctx: ctx.swap("meter") for i in range(1, 6)})
+    counts = session.rack.counts()["meter"]
+
+    assert [None] * 5 == said
+    assert (0, 0, 0) == (counts.dropped, counts.stale, counts.queued)
+    assert counts.posted == counts.delivered > 15_000
+
+
+def test_what_control_sets_while_a_swap_is_built_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parameter and a bypass that were accepted between the asking and the commit hold for the new instance."""
+    table = '[[slot]]\nname = "volume"\nplugin = "gain"\nparams = { gain_db = -12.0 }\n'
+    session = freewheel(folder, DIRECT + table, noise(FRAMES))
+    build = session.rack.builder.slot
+    seen: list[Any] = []
+
+    def slowly(*arguments: Any) -> Any:
+        slot = build(*arguments)
+        session.rack.on_main(session.rack.slot("volume").set_param, "gain_db", -6.0)
+        session.rack.on_main(session.rack.slot("volume").set_bypass, True)
+        return slot
+
+    monkeypatch.setattr(session.rack.builder, "slot", slowly)
+    session.rack.on_event = lambda kind, **_: seen.append(
+        (session.rack.slot("volume").values["gain_db"], session.rack.slot("volume").bypass)
+    )
+    play(session, {8192: lambda ctx: ctx.swap("volume")})
+
+    assert [(-6.0, True)] == seen
+
+
+def test_an_on_start_that_fails_leaves_no_timer(folder: Path) -> None:
+    """Timers that were set before on_start raised never fire."""
+    (folder / "bad.py").write_text(
+        "from sigrack_plugins import Plugin\nFIRED = []\nclass Bad(Plugin):\n    def on_block(self, block):\n        pass\n"
+        "    def on_start(self):\n        self.ctx.every(1_000_000, lambda: FIRED.append(1))\n        raise OSError('no')\n"
+    )
+    session = freewheel(folder, DIRECT + EARS, noise(FRAMES))
+    (said,) = play(session, {8192: lambda ctx: ctx.load("bad", "./bad.py")})
+    modules = [module for name, module in sys.modules.items() if name.startswith("sigrack_plugin_bad_")]
+
+    assert "bad: on_start: no" in str(said)
+    assert [[]] == [module.FIRED for module in modules if str(folder) in str(module.__file__)]
+
+
+SLOWLY = """
+import asyncio
+from sigrack_plugins import Plugin
+HEARD = []
+class Slowly(Plugin):
+    async def on_block(self, block):
+        await asyncio.sleep(0.02)
+        HEARD.append(block.frames)
+"""
+
+
+@pytest.mark.parametrize("change", ["unload", "swap"])
+def test_calls_that_wait_have_their_turn(folder: Path, change: str) -> None:
+    """Coroutine calls that wait when their plugin leaves a file's rack, or gives way to one without that hook, still run."""
+    (folder / "slowly.py").write_text(SLOWLY)
+    session = freewheel(
+        folder, DIRECT + '[[slot]]\nname = "slowly"\nplugin = "./slowly.py"\n', noise(FRAMES), rack="block_frames = 8192"
+    )
+    heard = sys.modules[type(plugin_of(session, "slowly")).__module__].HEARD
+    slot = session.rack.slot("slowly")
+    changes: dict[str, Any] = {"unload": lambda ctx: ctx.unload("slowly"), "swap": lambda ctx: ctx.swap("slowly", "gain")}
+    (said,) = play(session, {16_384: changes[change]})
+
+    assert slot.hooked is not None
+    assert said is None
+    assert 0 == slot.hooked.dropped
+    assert 24_576 <= sum(heard)
+    assert len(heard) == slot.hooked.calls
+
+
+def test_a_change_that_comes_too_late_is_not_made(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is still being built when the rack has ended is never started; who asked is told, and the end is clean."""
+    monkeypatch.setattr("sigrack.changes.LAST_S", 0.05)
+    session = freewheel(folder, DIRECT + COUNT, noise(FRAMES))
+    counter = plugin_of(session, "counter")
+    build, gate = session.rack.builder.slot, threading.Event()
+
+    def late(*arguments: Any) -> Any:
+        gate.wait(20)
+        return build(*arguments)
+
+    monkeypatch.setattr(session.rack.builder, "slot", late)
+    asked: list[Any] = []
+
+    async def ask() -> None:
+        asked.append(session.rack.changes.request(lambda: session.rack.changes.swap("counter"), "test"))
+        await asyncio.sleep(0.05)
+
+    end = session.rack.end
+
+    async def ending() -> None:
+        await end()
+        gate.set()
+        await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(session.rack, "end", ending)
+
+    assert 0 == session.run(beside=ask)
+    assert "the rack has stopped" in str(asked[0].exception())
+    assert () == session.rack.things
+    assert [] == session.rack.left_behind
+    assert counter.frames <= FRAMES
 
 
 def test_commits_are_measured(folder: Path) -> None:

@@ -72,3 +72,18 @@ def test_a_cancelled_timer_never_runs() -> None:
 
     assert [] == calls
     assert timers.next_ns is None
+
+
+def test_what_is_added_for_the_past_keeps_nobody_from_his_turn() -> None:
+    """A repeating call that adds one for long ago runs for every period that has passed, all the same."""
+    timers, calls = Timers(), list[str]()
+
+    def tick() -> None:
+        calls.append("tick")
+        timers.add(0, lambda: calls.append("past"))
+
+    timers.add(10, tick, 10)
+    timers.run_due(100)
+    timers.run_due(100)
+
+    assert ["tick"] * 10 + ["past"] * 10 == calls
