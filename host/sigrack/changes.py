@@ -415,8 +415,11 @@ async def _beside(call: Callable[..., Any], *arguments: Any) -> Any:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             try:
                 result = call(*arguments)
-            except BaseException as error:
+            except Exception as error:
                 loop.call_soon_threadsafe(settle, future.set_exception, error)
+            except BaseException as error:  # what ends programs must not end the loop
+                failure = ConfigError(f"what was loaded raised {said(error)}")
+                loop.call_soon_threadsafe(settle, future.set_exception, failure)
             else:
                 loop.call_soon_threadsafe(settle, future.set_result, result)
 

@@ -9,6 +9,7 @@ import re
 import sys
 import threading
 import traceback
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -72,7 +73,7 @@ def _import(target: Path | str) -> ModuleType:
         return _import_file(target) if isinstance(target, Path) else importlib.import_module(target)
     except ConfigError:
         raise
-    except BaseException as error:
+    except (Exception, SystemExit, CancelledError) as error:
         raise ConfigError(f"{_place(error, target)}: cannot be imported: {type(error).__name__}: {error}") from error
 
 
@@ -164,7 +165,7 @@ class PythonPlugin:
         """Make an instance with its configuration checked. Raises ConfigError, whose message lacks the file. [main]"""
         try:
             plugin = self._class()
-        except BaseException as error:
+        except (Exception, SystemExit, CancelledError) as error:
             raise ConfigError(f"{self.id}: {type(error).__name__}: {error}") from error
         plugin.config = self._configure(config, resolve)
         return plugin
