@@ -41,16 +41,17 @@ class Source:
     """Its records carry frames at this rate, not a clock of their own."""
     after: "Source | None" = None
     """What it has replaced: delivered to the end first."""
-    left: bool = False
-    """The engine has left it."""
+    last: int | None = None
+    """The first run list without it; None: it is in the rack."""
     gone: bool = False
     """Nothing comes from it any more."""
 
-    @property
-    def crowded(self) -> bool:
-        """Whether it fills while what it has replaced, out of the engine, is still being delivered. [main]"""
+    def crowded(self, running: int) -> bool:
+        """Whether it fills while what it has replaced, out of the engine's list `running`, is still being delivered. [main]"""
         before = self.after
-        return before is not None and before.left and not before.gone and 2 * self.ring.queued > self.ring.capacity
+        if before is None or before.gone or before.last is None or running < before.last:
+            return False
+        return 2 * self.ring.queued > self.ring.capacity
 
 
 @dataclass(eq=False, slots=True)

@@ -147,6 +147,9 @@ class Rack:
             self._serial = self.engine.publish(run_list, dip=dip)
             self._steps, self._cores = run_list.steps, run_list.cores
         self.dispatcher.snapshot = prepared.snapshot
+        for thing in leaving:
+            if thing.source:
+                thing.source.last = self._serial
         if leaving:
             self._leaving = (*self._leaving, *leaving)
             self._deaf = self._deaf.union(deaf)
@@ -241,7 +244,8 @@ class Rack:
         """Whether freewheel may go on: no coroutine hook runs, no change is prepared, no ring fills behind another. [main]"""
         if self.changes.preparing or any(thing.hooked.busy for thing in (*self._leaving, *self.things) if thing.hooked):
             return False
-        return not any(source.crowded for source in self.dispatcher.snapshot.sources)
+        heirs = [s for s in (*self.dispatcher.leaving.sources, *self.dispatcher.snapshot.sources) if s.after]
+        return not heirs or not any(heir.crowded(self.engine.stats.running) for heir in heirs)
 
     def step_name(self, number: int) -> str:
         """Return what step `number` (from 1) of the run list belongs to, for messages. [main]"""

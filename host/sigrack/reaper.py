@@ -74,8 +74,6 @@ class Reaper:
         rack = self._rack
         await self._until(lambda: rack.idle or rack.engine.has_left(serial))
         for thing in things:
-            if thing.source:
-                thing.source.left = True
             thing.end_streams()
             if not drain:
                 thing.hurry()

@@ -708,8 +708,15 @@ def test_timers_end_with_the_plugin(folder: Path) -> None:
     assert "is ending: it can have no more timers" in slot.hooked.last_error
 
 
-def test_a_source_that_waits_for_its_predecessor_loses_nothing(folder: Path) -> None:
-    """A fast meter is swapped in freewheel: all records of both come, although the new one's ring is small."""
+@pytest.mark.parametrize("look_s", [0.0, 0.2])
+def test_a_source_that_waits_for_its_predecessor_loses_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, look_s: float
+) -> None:
+    """A fast meter is swapped in freewheel: all records of both come, although the new one's ring is small.
+
+    `look_s`: how late it is noticed that the engine has left the old one.
+    """
+    monkeypatch.setattr("sigrack.reaper.LOOK_S", look_s)
     meter = '[[slot]]\nname = "meter"\nplugin = "level"\nparams = { interval_ms = 1 }\n'
     session = freewheel(folder, DIRECT + meter, noise(8 * FRAMES), rack="block_frames = 64")
     said = play(session, {FRAMES * i: lambda ctx: ctx.swap("meter") for i in range(1, 6)})
