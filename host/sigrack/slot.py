@@ -36,7 +36,7 @@ MOST_LATENCY_S = 10
 MOST_FIR_CHANNELS = 8
 """Limit of the core's convolver, in and out."""
 METER_RECORDS = 1024
-"""Records of a plugin's that may wait."""
+"""Records of a native plugin's that may wait, at least."""
 HOOK_TAP_S = 4.0
 """How far hooks may fall behind before frames are lost, in seconds of audio."""
 
@@ -309,13 +309,23 @@ def _kept_values(plugin: NativePlugin, carried: Carried) -> dict[str, float]:
     }
 
 
+def _meter_records(factors: int, block_frames: int, rate_hz: int) -> int:
+    """Return how many records a ring needs for two blocks in which each factor is posted every millisecond.
+
+    Freewheel drains between blocks, and goes on as long as half of the ring is free.
+    """
+    posts = block_frames // max(rate_hz // 1000, 1) + 1
+    return max(METER_RECORDS, 2 * factors * posts)
+
+
 def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carried | None) -> None:
     slot.values = _initial_values(plugin, slot.table.params, slot.name)
     if carried:
         slot.values |= _kept_values(plugin, carried)
     state = carried.state if carried and carried.state and carried.state.plugin == plugin.id else None
     if plugin.factors:
-        ring = ResultRing(rack.bell, list(plugin.factors), rack.engine.frame_address, METER_RECORDS, MAX_CHANNELS)
+        records = _meter_records(len(plugin.factors), rack.block_frames, rack.setup.rate_hz)
+        ring = ResultRing(rack.bell, list(plugin.factors), rack.engine.frame_address, records, MAX_CHANNELS)
         slot.source = Source(slot.name, ring, rack.setup.rate_hz)
     cookie = slot.source.ring.cookie if slot.source else 0
     config = slot.table.config

@@ -49,7 +49,8 @@ struct sigrack_host {
     uint32_t abi;  /* SIGRACK_ABI of the host */
     uint64_t cookie;
     /* Queue one record of factor number `factor`, measured at engine frame `frame`. Never blocks; the values are copied.
-       Returns 1, or 0 when the record was dropped (and counted). [any] */
+       Returns 1, or 0 when the record was dropped (and counted). There is room for each factor once per millisecond of a block;
+       with more than that, or with a main loop that is late, some are dropped. [any] */
     int (*post)(uint64_t cookie, uint32_t factor, uint64_t frame, const double *values, uint32_t count);
 };
 

@@ -104,6 +104,18 @@ class Raiser(Plugin):
 """
 
 
+@pytest.mark.parametrize(("block_frames", "rate_hz"), [(65_536, 48_000), (65_536, 8_000), (4_096, 44_100), (64, 48_000)])
+def test_a_block_of_any_length_has_room_for_its_records(tmp_path: Path, block_frames: int, rate_hz: int) -> None:
+    """A meter that posts each millisecond loses nothing in freewheel, however much falls into one block."""
+    meter = '[[slot]]\nname = "meter"\nplugin = "level"\nparams = { interval_ms = 1 }\n'
+    session = freewheel(tmp_path, meter, noise(3 * 65_536), rate_hz=rate_hz, rack=f"block_frames = {block_frames}")
+    session.run()
+    counts = session.rack.counts()["meter"]
+
+    assert 0 == counts.dropped
+    assert 2 * (3 * 65_536 // (rate_hz // 1000)) == counts.posted == counts.delivered
+
+
 def test_a_raising_hook_is_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
     """An exception in a hook is counted and named; audio and other hooks are complete."""
     (tmp_path / "raiser.py").write_text(RAISER)
