@@ -307,9 +307,7 @@ class Changes:
         check_latency(rack.document, rack.slots, plan.slots)
         for old in plan.heirs.values():
             await _pause(old)
-        prepared = await _beside(rack.prepare, plan.slots, plan.signals)
-        staying = plan.things
-        gone = [thing for thing in rack.things if thing not in staying]
+        prepared: Prepared = await _beside(rack.prepare, plan.slots, plan.signals, plan.heirs.values())
         try:  # from here on without a pause
             if self.unfinished:
                 raise ConfigError("the rack has stopped: nothing was changed")
@@ -320,9 +318,9 @@ class Changes:
         except BaseException:
             prepared.free()
             raise
-        serial = self._replace(plan, prepared, gone)
+        serial = self._replace(plan, prepared)
         self.commit_ns.append(time.perf_counter_ns() - begun)
-        rack.reaper.take(gone, serial, drain=plan.drain)
+        rack.reaper.take(prepared.gone, serial, drain=plan.drain)
 
     def _deliver(self, things: list[Thing]) -> None:
         """Deliver what waits for their hooks, and what they have posted, before their state is taken."""
@@ -333,15 +331,15 @@ class Changes:
             if thing.hook_tap:
                 dispatcher.flush_tap(thing.hook_tap)
 
-    def _replace(self, plan: Plan, prepared: "Prepared", gone: list[Thing]) -> int:
+    def _replace(self, plan: Plan, prepared: "Prepared") -> int:
         """Do what cannot fail; return the run list's serial."""
         rack = self._rack
         plan.committed = True
         for new, old in plan.heirs.items():
             _take_place(new, old, drain=plan.drain)
-        for thing in gone if not plan.drain else ():
+        for thing in prepared.gone if not plan.drain else ():
             _cut_off(thing)
-        serial = rack.publish(prepared, gone, deaf=list(plan.heirs.values()))
+        serial = rack.publish(prepared)
         for thing in plan.fresh:
             thing.begin()
             if rack.idle:

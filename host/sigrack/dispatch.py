@@ -78,6 +78,15 @@ class Snapshot:
     data_hooks: tuple[Hooked, ...] = ()
     """Plugins with on_data."""
 
+    def joined(self, other: "Snapshot") -> "Snapshot":
+        """Return what is in both."""
+        return Snapshot(
+            self.sources + other.sources,
+            self.taps + other.taps,
+            self.factor_hooks + other.factor_hooks,
+            self.data_hooks + other.data_hooks,
+        )
+
 
 @dataclass(slots=True)
 class Dispatcher:

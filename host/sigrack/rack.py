@@ -49,6 +49,12 @@ class Prepared:
     run_list: RunList | None
     """None: the one that runs."""
     snapshot: Snapshot
+    gone: tuple[Thing, ...] = ()
+    """What is taken out: what it still has is delivered until `forget`."""
+    deaf: frozenset[Thing] = frozenset()
+    """Those of them that no longer get what others post."""
+    leaving: Snapshot = Snapshot()
+    """Of them."""
 
     def free(self) -> None:
         """It will not be published. [main, worker]"""
@@ -135,34 +141,34 @@ class Rack:
         """All that is in the rack. [main]"""
         return (*self.slots, *self.signals)
 
-    def publish(self, prepared: Prepared, leaving: Sequence[Thing] = (), deaf: Sequence[Thing] = ()) -> int:
-        """Make what was prepared the rack; return the run list's serial. [main]
-
-        `leaving`: what has just been taken out. What it still has is delivered until `forget`, and it still gets what others
-        post, unless it is among `deaf`.
-        """
+    def publish(self, prepared: Prepared) -> int:
+        """Make what was prepared the rack; return the run list's serial. [main]"""
         self.slots, self.signals = prepared.slots, prepared.signals
         if (run_list := prepared.run_list) is not None:
             dip = bool(self._serial) and run_list.cores != self._cores
             self._serial = self.engine.publish(run_list, dip=dip)
             self._steps, self._cores = run_list.steps, run_list.cores
         self.dispatcher.snapshot = prepared.snapshot
-        for thing in leaving:
-            if thing.source:
-                thing.source.last = self._serial
-        if leaving:
-            self._leaving = (*self._leaving, *leaving)
-            self._deaf = self._deaf.union(deaf)
-            self._refresh()
+        for source in prepared.leaving.sources:
+            source.last = self._serial
+        self._leaving += prepared.gone
+        self._deaf |= prepared.deaf
+        self.dispatcher.leaving = self.dispatcher.leaving.joined(prepared.leaving)
         return self._serial
 
-    def prepare(self, slots: Sequence[Slot], signals: Sequence[SignalEngine]) -> Prepared:
-        """Make what a rack of these needs. Raises ConfigError if that is too much for one. [main, worker]"""
+    def prepare(self, slots: Sequence[Slot], signals: Sequence[SignalEngine], heard: Iterable[Thing] = ()) -> Prepared:
+        """Make what a rack of these needs. Raises ConfigError if that is too much for one. [main, worker]
+
+        `heard`: what goes, and has an heir that gets from now on what others post.
+        """
         steps = (*(step for slot in slots for step in slot.steps), *(tap for signal in signals for tap in signal.taps))
         if len(steps) > MOST_STEPS:
             raise ConfigError(f"{self.document.path}: the rack has more than {MOST_STEPS} processors and taps")
         run_list = RunList(steps) if steps != self._steps else None
-        return Prepared(tuple(slots), tuple(signals), run_list, _snapshot((*slots, *signals)))
+        things: tuple[Thing, ...] = (*slots, *signals)
+        gone = tuple(thing for thing in self.things if thing not in things)
+        deaf = frozenset(heard)
+        return Prepared(tuple(slots), tuple(signals), run_list, _snapshot(things), gone, deaf, _snapshot(gone, deaf))
 
     def _refresh(self) -> None:
         """Tell the dispatcher what is leaving."""
