@@ -20,9 +20,18 @@
 /* Lanes of roots that the columns of one square need: 1 + 2 + ... + LANE_WIDTH / 2 complex ones. */
 #define SQUARE_ROOTS (2 * (LANE_WIDTH - 1))
 
+/* A part of a transform: a whole branch of the tree, or, where `to` is not 0, columns of the pass above four branches. */
+struct step {
+    uint32_t at, size, node; /* the branch: its first bin, its bins, its node */
+    uint32_t from, to;
+};
+
+#define MOST_STEPS 64
+
 struct fft {
-    uint32_t bins;
+    uint32_t bins, steps;
     size_t bytes;
+    struct step step[MOST_STEPS]; /* in the order of the forward transform */
     float *roots;   /* re, im of each node above the columns, by node */
     float *columns; /* [square][SQUARE_ROOTS][LANE_WIDTH], each lane for its own node */
 };
@@ -66,6 +75,20 @@ static void fft_free(struct fft *fft) {
     free(fft);
 }
 
+static void add_step(struct fft *fft, struct step step) { fft->step[fft->steps++] = step; }
+
+/* Passes over more than FFT_STEP_BINS bins are cut into columns, branches that fit are one step. */
+static void cut(struct fft *fft, uint32_t at, uint32_t size, uint32_t node) {
+    if (size <= FFT_STEP_BINS) {
+        add_step(fft, (struct step){at, size, node, 0, 0});
+        return;
+    }
+    for (uint32_t from = 0; from < size / 4; from += FFT_STEP_BINS / 4)
+        add_step(fft, (struct step){at, size, node, from, from + FFT_STEP_BINS / 4});
+    for (uint32_t way = 0; way < 4; way++)
+        cut(fft, at + way * (size / 4), size / 4, 4 * node + way);
+}
+
 static struct fft *fft_new(uint32_t bins) {
     if (bins < FFT_MIN_BINS || bins > FFT_MAX_BINS || (bins & (bins - 1)))
         return NULL;
@@ -76,6 +99,7 @@ static struct fft *fft_new(uint32_t bins) {
     size_t columns = (size_t)squares * SQUARE_ROOTS * LANE_WIDTH;
     size_t size = (columns + 2 * (size_t)nodes) * sizeof(float);
     fft->bins = bins;
+    cut(fft, 0, bins, 1);
     fft->bytes = sizeof *fft + size;
     fft->columns = core_take(size);
     if (!fft->columns) {
@@ -200,12 +224,13 @@ LANE_INLINE void level_one(const struct fft *fft, float *re, float *im, size_t s
     }
 }
 
-/* Two levels in one pass over memory. */
-LANE_INLINE void level_two(const struct fft *fft, float *re, float *im, size_t size, uint32_t node, bool forward) {
+/* Two levels in one pass over memory, for the columns `from` to `to` - 1 of size / 4. */
+LANE_INLINE void level_two(const struct fft *fft, float *re, float *im, size_t size, uint32_t node, size_t from, size_t to,
+                           bool forward) {
     size_t step = size / 4;
     struct row root = spread(fft->roots + 2 * node);
     struct row left = spread(fft->roots + 4 * node), right = quarter(left);
-    for (size_t at = 0; at < step; at += LANE_WIDTH) {
+    for (size_t at = from; at < to; at += LANE_WIDTH) {
         struct row a = load(re, im, at), b = load(re, im, at + step);
         struct row c = load(re, im, at + 2 * step), d = load(re, im, at + 3 * step);
         if (forward) {
@@ -236,7 +261,7 @@ static void forward_branch(const struct fft *fft, float *re, float *im, size_t s
     if (ways == 2)
         level_one(fft, re, im, size, node, true);
     else
-        level_two(fft, re, im, size, node, true);
+        level_two(fft, re, im, size, node, 0, size / 4, true);
     size /= ways;
     for (uint32_t way = 0; way < ways; way++)
         forward_branch(fft, re + way * size, im + way * size, size, ways * node + way);
@@ -254,11 +279,41 @@ static void inverse_branch(const struct fft *fft, float *re, float *im, size_t s
     if (ways == 2)
         level_one(fft, re, im, size, node, false);
     else
-        level_two(fft, re, im, size, node, false);
+        level_two(fft, re, im, size, node, 0, size / 4, false);
 }
 
 static void fft_forward(const struct fft *fft, float *re, float *im) { forward_branch(fft, re, im, fft->bins, 1); }
 
 static void fft_inverse(const struct fft *fft, float *re, float *im) { inverse_branch(fft, re, im, fft->bins, 1); }
 
-const struct fft_class KERNEL(fft_class) = {fft_new, fft_free, fft_forward, fft_inverse, fft_bytes};
+static uint32_t fft_steps(const struct fft *fft) { return fft->steps; }
+
+static void forward_step(const struct fft *fft, float *re, float *im, uint32_t number) {
+    const struct step *step = &fft->step[number];
+    if (step->to)
+        level_two(fft, re + step->at, im + step->at, step->size, step->node, step->from, step->to, true);
+    else
+        forward_branch(fft, re + step->at, im + step->at, step->size, step->node);
+}
+
+/* The inverse undoes the last step first. */
+static void inverse_step(const struct fft *fft, float *re, float *im, uint32_t number) {
+    const struct step *step = &fft->step[fft->steps - 1 - number];
+    if (step->to)
+        level_two(fft, re + step->at, im + step->at, step->size, step->node, step->from, step->to, false);
+    else
+        inverse_branch(fft, re + step->at, im + step->at, step->size, step->node);
+}
+
+static uint32_t step_size(const struct fft *fft, uint32_t number) {
+    const struct step *step = &fft->step[number];
+    if (step->to)
+        return 4 * (step->to - step->from) * 2;
+    uint32_t levels = 0;
+    while (step->size >> levels > 1)
+        levels++;
+    return step->size * levels;
+}
+
+const struct fft_class KERNEL(fft_class) = {fft_new,      fft_free,     fft_forward, fft_inverse, fft_steps,
+                                            forward_step, inverse_step, step_size,   fft_bytes};

@@ -15,6 +15,8 @@
    which is 256 bins for AVX-512. */
 #define FFT_MIN_BINS 256
 #define FFT_MAX_BINS 65536
+/* No step of a transform works on more at once. */
+#define FFT_STEP_BINS 4096u
 
 struct fft;
 
@@ -28,6 +30,12 @@ struct fft_class {
     void (*forward)(const struct fft *fft, float *re, float *im);
     /* Bins to values times `bins`. [any] */
     void (*inverse)(const struct fft *fft, float *re, float *im);
+    /* The same in parts of about FFT_STEP_BINS bins' work: steps 0 to `steps` - 1 in turn are one transform. [any] */
+    uint32_t (*steps)(const struct fft *fft);
+    void (*forward_step)(const struct fft *fft, float *re, float *im, uint32_t step);
+    void (*inverse_step)(const struct fft *fft, float *re, float *im, uint32_t step);
+    /* How much of the whole a step is, as a forward step, in bins times levels. [any] */
+    uint32_t (*step_size)(const struct fft *fft, uint32_t step);
     /* Memory held, in bytes. [any] */
     size_t (*bytes)(const struct fft *fft);
 };

@@ -1,192 +1,150 @@
-/* fir.c - what the convolver does on the engine thread. Compiled once per level: KERNEL_SUFFIX names the copy.
+/* fir.c - what the convolver does with a block. Engine thread; compiled once per level.
 
-   A segment that arrives in pieces: at its first frame the tail (all partitions but the first) is finished for the whole segment;
-   every piece adds the head directly; each piece also sums a share of the next segment's tail, as far as it depends on segments
-   that are over (partitions from 2 on), so that the work does not come all at once. A segment that arrives whole is
-   transformed first, and then the head is one more partition. */
+   A segment of the first stage that arrives in pieces: at its first frame the tail (all partitions but the first) is finished for the
+   whole segment; every piece adds the head directly; each piece also sums a share of the next segment's tail, as far as it depends
+   on segments that are over (partitions from 2 on), so that the work does not come all at once. A segment that arrives whole is
+   transformed first, and then the head is one more partition. The other stages' output was made before: it is only added. */
 #include "fir_state.h"
 
 #include <string.h>
 
-/* Long float sums lose bits, so a direct sum goes over to a compensated total this often. */
-#define CHUNK_TAPS 64
+#include "interleave.h"
 
-/* The four products of complex sums, kept apart: as many independent chains as the processor needs to multiply at full speed. */
-struct sums {
-    lane rr[2], ii[2], ri[2], ir[2];
-};
-
-/* Add to `sums` the products of `count` partitions of one tile. */
-LANE_INLINE void multiply(struct sums *sums, const float *filter, const float *signal, uint32_t count) {
-    for (uint32_t p = 0; p < count; p++) {
-        LANE_UNROLL for (int v = 0; v < 2; v++) {
-            lane fr = lane_load(filter + v * LANE_WIDTH), fi = lane_load(filter + TILE_BINS + v * LANE_WIDTH);
-            lane sr = lane_load(signal + v * LANE_WIDTH), si = lane_load(signal + TILE_BINS + v * LANE_WIDTH);
-            sums->rr[v] += fr * sr;
-            sums->ii[v] += fi * si;
-            sums->ri[v] += fr * si;
-            sums->ir[v] += fi * sr;
-        }
-        filter += TILE_FLOATS;
-        signal += TILE_FLOATS;
-    }
-}
-
-/* Write, or `add`, partitions `from` to `to` - 1 of one tile of one output; partition `from` meets the newest segment. */
-static void sum_tile(const struct core_fir *fir, uint32_t o, uint32_t tile, uint32_t from, uint32_t to, bool add) {
-    struct sums sums = {{{0}}, {{0}}, {{0}}, {{0}}};
-    size_t at = tile * fir->tile_stride;
-    uint32_t count = to - from < fir->finished ? to - from : fir->finished;
-    uint32_t straight = fir->partitions - fir->newest;
-    if (straight > count)
-        straight = count;
-    for (uint32_t i = 0; i < fir->inputs; i++) {
-        if (!fir->paths[o][i].head)
-            continue;
-        const float *filter = fir->paths[o][i].spectra + at + (size_t)from * TILE_FLOATS;
-        const float *signal = fir->in[i].spectra + at;
-        multiply(&sums, filter, signal + (size_t)fir->newest * TILE_FLOATS, straight);
-        multiply(&sums, filter + (size_t)straight * TILE_FLOATS, signal, count - straight);
-    }
-    for (int v = 0; v < 2; v++) {
-        float *re = fir->out[o].re + tile * TILE_BINS + v * LANE_WIDTH;
-        float *im = fir->out[o].im + tile * TILE_BINS + v * LANE_WIDTH;
-        lane_store(re, (add ? lane_load(re) : (lane){0}) + (sums.rr[v] - sums.ii[v]));
-        lane_store(im, (add ? lane_load(im) : (lane){0}) + (sums.ri[v] + sums.ir[v]));
-    }
-}
-
-/* The outer loop is the tile, so that its signal is in the nearest cache for all outputs but the first. */
-static void sum_tiles(const struct core_fir *fir, uint32_t tile, uint32_t end, uint32_t from, uint32_t to, bool add) {
-    for (; tile < end; tile++)
-        for (uint32_t o = 0; o < fir->outputs; o++)
-            if (fir->out[o].used)
-                sum_tile(fir, o, tile, from, to, add);
-}
-
-/* Leave in `im` of each output what the partitions from `first` on give to a segment; partition `first` meets the newest. */
+/* Leave in the first stage's output what its partitions from `first` on give to a segment; partition `first` meets the newest. */
 static void finish_sums(struct core_fir *fir, uint32_t first) {
+    struct fir_stage *stage = &fir->stage[0];
     bool summed = fir->ahead > 0;
-    sum_tiles(fir, 0, fir->tiles, first, summed ? 2 : fir->partitions, summed);
+    for (uint32_t r = 0; r < fir->phases; r++)
+        KERNEL(fir_sum)(fir, stage, r, 0, stage->tiles, first, summed ? 2 : stage->partitions, 0, summed);
     fir->ahead = 0;
-    for (uint32_t o = 0; o < fir->outputs; o++)
-        if (fir->out[o].used)
-            KERNEL(fft_class).inverse(fir->fft, fir->out[o].re, fir->out[o].im);
+    for (uint32_t voice = 0; voice < fir->voices; voice++)
+        if (fir->used_out[voice / fir->phases])
+            KERNEL(fft_class).inverse(stage->fft, stage->re[voice], stage->im[!stage->side][voice]);
+}
+
+static void make_tails(struct core_fir *fir) {
+    finish_sums(fir, 1);
+    for (uint32_t voice = 0; voice < fir->voices; voice++)
+        if (fir->used_out[voice / fir->phases])
+            memcpy(fir->tails[voice], fir->stage[0].im[1][voice], fir->stage[0].partition * sizeof(float));
 }
 
 /* Bring the next segment's sums as far as the current segment has come. */
 static void sum_ahead(struct core_fir *fir) {
-    uint32_t end = (uint32_t)((uint64_t)fir->tiles * fir->position / fir->partition);
-    sum_tiles(fir, fir->ahead, end, 2, fir->partitions, false);
-    fir->ahead = end;
+    const struct fir_stage *stage = &fir->stage[0];
+    uint32_t end = (uint32_t)((uint64_t)stage->tiles * fir->position / stage->partition);
+    if (stage->partitions > 2)
+        for (uint32_t r = 0; r < fir->phases; r++)
+            KERNEL(fir_sum)(fir, stage, r, fir->ahead, end, 2, stage->partitions, 0, false);
+    fir->ahead = stage->partitions > 2 ? end : 0;
 }
 
 /* Turn each input's last two segments into the newest spectrum, in place of the oldest. */
 static void transform_segment(struct core_fir *fir) {
-    fir->newest = (fir->newest ? fir->newest : fir->partitions) - 1;
-    if (fir->finished < fir->partitions)
-        fir->finished++;
+    struct fir_stage *stage = &fir->stage[0];
+    stage->newest = (stage->newest ? stage->newest : stage->slots) - 1;
+    if (stage->finished < stage->slots)
+        stage->finished++;
     for (uint32_t i = 0; i < fir->inputs; i++) {
-        if (!fir->in[i].used)
+        if (!fir->used_in[i])
             continue;
-        memcpy(fir->work, fir->in[i].history, 2 * fir->partition * sizeof(float));
-        KERNEL(fft_class).forward(fir->fft, fir->work, fir->work + fir->partition);
-        fir_put(fir, fir->in[i].spectra, fir->newest, fir->work, fir->work + fir->partition);
+        float *re = stage->work, *im = stage->work + stage->partition;
+        KERNEL(fir_load)(fir, stage, i, fir->at, 0, stage->partition);
+        KERNEL(fft_class).forward(stage->fft, re, im);
+        KERNEL(fir_put)(stage, stage->signals[i], stage->signal_stride, stage->newest, re, im, 0, stage->tiles);
     }
 }
 
-static void take_input(struct core_fir *fir, const struct sigrack_block *block, uint32_t offset, uint32_t frames) {
+static void take_input(struct core_fir *fir, const float *const *in, uint32_t offset, uint32_t frames) {
     for (uint32_t i = 0; i < fir->inputs; i++)
-        if (fir->in[i].used)
-            memcpy(fir->in[i].history + fir->partition + fir->position, block->in[i] + offset, frames * sizeof(float));
+        if (fir->used_in[i])
+            memcpy(fir->history[i] + fir->at, in[i] + offset, frames * sizeof(float));
 }
 
-static void end_segment(struct core_fir *fir) {
+/* The direct part of the segment that comes next reads up to a partition back, also across the ring's end. */
+static void wrap_history(struct core_fir *fir) {
+    size_t margin = fir->stage[0].partition;
+    fir->at = 0;
     for (uint32_t i = 0; i < fir->inputs; i++)
-        memcpy(fir->in[i].history, fir->in[i].history + fir->partition, fir->partition * sizeof(float));
-    fir->position = 0;
+        if (fir->used_in[i])
+            memcpy(fir->history[i] - margin, fir->history[i] + fir->ring - margin, margin * sizeof(float));
 }
 
-/* Direct sums of consecutive frames and what rounding has cut off them so far (Kahan). */
-struct span {
-    lane total[SPAN_LANES], lost[SPAN_LANES];
-};
+/* Note that `frames` frames have come, which the history has. */
+static void pass(struct core_fir *fir, uint32_t frames) {
+    fir->at += frames;
+    fir->position += frames;
+    if (fir->at == fir->ring)
+        wrap_history(fir);
+}
 
-/* Add one path's direct taps for `lanes` vectors of frames; `frame` is the first of them in the history. */
-LANE_INLINE void add_head(struct span *span, const float *head, uint32_t taps, const float *frame, int lanes) {
-    for (uint32_t first = 0; first < taps; first += CHUNK_TAPS) {
-        uint32_t end = taps - first < CHUNK_TAPS ? taps : first + CHUNK_TAPS;
-        lane sum[SPAN_LANES] = {{0}};
-        for (uint32_t tap = first; tap < end; tap++)
-            LANE_UNROLL for (int v = 0; v < lanes; v++)
-                sum[v] += head[tap] * lane_load_loose(frame - tap + v * LANE_WIDTH);
-        LANE_UNROLL for (int v = 0; v < lanes; v++) {
-            lane step = sum[v] - span->lost[v], total = span->total[v] + step;
-            span->lost[v] = (total - span->total[v]) - step;
-            span->total[v] = total;
-        }
+/* Add what the later stages have made for the frames that begin now. */
+static void add_stages(const struct core_fir *fir, uint32_t voice, float *to, uint32_t frames) {
+    for (uint32_t s = 1; s < fir->stages; s++) {
+        const struct fir_stage *stage = &fir->stage[s];
+        const float *made = stage->im[stage->side][voice] + stage->position;
+        if (!stage->silent)
+            for (uint32_t n = 0; n < frames; n++)
+                to[n] += made[n];
     }
 }
 
-/* Write `frames` frames of one output from the segment's frame `from` on, at most as many as `lanes` vectors hold. */
-LANE_INLINE void write_span(const struct core_fir *fir, uint32_t o, uint32_t from, float *to, uint32_t frames, int lanes) {
-    struct span span = {{{0}}, {{0}}};
-    for (uint32_t i = 0; i < fir->inputs; i++)
-        if (fir->paths[o][i].head)
-            add_head(&span, fir->paths[o][i].head, fir->head_taps, fir->in[i].history + fir->partition + from, lanes);
-    const float *sum = (const float *)span.total;
-    for (uint32_t n = 0; n < frames; n++)
-        to[n] = fir->out[o].tail[from + n] + sum[n];
+/* Write one voice's frames: what is known of them, and with `head` the direct taps. */
+static void write_voice(const struct core_fir *fir, uint32_t voice, const float *known, float *to, uint32_t frames, bool head) {
+    memcpy(to, known, frames * sizeof(float));
+    add_stages(fir, voice, to, frames);
+    if (head)
+        KERNEL(fir_add_head)(fir, voice, to, frames);
 }
 
-/* Short rests take one vector: a block of a few frames should not pay for a whole span. */
-static void write_piece(const struct core_fir *fir, uint32_t o, float *to, uint32_t frames) {
-    uint32_t count;
-    for (uint32_t done = 0; done < frames; done += count) {
-        count = frames - done < SPAN_FRAMES ? frames - done : SPAN_FRAMES;
-        if (count > LANE_WIDTH)
-            write_span(fir, o, fir->position + done, to + done, count, SPAN_LANES);
+static void write_output(const struct core_fir *fir, uint32_t o, float *to, uint32_t frames, bool head) {
+    uint32_t phases = fir->phases;
+    for (uint32_t voice = o * phases; voice < (o + 1) * phases; voice++) {
+        const float *known = head ? fir->tails[voice] + fir->position : fir->stage[0].im[1][voice];
+        write_voice(fir, voice, known, fir->planes ? fir->planes[voice] : to, frames, head);
+    }
+    if (fir->planes)
+        interleave(to, (const float *const *)fir->planes + o * phases, phases, frames);
+}
+
+static void write_outputs(const struct core_fir *fir, float *const *out, size_t offset, uint32_t frames, bool head) {
+    for (uint32_t o = 0; o < fir->outputs; o++) {
+        float *to = out[o] + offset * fir->phases;
+        if (fir->used_out[o])
+            write_output(fir, o, to, frames, head);
         else
-            write_span(fir, o, fir->position + done, to + done, count, 1);
+            memset(to, 0, (size_t)frames * fir->phases * sizeof(float));
     }
 }
 
 static void process_piece(struct core_fir *fir, const struct sigrack_block *block, uint32_t offset, uint32_t frames) {
-    if (fir->fft && !fir->position) {
-        finish_sums(fir, 1);
-        for (uint32_t o = 0; o < fir->outputs; o++)
-            if (fir->out[o].used)
-                memcpy(fir->out[o].tail, fir->out[o].im, fir->partition * sizeof(float));
-    }
-    take_input(fir, block, offset, frames);
-    for (uint32_t o = 0; o < fir->outputs; o++) {
-        if (fir->out[o].used)
-            write_piece(fir, o, block->out[o] + offset, frames);
-        else
-            memset(block->out[o] + offset, 0, frames * sizeof(float));
-    }
-    fir->position += frames;
-    if (fir->fft)
+    if (fir->spectral && !fir->position)
+        make_tails(fir);
+    take_input(fir, block->in, offset, frames);
+    write_outputs(fir, block->out, offset, frames, true);
+    pass(fir, frames);
+    if (fir->spectral)
         sum_ahead(fir);
-    if (fir->position < fir->partition)
-        return;
-    if (fir->fft)
-        transform_segment(fir);
-    end_segment(fir);
+    if (fir->position == fir->stage[0].partition) {
+        if (fir->spectral)
+            transform_segment(fir);
+        fir->position = 0;
+    }
 }
 
 static void process_segment(struct core_fir *fir, const struct sigrack_block *block, uint32_t offset) {
-    size_t size = fir->partition * sizeof(float);
-    take_input(fir, block, offset, fir->partition);
+    uint32_t frames = fir->stage[0].partition;
+    take_input(fir, block->in, offset, frames);
+    pass(fir, frames);
     transform_segment(fir);
     finish_sums(fir, 0);
-    for (uint32_t o = 0; o < fir->outputs; o++) {
-        if (fir->out[o].used)
-            memcpy(block->out[o] + offset, fir->out[o].im, size);
-        else
-            memset(block->out[o] + offset, 0, size);
-    }
-    end_segment(fir);
+    write_outputs(fir, block->out, offset, frames, false);
+    fir->position = 0;
+}
+
+static uint32_t next_piece(const struct core_fir *fir, uint32_t left) {
+    uint32_t room = fir->stage[0].partition - fir->position;
+    return left < room ? left : room;
 }
 
 static int fir_process(void *self, const struct sigrack_block *block) {
@@ -195,23 +153,41 @@ static int fir_process(void *self, const struct sigrack_block *block) {
         return 1;
     uint32_t frames;
     for (uint32_t done = 0; done < block->frames; done += frames) {
-        frames = block->frames - done;
-        if (frames > fir->partition - fir->position)
-            frames = fir->partition - fir->position;
-        if (fir->fft && frames == fir->partition)
+        frames = next_piece(fir, block->frames - done);
+        if (fir->spectral && frames == fir->stage[0].partition)
             process_segment(fir, block, done);
         else
             process_piece(fir, block, done, frames);
+        for (uint32_t s = 1; s < fir->stages; s++)
+            KERNEL(fir_advance)(fir, &fir->stage[s], frames);
     }
     return 0;
 }
 
-static void fir_reset(void *self) {
-    struct core_fir *fir = self;
-    for (uint32_t i = 0; i < fir->inputs; i++)
-        memset(fir->in[i].history, 0, 2 * fir->partition * sizeof(float));
-    fir->position = fir->newest = fir->finished = fir->ahead = 0;
+static void fir_prime(struct core_fir *fir, const float *const *in, uint32_t count) {
+    uint32_t frames;
+    for (uint32_t done = 0; done < count; done += frames) {
+        frames = next_piece(fir, count - done);
+        take_input(fir, in, done, frames);
+        pass(fir, frames);
+        if (fir->position == fir->stage[0].partition) {
+            if (fir->spectral)
+                transform_segment(fir);
+            fir->position = 0;
+        }
+        for (uint32_t s = 1; s < fir->stages; s++)
+            KERNEL(fir_skip)(fir, &fir->stage[s], frames);
+    }
+}
+
+static void fir_catch_up(struct core_fir *fir) {
+    fir->ahead = 0; /* the next segment's sums are begun anew */
+    if (fir->spectral && fir->position)
+        make_tails(fir);
+    for (uint32_t s = 1; s < fir->stages; s++)
+        KERNEL(fir_resume)(fir, &fir->stage[s]);
 }
 
 extern const struct fir_class KERNEL(fir_class);
-const struct fir_class KERNEL(fir_class) = {KERNEL(fir_new), KERNEL(fir_free), fir_process, fir_reset, KERNEL(fir_bytes)};
+const struct fir_class KERNEL(fir_class) = {KERNEL(fir_new), KERNEL(fir_free),  fir_process,        fir_prime, fir_catch_up,
+                                            KERNEL(fir_reset), KERNEL(fir_bytes), KERNEL(fir_stages)};

@@ -1,40 +1,46 @@
-/* fir_setup.c - what the convolver does on the control thread: check, allocate, transform the taps. Compiled once per level. */
+/* fir_setup.c - what the convolver does on the control thread: check, plan, allocate, transform the taps. Compiled once per level. */
 #include "fir_state.h"
 #include "memory.h"
 
 #include <string.h>
 
-/* Beyond this the direct part grows, while the others hardly shrink. */
-#define CHOSEN_MAX_PARTITION 8192
+/* Products of bins that one step of a stage sums: some ten microseconds. */
+#define STEP_PRODUCTS 32768u
+
+/* How long a step takes against the others, by bin: loading, putting, a level of a transform, a product. */
+#define LOAD_WEIGHT 1.0
+#define PUT_WEIGHT 2.0
+#define LEVEL_WEIGHT 0.3
+#define PRODUCT_WEIGHT 0.6
 
 /* Hands out pieces of one block of memory, or only counts them while `base` is NULL. */
 struct arena {
-    float *base;
-    size_t used; /* floats */
+    char *base;
+    size_t used;
 };
 
-static float *piece(struct arena *arena, size_t floats) {
-    const size_t line = CORE_CACHE_LINE / sizeof(float);
+static void *piece(struct arena *arena, size_t count, size_t size) {
     size_t at = arena->used;
-    arena->used += (floats + line - 1) / line * line;
+    arena->used += (count * size + CORE_CACHE_LINE - 1) / CORE_CACHE_LINE * CORE_CACHE_LINE;
     return arena->base ? arena->base + at : NULL;
 }
 
-/* Direct taps cost P per frame and path, the partitions 4 * count / P: the sum is least near P = 2 * sqrt(count). */
-static uint32_t choose_partition(uint32_t count) {
-    uint32_t partition = FFT_MIN_BINS;
-    while (partition < CHOSEN_MAX_PARTITION && (uint64_t)partition * partition < 2 * (uint64_t)count)
-        partition *= 2;
-    return partition;
+static float *floats(struct arena *arena, size_t count) { return piece(arena, count, sizeof(float)); }
+
+/* An array of pointers; while pieces are only counted, one that takes any of them. */
+static float **pointers(struct arena *arena, size_t count, float **spare) {
+    float **array = piece(arena, count, sizeof(float *));
+    return array ? array : spare;
 }
 
-static bool in_range(uint32_t inputs, uint32_t outputs, uint32_t count, const float *taps, uint32_t partition) {
-    if (!inputs || inputs > FIR_MAX_CHANNELS || !outputs || outputs > FIR_MAX_CHANNELS)
-        return false;
-    if (!count || count > FIR_MAX_TAPS || !taps)
-        return false;
-    return partition >= FFT_MIN_BINS && partition <= FFT_MAX_BINS && !(partition & (partition - 1));
-}
+/* Which filters there are. */
+struct paths {
+    uint32_t same[FIR_MAX_CHANNELS * FIR_MAX_CHANNELS]; /* [output * inputs + input]: the first equal one; NONE: all zeros */
+    uint32_t count, distinct, used_in, used_out;
+};
+#define NONE UINT32_MAX
+
+static const float *taps_of(const struct core_fir_spec *spec, uint32_t path) { return spec->taps + (size_t)path * spec->count; }
 
 static bool all_zero(const float *taps, uint32_t count) {
     for (uint32_t i = 0; i < count; i++)
@@ -43,107 +49,297 @@ static bool all_zero(const float *taps, uint32_t count) {
     return true;
 }
 
-static void set_sizes(struct core_fir *fir, uint32_t inputs, uint32_t outputs, uint32_t count, uint32_t partition) {
-    fir->inputs = inputs;
-    fir->outputs = outputs;
-    fir->partition = partition;
-    fir->partitions = (count + partition - 1) / partition;
-    fir->head_taps = count < partition ? count : partition;
-    fir->tiles = partition / TILE_BINS;
-    /* An odd number of slots keeps neighbouring tiles from competing for the same lines of a cache. */
-    fir->tile_stride = (size_t)(fir->partitions | 1) * TILE_FLOATS;
+static uint32_t first_equal(const struct core_fir_spec *spec, const struct paths *paths, uint32_t path) {
+    for (uint32_t p = 0; p < path; p++)
+        if (paths->same[p] == p && !memcmp(taps_of(spec, p), taps_of(spec, path), spec->count * sizeof(float)))
+            return p;
+    return path;
 }
 
-/* Place every array of the convolver in `arena`. */
-static void lay_out(struct core_fir *fir, struct arena *arena, bool used[FIR_MAX_CHANNELS][FIR_MAX_CHANNELS]) {
-    size_t spectra = fir->partitions > 1 ? fir->tiles * fir->tile_stride : 0;
-    for (uint32_t o = 0; o < fir->outputs; o++) {
-        for (uint32_t i = 0; i < fir->inputs; i++) {
-            if (!used[o][i])
-                continue;
-            fir->in[i].used = fir->out[o].used = true;
-            fir->paths[o][i].head = piece(arena, fir->head_taps);
-            fir->paths[o][i].spectra = piece(arena, spectra);
+static struct paths find_paths(struct core_fir *fir, const struct core_fir_spec *spec) {
+    struct paths paths = {.count = 0};
+    for (uint32_t p = 0; p < spec->inputs * spec->outputs; p++) {
+        if (all_zero(taps_of(spec, p), spec->count)) {
+            paths.same[p] = NONE;
+            continue;
         }
+        paths.same[p] = first_equal(spec, &paths, p);
+        paths.count++;
+        paths.distinct += paths.same[p] == p;
+        fir->used_out[p / spec->inputs] = fir->used_in[p % spec->inputs] = true;
     }
-    for (uint32_t i = 0; i < fir->inputs; i++) {
-        fir->in[i].history = piece(arena, 2 * (size_t)fir->partition + SPAN_FRAMES);
-        fir->in[i].spectra = piece(arena, fir->in[i].used ? spectra : 0);
+    for (uint32_t c = 0; c < FIR_MAX_CHANNELS; c++) {
+        paths.used_in += fir->used_in[c];
+        paths.used_out += fir->used_out[c];
     }
-    for (uint32_t o = 0; o < fir->outputs; o++) {
-        fir->out[o].re = piece(arena, fir->partition);
-        fir->out[o].im = piece(arena, fir->partition);
-        fir->out[o].tail = piece(arena, fir->partition);
-    }
-    fir->work = piece(arena, 2 * (size_t)fir->partition);
+    return paths;
 }
 
-static bool allocate(struct core_fir *fir, bool used[FIR_MAX_CHANNELS][FIR_MAX_CHANNELS]) {
+static bool in_range(const struct core_fir_spec *spec) {
+    return spec->inputs && spec->inputs <= FIR_MAX_CHANNELS && spec->outputs && spec->outputs <= FIR_MAX_CHANNELS &&
+           spec->phases && spec->phases <= FIR_MAX_PHASES && spec->count && spec->count <= FIR_MAX_TAPS && spec->taps;
+}
+
+static void set_sizes(struct core_fir *fir, const struct core_fir_spec *spec) {
+    uint32_t taps = (spec->count + spec->phases - 1) / spec->phases;
+    fir->stages = fir->plan.count;
+    for (uint32_t s = 0; s < fir->stages; s++) {
+        struct fir_stage *stage = &fir->stage[s];
+        stage->partition = fir->plan.stage[s].partition;
+        stage->partitions = fir->plan.stage[s].partitions;
+        stage->slots = stage->partitions + 1;
+        stage->tiles = stage->partition / TILE_BINS;
+        /* An odd number of slots keeps neighbouring tiles from competing for the same lines of a cache. */
+        stage->filter_stride = (size_t)(stage->partitions | 1) * TILE_FLOATS;
+        stage->signal_stride = (size_t)(stage->slots | 1) * TILE_FLOATS;
+        stage->silent = true;
+    }
+    fir->spectral = fir->stages > 1 || fir->stage[0].partitions > 1;
+    fir->head_taps = taps < fir->stage[0].partition ? taps : fir->stage[0].partition;
+    fir->ring = 3 * fir->stage[fir->stages - 1].partition;
+}
+
+static uint32_t path_of(const struct core_fir *fir, uint32_t voice, uint32_t input) {
+    return voice / fir->phases * fir->inputs + input;
+}
+
+/* Place the filters, or the heads, `size` floats each, in `arena`: equal paths have one. */
+static void lay_out_filters(const struct core_fir *fir, struct arena *arena, const struct paths *paths, float **to, size_t size) {
+    for (uint32_t voice = 0; voice < fir->voices; voice++)
+        for (uint32_t i = 0; i < fir->inputs; i++) {
+            uint32_t path = path_of(fir, voice, i), same = paths->same[path];
+            uint32_t at = arena->base ? voice * fir->inputs + i : 0;
+            if (same == path)
+                to[at] = floats(arena, size);
+            else if (same != NONE && arena->base)
+                to[at] = to[(same / fir->inputs * fir->phases + voice % fir->phases) * fir->inputs + same % fir->inputs];
+        }
+}
+
+static void lay_out_stage(const struct core_fir *fir, struct fir_stage *stage, struct arena *arena, const struct paths *paths) {
+    float *spare[1];
+    bool counting = !arena->base;
+    stage->filters = pointers(arena, (size_t)fir->voices * fir->inputs, spare);
+    lay_out_filters(fir, arena, paths, stage->filters, stage->tiles * stage->filter_stride);
+    stage->signals = pointers(arena, fir->inputs, spare);
+    for (uint32_t i = 0; i < fir->inputs; i++)
+        if (fir->used_in[i])
+            stage->signals[counting ? 0 : i] = floats(arena, stage->tiles * stage->signal_stride);
+    stage->re = pointers(arena, fir->voices, spare);
+    stage->im[0] = pointers(arena, fir->voices, spare);
+    stage->im[1] = pointers(arena, fir->voices, spare);
+    for (uint32_t voice = 0; voice < fir->voices; voice++) {
+        if (!fir->used_out[voice / fir->phases])
+            continue;
+        stage->re[counting ? 0 : voice] = floats(arena, stage->partition);
+        stage->im[1][counting ? 0 : voice] = floats(arena, stage->partition);
+        if (stage != &fir->stage[0]) /* the first stage's is played at once */
+            stage->im[0][counting ? 0 : voice] = floats(arena, stage->partition);
+    }
+    stage->work = floats(arena, 2 * (size_t)stage->partition);
+    stage->steps = piece(arena, stage->step_count, sizeof *stage->steps);
+}
+
+static void lay_out(struct core_fir *fir, struct arena *arena, const struct paths *paths) {
+    float *spare[1];
+    bool counting = !arena->base;
+    size_t margin = fir->stage[0].partition;
+    for (uint32_t s = 0; fir->spectral && s < fir->stages; s++)
+        lay_out_stage(fir, &fir->stage[s], arena, paths);
+    fir->heads = pointers(arena, (size_t)fir->voices * fir->inputs, spare);
+    lay_out_filters(fir, arena, paths, fir->heads, fir->head_taps);
+    fir->history = pointers(arena, fir->inputs, spare);
+    for (uint32_t i = 0; i < fir->inputs; i++) {
+        float *history = floats(arena, margin + fir->ring + SPAN_FRAMES);
+        fir->history[counting ? 0 : i] = history ? history + margin : NULL;
+    }
+    fir->tails = pointers(arena, fir->voices, spare);
+    for (uint32_t voice = 0; voice < fir->voices; voice++)
+        fir->tails[counting ? 0 : voice] = floats(arena, fir->stage[0].partition);
+    if (fir->phases == 1)
+        return;
+    fir->planes = pointers(arena, fir->voices, spare);
+    for (uint32_t voice = 0; voice < fir->voices; voice++)
+        fir->planes[counting ? 0 : voice] = floats(arena, fir->stage[0].partition);
+}
+
+static bool allocate(struct core_fir *fir, const struct paths *paths) {
     struct arena arena = {NULL, 0};
-    lay_out(fir, &arena, used);
-    if (arena.used > (SIZE_MAX / 2) / sizeof(float))
-        return false;
-    size_t size = arena.used * sizeof(float);
-    fir->memory = core_take(size);
+    lay_out(fir, &arena, paths);
+    fir->memory = core_take(arena.used);
     if (!fir->memory)
         return false;
-    if (fir->partitions > 1 && !(fir->fft = KERNEL(fft_class).new(fir->partition)))
-        return false;
-    fir->bytes = sizeof *fir + size + (fir->fft ? KERNEL(fft_class).bytes(fir->fft) : 0);
+    fir->bytes += sizeof *fir + arena.used;
     arena = (struct arena){fir->memory, 0};
-    lay_out(fir, &arena, used);
+    lay_out(fir, &arena, paths);
     return true;
 }
 
-static void transform_path(struct core_fir *fir, struct fir_path *path, const float *taps, uint32_t count) {
-    float *re = fir->work, *im = fir->work + fir->partition;
-    for (uint32_t p = 0; p < fir->partitions; p++) {
-        for (uint32_t n = 0; n < fir->partition; n++) {
-            size_t tap = (size_t)p * fir->partition + n;
-            re[n] = tap < count ? taps[tap] / (float)fir->partition : 0;
-            im[n] = 0;
-        }
-        KERNEL(fft_class).forward(fir->fft, re, im);
-        fir_put(fir, path->spectra, p, re, im);
+/* The steps of a stage: written to `steps`, or only counted while that is NULL. */
+struct script {
+    struct fir_step *steps;
+    uint32_t count;
+    double done, whole;
+    uint32_t partition;
+};
+
+static void add_step(struct script *script, double weight, enum fir_work work, uint32_t channel, uint32_t phase, uint32_t number) {
+    script->done += weight;
+    if (script->steps) {
+        uint32_t due = (uint32_t)(script->partition * (script->done / script->whole));
+        due = due < script->partition ? due : script->partition;
+        script->steps[script->count] = (struct fir_step){(uint8_t)work, (uint8_t)channel, (uint8_t)phase, number, due ? due : 1};
+    }
+    script->count++;
+}
+
+static void add_transform(struct script *script, const struct fft *fft, enum fir_work work, uint32_t channel, uint32_t phase) {
+    uint32_t steps = KERNEL(fft_class).steps(fft);
+    for (uint32_t k = 0; k < steps; k++) {
+        uint32_t forward = work == FIR_FORWARD ? k : steps - 1 - k;
+        add_step(script, LEVEL_WEIGHT * KERNEL(fft_class).step_size(fft, forward), work, channel, phase, k);
     }
 }
 
-static void set_taps(struct core_fir *fir, struct fir_path *path, const float *taps, uint32_t count) {
-    memcpy(path->head, taps, fir->head_taps * sizeof(float));
-    if (fir->fft)
-        transform_path(fir, path, taps, count);
+static void add_input(struct script *script, const struct fir_stage *stage, uint32_t i) {
+    uint32_t bins = stage->partition < FIR_LOAD_BINS ? stage->partition : FIR_LOAD_BINS;
+    for (uint32_t from = 0; from < stage->partition; from += bins)
+        add_step(script, LOAD_WEIGHT * bins, FIR_LOAD, i, 0, from);
+    add_transform(script, stage->fft, FIR_FORWARD, i, 0);
+    for (uint32_t tile = 0; tile < stage->tiles; tile += bins / TILE_BINS)
+        add_step(script, PUT_WEIGHT * bins, FIR_PUT, i, 0, tile);
 }
 
-struct core_fir *KERNEL(fir_new)(uint32_t inputs, uint32_t outputs, uint32_t count, const float *taps, uint32_t partition) {
-    if (!partition)
-        partition = choose_partition(count);
-    if (!in_range(inputs, outputs, count, taps, partition))
-        return NULL;
-    struct core_fir *fir = core_take(sizeof *fir);
-    if (!fir)
-        return NULL;
-    bool used[FIR_MAX_CHANNELS][FIR_MAX_CHANNELS] = {{false}};
-    for (uint32_t o = 0; o < outputs; o++)
-        for (uint32_t i = 0; i < inputs; i++)
-            used[o][i] = !all_zero(taps + ((size_t)o * inputs + i) * count, count);
-    set_sizes(fir, inputs, outputs, count, partition);
-    if (!allocate(fir, used)) {
+static void write_script(const struct core_fir *fir, struct fir_stage *stage, const struct paths *paths, struct script *script) {
+    script->count = 0;
+    script->done = 0;
+    for (uint32_t i = 0; i < fir->inputs; i++)
+        if (fir->used_in[i])
+            add_input(script, stage, i);
+    stage->forward_count = script->count;
+    double tile = PRODUCT_WEIGHT * TILE_BINS * stage->partitions * paths->count;
+    for (uint32_t r = 0; r < fir->phases; r++) {
+        for (uint32_t from = 0; from < stage->tiles; from += stage->sum_tiles)
+            add_step(script, tile * stage->sum_tiles, FIR_SUM, 0, r, from);
+        for (uint32_t o = 0; o < fir->outputs; o++)
+            if (fir->used_out[o])
+                add_transform(script, stage->fft, FIR_INVERSE, o, r);
+    }
+    stage->step_count = script->count;
+}
+
+static bool take_transforms(struct core_fir *fir, const struct paths *paths) {
+    for (uint32_t s = 0; fir->spectral && s < fir->stages; s++) {
+        struct fir_stage *stage = &fir->stage[s];
+        if (!(stage->fft = KERNEL(fft_class).new(stage->partition)))
+            return false;
+        fir->bytes += KERNEL(fft_class).bytes(stage->fft);
+        uint32_t products = TILE_BINS * stage->partitions * (paths->count ? paths->count : 1);
+        stage->sum_tiles = products < STEP_PRODUCTS ? STEP_PRODUCTS / products : 1;
+        struct script counting = {.partition = stage->partition};
+        if (s)
+            write_script(fir, stage, paths, &counting);
+    }
+    return true;
+}
+
+static void write_scripts(struct core_fir *fir, const struct paths *paths) {
+    for (uint32_t s = 1; s < fir->stages; s++) {
+        struct fir_stage *stage = &fir->stage[s];
+        struct script script = {.partition = stage->partition};
+        write_script(fir, stage, paths, &script);
+        script.whole = script.done;
+        script.steps = stage->steps;
+        write_script(fir, stage, paths, &script);
+        fir->plan.stage[s].steps = stage->step_count;
+    }
+}
+
+/* Tap `k` of a phase is tap k * phases + phase of the path. */
+static float tap_of(const struct core_fir *fir, const struct core_fir_spec *spec, uint32_t voice, uint32_t path, size_t k) {
+    size_t tap = k * fir->phases + voice % fir->phases;
+    return tap < spec->count ? taps_of(spec, path)[tap] : 0;
+}
+
+static void transform_filter(const struct core_fir *fir, const struct core_fir_spec *spec, struct fir_stage *stage, uint32_t from,
+                             uint32_t voice, uint32_t path, float *spectra) {
+    float *re = stage->work, *im = stage->work + stage->partition;
+    for (uint32_t p = 0; p < stage->partitions; p++) {
+        for (uint32_t n = 0; n < stage->partition; n++) {
+            re[n] = tap_of(fir, spec, voice, path, from + (size_t)p * stage->partition + n) / (float)stage->partition;
+            im[n] = 0;
+        }
+        KERNEL(fft_class).forward(stage->fft, re, im);
+        KERNEL(fir_put)(stage, spectra, stage->filter_stride, p, re, im, 0, stage->tiles);
+    }
+}
+
+static void set_filters(struct core_fir *fir, const struct core_fir_spec *spec, const struct paths *paths) {
+    for (uint32_t voice = 0; voice < fir->voices; voice++)
+        for (uint32_t i = 0; i < fir->inputs; i++) {
+            uint32_t path = path_of(fir, voice, i), at = voice * fir->inputs + i;
+            if (paths->same[path] != path)
+                continue;
+            for (uint32_t k = 0; k < fir->head_taps; k++)
+                fir->heads[at][k] = tap_of(fir, spec, voice, path, k);
+            for (uint32_t s = 0; fir->spectral && s < fir->stages; s++)
+                transform_filter(fir, spec, &fir->stage[s], fir->plan.stage[s].from, voice, path, fir->stage[s].filters[at]);
+        }
+}
+
+static bool build(struct core_fir *fir, const struct core_fir_spec *spec) {
+    fir->inputs = spec->inputs;
+    fir->outputs = spec->outputs;
+    fir->phases = spec->phases;
+    fir->voices = spec->outputs * spec->phases;
+    struct paths paths = find_paths(fir, spec);
+    fir->plan = fir_plan_for(spec, paths.count, paths.distinct, paths.used_in, paths.used_out);
+    if (!fir->plan.count)
+        return false;
+    set_sizes(fir, spec);
+    if (!take_transforms(fir, &paths) || !allocate(fir, &paths))
+        return false;
+    write_scripts(fir, &paths);
+    set_filters(fir, spec, &paths);
+    return true;
+}
+
+struct core_fir *KERNEL(fir_new)(const struct core_fir_spec *spec) {
+    struct core_fir *fir = in_range(spec) ? core_take(sizeof *fir) : NULL;
+    if (fir && !build(fir, spec)) {
         KERNEL(fir_free)(fir);
         return NULL;
     }
-    for (uint32_t o = 0; o < outputs; o++)
-        for (uint32_t i = 0; i < inputs; i++)
-            if (used[o][i])
-                set_taps(fir, &fir->paths[o][i], taps + ((size_t)o * inputs + i) * count, count);
     return fir;
 }
 
 void KERNEL(fir_free)(struct core_fir *fir) {
     if (!fir)
         return;
-    KERNEL(fft_class).free(fir->fft);
+    for (uint32_t s = 0; s < FIR_MAX_STAGES; s++)
+        KERNEL(fft_class).free(fir->stage[s].fft);
     free(fir->memory);
     free(fir);
 }
 
+void KERNEL(fir_reset)(void *self) {
+    struct core_fir *fir = self;
+    size_t margin = fir->stage[0].partition;
+    for (uint32_t i = 0; i < fir->inputs; i++)
+        memset(fir->history[i] - margin, 0, margin * sizeof(float));
+    for (uint32_t s = 0; s < fir->stages; s++) {
+        struct fir_stage *stage = &fir->stage[s];
+        stage->newest = stage->finished = stage->next = stage->position = stage->end = 0;
+        stage->side = 0;
+        stage->silent = true;
+        stage->primed = false;
+    }
+    fir->at = fir->position = fir->ahead = 0;
+}
+
 size_t KERNEL(fir_bytes)(const struct core_fir *fir) { return fir->bytes; }
+
+uint32_t KERNEL(fir_stages)(const struct core_fir *fir, struct core_fir_stage *stages) {
+    memcpy(stages, fir->plan.stage, fir->plan.count * sizeof *stages);
+    return fir->plan.count;
+}

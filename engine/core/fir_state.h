@@ -1,7 +1,8 @@
-/* fir_state.h - what the convolver's set-up (fir_setup.c) prepares and its engine part (fir.c) uses.
+/* fir_state.h - what the convolver's set-up (fir_setup.c) prepares and its engine part (fir.c, fir_stage.c, fir_head.c) uses.
 
-   Time is cut into segments of one partition, counted from the last reset. Partition k of a filter (taps k * P to k * P + P - 1)
-   meets the segment that lies k back. */
+   Time is cut into segments of one partition, for each stage its own, all counted from the last reset. Partition k of a stage's
+   filter meets the segment that lies k back; in stages after the first, counted from the last segment but one.
+   A "voice" is one phase of one output: number output * phases + phase. */
 #ifndef SIGRACK_FIR_STATE_H
 #define SIGRACK_FIR_STATE_H
 
@@ -11,6 +12,7 @@
 
 #include "fft.h"
 #include "fir.h"
+#include "fir_plan.h"
 #include "kernels.h"
 #include "lane.h"
 
@@ -23,58 +25,91 @@
 #define SPAN_LANES 4
 #define SPAN_FRAMES (SPAN_LANES * LANE_WIDTH)
 
-/* One filter, from one input to one output. */
-struct fir_path {
-    float *head;    /* its first `head_taps` taps; NULL if all taps are zero */
-    float *spectra; /* of all its partitions, over P to undo the transform's scale; NULL without spectra */
+/* Bins, at most, that one step of a stage loads or puts away. */
+#define FIR_LOAD_BINS 4096
+
+enum fir_work { FIR_LOAD, FIR_FORWARD, FIR_PUT, FIR_SUM, FIR_INVERSE };
+
+/* A part of a stage's work for one segment. */
+struct fir_step {
+    uint8_t work;     /* enum fir_work */
+    uint8_t channel;  /* input, or output of FIR_INVERSE */
+    uint8_t phase;    /* FIR_SUM, FIR_INVERSE */
+    uint32_t number;  /* FIR_FORWARD, FIR_INVERSE: the transform's step; else the first bin or tile */
+    uint32_t due;     /* frames of the segment that have come when it must be done */
 };
 
-struct fir_input {
-    bool used;
-    float *history; /* the previous and the current segment, and SPAN_FRAMES for reading beyond */
-    float *spectra; /* of the last segments, each with its predecessor, newest first from slot `newest` around */
-};
-
-struct fir_output {
-    bool used;
-    float *re, *im; /* sums of spectra; after the inverse transform `im` is the output */
-    float *tail;    /* what all partitions but the first give to the current segment */
+struct fir_stage {
+    uint32_t partition;  /* frames */
+    uint32_t partitions; /* of each filter */
+    uint32_t slots;      /* spectra kept of each input: one more, for fir_catch_up */
+    uint32_t tiles;      /* of a spectrum */
+    size_t filter_stride, signal_stride; /* floats from one tile's spectra to the next tile's */
+    struct fft *fft;
+    float **filters; /* [voice * inputs + input]: spectra of all partitions, over P to undo the transform's scale; NULL: zeros */
+    float **signals; /* [input]: spectra of the last segments, each with its predecessor, newest first from slot `newest` around */
+    float **re;      /* [voice]: sums of spectra */
+    float **im[2];   /* ... whose inverse transform's imaginary part is the output; while one side is played the other is made */
+    float *work;     /* two partitions, for the forward transform */
+    uint32_t newest;   /* slot of the last finished segment */
+    uint32_t finished; /* segments since the last reset, at most `slots`; older slots hold nothing */
+    /* Stages after the first. */
+    struct fir_step *steps;
+    uint32_t step_count, forward_count; /* all; those that turn input into spectra, which come first */
+    uint32_t sum_tiles;                 /* tiles that one step sums */
+    uint32_t next;                      /* step */
+    uint32_t position;                  /* frames of the current segment that have arrived */
+    uint32_t end;                       /* where the last finished segment ends in the history */
+    int side;                           /* of `im` that is played */
+    bool silent;                        /* nothing is played yet */
+    bool primed;                        /* a segment has ended without its output having been made */
 };
 
 struct core_fir {
-    uint32_t inputs, outputs;
-    uint32_t partition;  /* P, frames */
-    uint32_t partitions; /* of each path; 1: no spectra, all taps are direct */
-    uint32_t head_taps;  /* P or, without spectra, the number of taps */
-    uint32_t tiles;      /* of each spectrum */
-    size_t tile_stride;  /* floats from one tile's partitions to the next tile's */
-    uint32_t position;   /* frames of the current segment that have arrived */
-    uint32_t newest;     /* slot of the last finished segment */
-    uint32_t finished;   /* segments since the last reset, at most `partitions`; older slots hold nothing */
-    uint32_t ahead;      /* tiles already summed for the next segment, from partition 2 on */
-    struct fir_path paths[FIR_MAX_CHANNELS][FIR_MAX_CHANNELS]; /* [output][input] */
-    struct fir_input in[FIR_MAX_CHANNELS];
-    struct fir_output out[FIR_MAX_CHANNELS];
-    float *work;     /* two partitions, for the forward transform */
-    struct fft *fft; /* NULL without spectra */
-    float *memory;   /* every array above points into it */
+    uint32_t inputs, outputs, phases, voices;
+    uint32_t head_taps; /* direct taps of a phase: the first partition or, without spectra, all */
+    uint32_t stages;
+    struct fir_stage stage[FIR_MAX_STAGES];
+    bool spectral; /* false: all taps are direct */
+    bool used_in[FIR_MAX_CHANNELS], used_out[FIR_MAX_CHANNELS];
+    float **heads;    /* [voice * inputs + input]: the first taps; NULL: zeros */
+    float **history;  /* [input]: `ring` frames, of all stages; before them the first stage's partition once more */
+    float **tails;    /* [voice]: what all partitions but the first give to the first stage's current segment */
+    float **planes;   /* [voice]: output that is not interleaved yet; NULL with one phase */
+    uint32_t ring;    /* frames */
+    uint32_t at;      /* in the history: where the next frame goes */
+    uint32_t position; /* frames of the first stage's segment that have arrived */
+    uint32_t ahead;    /* of the first stage: tiles already summed for the next segment, from partition 2 on */
+    struct fir_plan plan;
+    void *memory; /* every array above points into it */
     size_t bytes;
 };
 
-/* Copy a spectrum from `re` and `im` into slot `slot` of `spectra`. [any] */
-static inline void fir_put(const struct core_fir *fir, float *spectra, uint32_t slot, const float *re, const float *im) {
-    for (uint32_t tile = 0; tile < fir->tiles; tile++) {
-        float *to = spectra + tile * fir->tile_stride + (size_t)slot * TILE_FLOATS;
-        for (uint32_t i = 0; i < TILE_BINS; i += LANE_WIDTH) {
-            lane_store(to + i, lane_load(re + tile * TILE_BINS + i));
-            lane_store(to + TILE_BINS + i, lane_load(im + tile * TILE_BINS + i));
-        }
-    }
-}
+/* fir_stage.c. Write, or `add` to, the sums of the partitions `from` to `to` - 1 for the tiles `tile` to `end` - 1 of one phase;
+   partition `from` meets the segment `back` before the newest. */
+void KERNEL(fir_sum)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t end,
+                     uint32_t from, uint32_t to, uint32_t back, bool add);
+/* Copy the bins of the tiles `tile` to `end` - 1 from `re` and `im` into slot `slot` of `spectra`. */
+void KERNEL(fir_put)(const struct fir_stage *stage, float *spectra, size_t stride, uint32_t slot, const float *re, const float *im,
+                     uint32_t tile, uint32_t end);
+/* Let `frames` frames pass in a stage after the first, which the history has already; they end no later than its segment. */
+void KERNEL(fir_advance)(struct core_fir *fir, struct fir_stage *stage, uint32_t frames);
+/* The same without output. */
+void KERNEL(fir_skip)(struct core_fir *fir, struct fir_stage *stage, uint32_t frames);
+/* Make up for the output that `fir_skip` has left out. */
+void KERNEL(fir_resume)(struct core_fir *fir, struct fir_stage *stage);
+/* Fill `work`: the segment that ends at `end` in the history and, if any has come, the one before it. */
+void KERNEL(fir_load)(const struct core_fir *fir, struct fir_stage *stage, uint32_t input, uint32_t end, uint32_t from,
+                      uint32_t to);
+
+/* fir_head.c. Add the direct taps to `frames` frames of `voice`, which begin at the current position. */
+void KERNEL(fir_add_head)(const struct core_fir *fir, uint32_t voice, float *to, uint32_t frames);
 
 /* As in `struct fir_class`; fir_setup.c. */
-struct core_fir *KERNEL(fir_new)(uint32_t inputs, uint32_t outputs, uint32_t count, const float *taps, uint32_t partition);
+struct core_fir *KERNEL(fir_new)(const struct core_fir_spec *spec);
 void KERNEL(fir_free)(struct core_fir *fir);
 size_t KERNEL(fir_bytes)(const struct core_fir *fir);
+uint32_t KERNEL(fir_stages)(const struct core_fir *fir, struct core_fir_stage *stages);
+void KERNEL(fir_reset)(void *fir);
 
 #endif

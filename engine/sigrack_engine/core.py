@@ -13,6 +13,8 @@ __all__ = [
     "ClockStats",
     "CoreError",
     "EngineStats",
+    "FirSpec",
+    "FirStage",
     "ResultsStats",
     "SlotMeters",
     "SlotSetup",
@@ -24,8 +26,9 @@ __all__ = [
     "quick",
 ]
 
-ABI = 2  # CORE_ABI in engine/core/core.h
+ABI = 3  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
+FIR_STAGES = 4  # FIR_MAX_STAGES
 
 
 class SlotSetup(c.Structure):
@@ -118,6 +121,32 @@ class Span(c.Structure):
     _fields_ = [("start", c.c_uint32), ("count", c.c_uint32), ("strange", c.c_uint32)]
 
 
+class FirSpec(c.Structure):
+    """`struct core_fir_spec`."""
+
+    _fields_ = [
+        ("inputs", c.c_uint32),
+        ("outputs", c.c_uint32),
+        ("phases", c.c_uint32),
+        ("count", c.c_uint32),
+        ("taps", c.c_void_p),
+        ("block", c.c_uint32),
+        ("partitions", c.c_uint32 * FIR_STAGES),
+    ]
+
+
+class FirStage(c.Structure):
+    """`struct core_fir_stage`."""
+
+    _fields_ = [
+        ("partition", c.c_uint32),
+        ("partitions", c.c_uint32),
+        ("from_tap", c.c_uint32),
+        ("steps", c.c_uint32),
+        ("ns", c.c_double),
+    ]
+
+
 _P, _U32, _U64, _INT = c.c_void_p, c.c_uint32, c.c_uint64, c.c_int
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -162,9 +191,14 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_results_stats": (None, [_P, c.POINTER(ResultsStats)]),
     "core_results_unknown": (c.c_char_p, [_P]),
     "core_results_too_long": (_INT, [_P, c.POINTER(_U32), c.POINTER(_U32)]),
-    "core_fir_new": (_P, [_U32, _U32, _U32, _P, _U32]),
+    "core_fir_new": (_P, [c.POINTER(FirSpec)]),
     "core_fir_free": (None, [_P]),
+    "core_fir_process": (_INT, [_P, _P]),
+    "core_fir_prime": (None, [_P, _P, _U32]),
+    "core_fir_catch_up": (None, [_P]),
+    "core_fir_reset": (None, [_P]),
     "core_fir_bytes": (c.c_size_t, [_P]),
+    "core_fir_stages": (_U32, [_P, c.POINTER(FirStage)]),
     "core_slot_new": (_P, [c.POINTER(SlotSetup)]),
     "core_slot_free": (None, [_P]),
     "core_slot_set": (_INT, [_P, _U32, c.c_double, _U64]),

@@ -5,7 +5,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from sigrack.building import Builder
@@ -53,7 +53,7 @@ class Prepared:
     """What is taken out: what it still has is delivered until `forget`."""
     deaf: frozenset[Thing] = frozenset()
     """Those of them that no longer get what others post."""
-    leaving: Snapshot = Snapshot()
+    leaving: Snapshot = field(default_factory=Snapshot)
     """Of them."""
 
     def free(self) -> None:

@@ -394,4 +394,4 @@ def _make_fir(rack: "Rack", plugin: PythonPlugin, instance: Plugin) -> Fir:
         raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({channels}, {channels}, taps)")
     if not np.isfinite(taps).all():
         raise ConfigError(f"{plugin.id}: fir gave taps that are not finite")
-    return Fir(taps)
+    return Fir(taps, block=rack.block_frames)

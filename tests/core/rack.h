@@ -85,7 +85,8 @@ static inline void rack_open(struct rack *rack) {
     rack->symbols = core_symbols_new(names, 1);
     rack->results = core_results_new(64, RACK_CHANNELS, rack->symbols, rack->bell, NULL);
     rack->cookie = core_handle_open(rack->results);
-    rack->fir = core_fir_new(RACK_CHANNELS, RACK_CHANNELS, RACK_TAPS, taps, 256);
+    struct core_fir_spec spec = {RACK_CHANNELS, RACK_CHANNELS, 1, RACK_TAPS, taps, 0, {256, 512}};
+    rack->fir = core_fir_new(&spec);
     rack->tap = core_tap_new(RACK_CHANNELS, 1024, 256, rack->bell);
     rack->engine = core_engine_new(RACK_CHANNELS, RACK_BLOCK, 150);
     CHECK(rack->bell && rack->symbols && rack->results && rack->cookie && rack->fir && rack->tap && rack->engine);

@@ -15,7 +15,8 @@ struct scene {
     uint32_t inputs, outputs, count, partition, frames;
     float *taps; /* [outputs][inputs][count] */
     float *in;   /* [inputs][frames] */
-    float *out;  /* [outputs][frames] */
+    float *out;  /* [outputs][frames * phases] */
+    uint32_t phases, growth; /* growth: of the partition from stage to stage; 0: one stage */
 };
 
 static const uint32_t mixed[] = {1, 63, 64, 255, 256, 257, 1000, 7, 512, 513, 128, 2, 16, 4096, 3, 65536, END};
@@ -44,12 +45,17 @@ static float *noises(size_t count) {
     return memory;
 }
 
-static struct scene scene_new(uint32_t inputs, uint32_t outputs, uint32_t count, uint32_t partition, uint32_t frames) {
-    struct scene scene = {inputs, outputs, count, partition, frames, NULL, NULL, NULL};
+static struct scene interpolation_new(uint32_t inputs, uint32_t outputs, uint32_t phases, uint32_t count, uint32_t partition,
+                                      uint32_t growth, uint32_t frames) {
+    struct scene scene = {inputs, outputs, count, partition, frames, NULL, NULL, NULL, phases, growth};
     scene.taps = noises((size_t)inputs * outputs * count);
     scene.in = noises((size_t)inputs * frames);
-    scene.out = noises((size_t)outputs * frames);
+    scene.out = noises((size_t)outputs * frames * phases);
     return scene;
+}
+
+static struct scene scene_new(uint32_t inputs, uint32_t outputs, uint32_t count, uint32_t partition, uint32_t frames) {
+    return interpolation_new(inputs, outputs, 1, count, partition, 0, frames);
 }
 
 static void scene_free(struct scene *scene) {
@@ -67,7 +73,12 @@ static void zero_path(const struct scene *scene, uint32_t output, uint32_t input
 }
 
 static struct core_fir *make(const struct scene *scene) {
-    struct core_fir *fir = core_fir_new(scene->inputs, scene->outputs, scene->count, scene->taps, scene->partition);
+    struct core_fir_spec spec = {scene->inputs, scene->outputs, scene->phases, scene->count, scene->taps, 0, {0}};
+    for (uint32_t s = 0, partition = scene->partition; s < FIR_MAX_STAGES && partition && partition <= 65536; s++) {
+        spec.partitions[s] = partition;
+        partition *= scene->growth;
+    }
+    struct core_fir *fir = core_fir_new(&spec);
     CHECK(fir);
     return fir;
 }
@@ -78,7 +89,7 @@ static int process(struct core_fir *fir, const struct scene *scene, uint32_t at,
     for (uint32_t i = 0; i < scene->inputs; i++)
         in[i] = scene->in + (size_t)i * scene->frames + at;
     for (uint32_t o = 0; o < scene->outputs; o++)
-        out[o] = scene->out + (size_t)o * scene->frames + at;
+        out[o] = scene->out + ((size_t)o * scene->frames + at) * scene->phases;
     struct sigrack_block block = {.size = sizeof block, .frames = frames, .frame = at, .in = in, .out = out};
     block.channels = scene->inputs > scene->outputs ? scene->inputs : scene->outputs;
     return core_fir_process(fir, &block);
@@ -100,13 +111,14 @@ static void run(const struct scene *scene, const uint32_t *sizes) {
     core_fir_free(fir);
 }
 
-/* The definition. `shift` delays the taps: 0 is right. */
+/* The definition: the input with zeros between its frames. `frame` is the output's; `shift` delays the taps: 0 is right. */
 static double reference(const struct scene *scene, uint32_t output, uint32_t frame, uint32_t shift) {
     double sum = 0;
     for (uint32_t i = 0; i < scene->inputs; i++) {
         const float *taps = path(scene, output, i), *in = scene->in + (size_t)i * scene->frames;
         for (uint32_t k = 0; k < scene->count && k + shift <= frame; k++)
-            sum += (double)taps[k] * in[frame - k - shift];
+            if ((frame - k - shift) % scene->phases == 0)
+                sum += (double)taps[k] * in[(frame - k - shift) / scene->phases];
     }
     return sum;
 }
@@ -116,9 +128,10 @@ static double decibel(double error, double peak) { return 20 * log10((error + 1e
 /* Peak error over peak output; each `stride`-th frame is compared. */
 static double error_db(const struct scene *scene, uint32_t stride, uint32_t shift) {
     double error = 0, peak = 0;
+    uint32_t frames = scene->frames * scene->phases;
     for (uint32_t o = 0; o < scene->outputs; o++) {
-        for (uint32_t n = 0; n < scene->frames; n += stride) {
-            double wanted = reference(scene, o, n, shift), got = scene->out[(size_t)o * scene->frames + n];
+        for (uint32_t n = 0; n < frames; n += stride) {
+            double wanted = reference(scene, o, n, shift), got = scene->out[(size_t)o * frames + n];
             CHECK(isfinite(got));
             error = fmax(error, fabs(got - wanted));
             peak = fmax(peak, fabs(wanted));
@@ -182,6 +195,124 @@ static void random_blocks_are_exact(void) {
     }
 }
 
+static void stages_are_exact(void) {
+    for (uint32_t growth = 2; growth <= 16; growth *= 2) {
+        for (size_t s = 0; s < SEQUENCES; s++) {
+            struct scene scene = interpolation_new(2, 2, 1, 9000 + 977 * growth, 256, growth, 40000);
+            zero_path(&scene, 1, 0);
+            run(&scene, sequences[s]);
+            CHECK(error_db(&scene, 197, 0) < LIMIT_DB);
+            CHECK(error_db(&scene, 1973, 1) > -20);
+            scene_free(&scene);
+        }
+    }
+}
+
+/* The place of an impulse at and around the seams of three stages: 256, 1024, 4096. */
+static void stages_meet_without_a_seam(void) {
+    const uint32_t taps_at[] = {0, 255, 256, 2047, 2048, 3071, 3072, 8191, 8192, 12287, 12288, 12799};
+    const uint32_t frames_at[] = {0, 1, 255, 1023, 1024, 4095, 4096, 4097, 12287, 12288, 16383, 16384};
+    for (size_t s = 0; s < SEQUENCES; s++) {
+        for (size_t t = 0; t < 144; t++) {
+            uint32_t tap = taps_at[t / 12], frame = frames_at[t % 12];
+            struct scene scene = interpolation_new(1, 1, 1, 12800, 256, 4, 30000);
+            zero_path(&scene, 0, 0);
+            scene.taps[tap] = 0.5f;
+            memset(scene.in, 0, scene.frames * sizeof(float));
+            scene.in[frame] = 1;
+            run(&scene, sequences[s]);
+            for (uint32_t n = 0; n < scene.frames; n++)
+                CHECK(fabsf(scene.out[n] - (n == frame + tap ? 0.5f : 0)) < 1e-6f);
+            scene_free(&scene);
+        }
+    }
+}
+
+static void interpolation_is_exact(void) {
+    const uint32_t phases[] = {1, 2, 3, 4, 7, 8, 16, 24, 32};
+    for (size_t p = 0; p < sizeof phases / sizeof *phases; p++) {
+        for (size_t s = 0; s < SEQUENCES; s++) {
+            struct scene scene = interpolation_new(2, 2, phases[p], 5003 * phases[p] + 1, 256, 4, 9000);
+            memcpy(path(&scene, 1, 1), path(&scene, 0, 0), scene.count * sizeof(float)); /* one filter for both */
+            if (s % 2) {
+                zero_path(&scene, 0, 1);
+                zero_path(&scene, 1, 0);
+            }
+            run(&scene, sequences[s]);
+            CHECK(error_db(&scene, 1 + scene.frames * phases[p] / 97, 0) < LIMIT_DB);
+            CHECK(error_db(&scene, 1 + scene.frames * phases[p] / 97, 1) > -20);
+            scene_free(&scene);
+        }
+    }
+}
+
+static void equal_paths_share_memory(void) {
+    struct scene scene = interpolation_new(2, 2, 16, 16 * 2000, 256, 4, 100);
+    zero_path(&scene, 0, 1);
+    zero_path(&scene, 1, 0);
+    struct core_fir *different = make(&scene);
+    memcpy(path(&scene, 1, 1), path(&scene, 0, 0), scene.count * sizeof(float));
+    struct core_fir *equal = make(&scene);
+    CHECK(core_fir_bytes(equal) + 2 * scene.count * sizeof(float) <= core_fir_bytes(different));
+    core_fir_free(different);
+    core_fir_free(equal);
+    scene_free(&scene);
+}
+
+static void the_plan_covers_all_taps(void) {
+    const uint32_t counts[] = {1, 1000, 65536, 640000, 2097152, FIR_MAX_TAPS}, blocks[] = {0, 64, 441, 512, 4096, 65536};
+    float *taps = calloc(FIR_MAX_TAPS, sizeof(float));
+    taps[0] = 1;
+    for (size_t t = 0; t < 36; t++) {
+        struct core_fir_spec spec = {1, 1, t % 2 ? 16 : 1, counts[t / 6], taps, blocks[t % 6], {0}};
+        struct core_fir *fir = core_fir_new(&spec);
+        struct core_fir_stage stage[FIR_MAX_STAGES];
+        CHECK(fir);
+        uint32_t stages = core_fir_stages(fir, stage), count = (spec.count + spec.phases - 1) / spec.phases;
+        for (uint32_t s = 0; s < stages; s++) {
+            CHECK(stage[s].from == (s ? 2 * stage[s].partition : 0));
+            uint32_t end = stage[s].from + stage[s].partition * stage[s].partitions;
+            CHECK(s + 1 < stages ? end == stage[s + 1].from : end >= count && end - count < stage[s].partition);
+        }
+        core_fir_free(fir);
+    }
+    free(taps);
+}
+
+/* What was primed goes on as if it had been processed, wherever the change falls. */
+static void priming_equals_processing(void) {
+    const uint32_t changes[] = {0, 1, 255, 256, 300, 1024, 4095, 4096, 5000, 8192, 9001, 12288, 20000};
+    for (uint32_t phases = 1; phases <= 4; phases *= 4) {
+        for (size_t c = 0; c < sizeof changes / sizeof *changes; c++) {
+            for (uint32_t before = 0; before <= 5000; before += 2500) {
+                struct scene scene = interpolation_new(2, 2, phases, 13000 * phases, 256, 4, 30000);
+                struct core_fir *fir = make(&scene);
+                const float *in[2] = {scene.in + before, scene.in + scene.frames + before};
+                CHECK(process(fir, &scene, 0, before) == 0);
+                core_fir_prime(fir, in, changes[c] / 2);
+                in[0] += changes[c] / 2;
+                in[1] += changes[c] / 2;
+                core_fir_prime(fir, in, changes[c] - changes[c] / 2);
+                core_fir_catch_up(fir);
+                uint32_t frames;
+                for (uint32_t at = before + changes[c]; at < scene.frames; at += frames) {
+                    frames = scene.frames - at < 333 ? scene.frames - at : 333;
+                    CHECK(process(fir, &scene, at, frames) == 0);
+                }
+                double error = 0, peak = 0;
+                for (uint32_t n = (before + changes[c]) * phases; n < scene.frames * phases; n += 173) {
+                    double wanted = reference(&scene, 1, n, 0);
+                    error = fmax(error, fabs(scene.out[(size_t)scene.frames * phases + n] - wanted));
+                    peak = fmax(peak, fabs(wanted));
+                }
+                CHECK(decibel(error, peak) < LIMIT_DB);
+                core_fir_free(fir);
+                scene_free(&scene);
+            }
+        }
+    }
+}
+
 static void zero_paths_stay_silent_and_cost_nothing(void) {
     struct scene scene = scene_new(2, 2, 2000, 256, 6000);
     struct core_fir *full = make(&scene);
@@ -220,10 +351,10 @@ static void matrices_are_exact(void) {
 
 static void reset_equals_fresh(void) {
     for (size_t s = 0; s < SEQUENCES; s++) {
-        struct scene scene = scene_new(2, 2, 1500, 256, 4321);
-        size_t size = 2 * (size_t)scene.frames * sizeof(float);
+        struct scene scene = interpolation_new(2, 2, 1 + (uint32_t)s, 7000, 256, 2, 4321);
+        size_t count = 2 * (size_t)scene.frames * scene.phases, size = count * sizeof(float);
         run(&scene, sequences[s]);
-        float *fresh = noises(2 * (size_t)scene.frames);
+        float *fresh = noises(count);
         memcpy(fresh, scene.out, size);
 
         struct core_fir *fir = make(&scene);
@@ -291,16 +422,31 @@ static void silence_after_the_tail_is_silent(void) {
 static void impossible_arguments_are_refused(void) {
     const float tap[4] = {1, 0, 0, 0};
     const uint32_t partitions[] = {1, 64, 128, 255, 257, 384, 131072, UINT32_MAX};
-    CHECK(!core_fir_new(0, 1, 1, tap, 0));
-    CHECK(!core_fir_new(1, 0, 1, tap, 0));
-    CHECK(!core_fir_new(1, 1, 0, tap, 0));
-    CHECK(!core_fir_new(1, 1, 1, NULL, 0));
-    CHECK(!core_fir_new(FIR_MAX_CHANNELS + 1, 1, 1, tap, 0));
-    CHECK(!core_fir_new(1, FIR_MAX_CHANNELS + 1, 1, tap, 0));
-    CHECK(!core_fir_new(UINT32_MAX, UINT32_MAX, UINT32_MAX, tap, 0));
-    CHECK(!core_fir_new(1, 1, FIR_MAX_TAPS + 1, tap, 0));
-    for (size_t i = 0; i < sizeof partitions / sizeof *partitions; i++)
-        CHECK(!core_fir_new(1, 1, 1, tap, partitions[i]));
+    const struct core_fir_spec right = {1, 1, 1, 4, tap, 0, {256, 512}}, wrong[] = {
+        {0, 1, 1, 1, tap, 0, {0}},
+        {1, 0, 1, 1, tap, 0, {0}},
+        {1, 1, 0, 1, tap, 0, {0}},
+        {1, 1, 1, 0, tap, 0, {0}},
+        {1, 1, 1, 1, NULL, 0, {0}},
+        {FIR_MAX_CHANNELS + 1, 1, 1, 1, tap, 0, {0}},
+        {1, FIR_MAX_CHANNELS + 1, 1, 1, tap, 0, {0}},
+        {1, 1, FIR_MAX_PHASES + 1, 1, tap, 0, {0}},
+        {UINT32_MAX, UINT32_MAX, UINT32_MAX, UINT32_MAX, tap, UINT32_MAX, {0}},
+        {1, 1, 1, FIR_MAX_TAPS + 1, tap, 0, {0}},
+        {1, 1, 1, 4, tap, 0, {256, 256}},
+        {1, 1, 1, 4, tap, 0, {512, 256}},
+        {1, 1, 1, 4, tap, 0, {256, 768}},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK(!core_fir_new(&wrong[i]));
+    for (size_t i = 0; i < sizeof partitions / sizeof *partitions; i++) {
+        struct core_fir_spec spec = right;
+        spec.partitions[0] = partitions[i];
+        CHECK(!core_fir_new(&spec));
+    }
+    struct core_fir *fir = core_fir_new(&right);
+    CHECK(fir);
+    core_fir_free(fir);
     core_fir_free(NULL);
 }
 
@@ -322,6 +468,12 @@ int main(void) {
     any_length_in_any_blocks_is_exact();
     any_partition_is_exact();
     random_blocks_are_exact();
+    stages_are_exact();
+    stages_meet_without_a_seam();
+    interpolation_is_exact();
+    equal_paths_share_memory();
+    the_plan_covers_all_taps();
+    priming_equals_processing();
     zero_paths_stay_silent_and_cost_nothing();
     matrices_are_exact();
     reset_equals_fresh();

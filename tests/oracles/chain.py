@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import fftconvolve
 
-__all__ = ["error_db", "gain", "matrix_fir"]
+__all__ = ["error_db", "gain", "interpolated", "matrix_fir"]
 
 Signal = npt.NDArray[np.float64]
 """(frames, channels)."""
@@ -22,6 +22,21 @@ def matrix_fir(signal: Signal, taps: npt.NDArray[np.float32]) -> Signal:
     for o in range(outputs):
         for i in range(inputs):
             result[:, o] += fftconvolve(signal[:, i], taps[o, i].astype(np.float64))[: len(signal)]
+    return result
+
+
+def interpolated(signal: Signal, taps: npt.NDArray[np.float32], phases: int, frames: npt.NDArray[np.int64]) -> Signal:
+    """Return some output frames of a matrix interpolator: the input with zeros between its frames, convolved by definition.
+
+    `taps` are (outputs, inputs, taps) at the output's rate, `frames` numbers of output frames.
+    """
+    outputs, inputs, count = taps.shape
+    result = np.zeros((len(frames), outputs))
+    for row, frame in enumerate(frames.tolist()):
+        meet = np.arange(frame % phases, min(count, frame + 1), phases)  # the taps that meet no zero
+        heard = signal[(frame - meet) // phases]
+        for o in range(outputs):
+            result[row, o] = sum(float(np.dot(taps[o, i, meet].astype(np.float64), heard[:, i])) for i in range(inputs))
     return result
 
 

@@ -1,0 +1,166 @@
+/* fir_stage.c - spectra: sums of products, and the stages that do their work ahead, a share with each block. Engine thread; compiled
+   once per level. */
+#include "fir_state.h"
+
+#include <string.h>
+
+/* The four products of complex sums, kept apart: as many independent chains as the processor needs to multiply at full speed. */
+struct sums {
+    lane rr[2], ii[2], ri[2], ir[2];
+};
+
+/* Add to `sums` the products of `count` partitions of one tile. */
+LANE_INLINE void multiply(struct sums *sums, const float *filter, const float *signal, uint32_t count) {
+    for (uint32_t p = 0; p < count; p++) {
+        LANE_UNROLL for (int v = 0; v < 2; v++) {
+            lane fr = lane_load(filter + v * LANE_WIDTH), fi = lane_load(filter + TILE_BINS + v * LANE_WIDTH);
+            lane sr = lane_load(signal + v * LANE_WIDTH), si = lane_load(signal + TILE_BINS + v * LANE_WIDTH);
+            sums->rr[v] += fr * sr;
+            sums->ii[v] += fi * si;
+            sums->ri[v] += fr * si;
+            sums->ir[v] += fi * sr;
+        }
+        filter += TILE_FLOATS;
+        signal += TILE_FLOATS;
+    }
+}
+
+/* Partitions of a sum, and the two stretches of slots whose segments they meet. */
+struct reach {
+    uint32_t from, count; /* partitions */
+    uint32_t slot, straight;
+};
+
+static struct reach reach_of(const struct fir_stage *stage, uint32_t from, uint32_t to, uint32_t back) {
+    uint32_t known = stage->finished > back ? stage->finished - back : 0;
+    uint32_t count = to - from < known ? to - from : known;
+    uint32_t slot = (stage->newest + back) % stage->slots, straight = stage->slots - slot;
+    return (struct reach){from, count, slot, straight < count ? straight : count};
+}
+
+static void sum_tile(const struct core_fir *fir, const struct fir_stage *stage, uint32_t voice, uint32_t tile,
+                     const struct reach *reach, bool add) {
+    struct sums sums = {{{0}}, {{0}}, {{0}}, {{0}}};
+    for (uint32_t i = 0; i < fir->inputs; i++) {
+        const float *filter = stage->filters[voice * fir->inputs + i];
+        if (!filter)
+            continue;
+        filter += tile * stage->filter_stride + (size_t)reach->from * TILE_FLOATS;
+        const float *signal = stage->signals[i] + tile * stage->signal_stride;
+        multiply(&sums, filter, signal + (size_t)reach->slot * TILE_FLOATS, reach->straight);
+        multiply(&sums, filter + (size_t)reach->straight * TILE_FLOATS, signal, reach->count - reach->straight);
+    }
+    for (int v = 0; v < 2; v++) {
+        float *re = stage->re[voice] + tile * TILE_BINS + v * LANE_WIDTH;
+        float *im = stage->im[!stage->side][voice] + tile * TILE_BINS + v * LANE_WIDTH;
+        lane_store(re, (add ? lane_load(re) : (lane){0}) + (sums.rr[v] - sums.ii[v]));
+        lane_store(im, (add ? lane_load(im) : (lane){0}) + (sums.ri[v] + sums.ir[v]));
+    }
+}
+
+/* The outer loop is the tile, so that its signals, and a filter that several outputs share, are in the nearest cache for all outputs
+   but the first. */
+void KERNEL(fir_sum)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t end,
+                     uint32_t from, uint32_t to, uint32_t back, bool add) {
+    struct reach reach = reach_of(stage, from, to, back);
+    for (; tile < end; tile++)
+        for (uint32_t o = 0; o < fir->outputs; o++)
+            if (fir->used_out[o])
+                sum_tile(fir, stage, o * fir->phases + phase, tile, &reach, add);
+}
+
+void KERNEL(fir_put)(const struct fir_stage *stage, float *spectra, size_t stride, uint32_t slot, const float *re, const float *im,
+                     uint32_t tile, uint32_t end) {
+    (void)stage;
+    for (; tile < end; tile++) {
+        float *to = spectra + tile * stride + (size_t)slot * TILE_FLOATS;
+        for (uint32_t i = 0; i < TILE_BINS; i += LANE_WIDTH) {
+            lane_store(to + i, lane_load(re + tile * TILE_BINS + i));
+            lane_store(to + TILE_BINS + i, lane_load(im + tile * TILE_BINS + i));
+        }
+    }
+}
+
+void KERNEL(fir_load)(const struct core_fir *fir, struct fir_stage *stage, uint32_t input, uint32_t end, uint32_t from,
+                      uint32_t to) {
+    uint32_t length = stage->partition, size = (to - from) * (uint32_t)sizeof(float);
+    const float *history = fir->history[input];
+    uint32_t current = (end ? end : fir->ring) - length, before = (current ? current : fir->ring) - length;
+    if (stage->finished > 1)
+        memcpy(stage->work + from, history + before + from, size);
+    else
+        memset(stage->work + from, 0, size);
+    memcpy(stage->work + length + from, history + current + from, size);
+}
+
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+static void run_step(struct core_fir *fir, struct fir_stage *stage, const struct fir_step *step) {
+    const struct fft_class *fft = &KERNEL(fft_class);
+    float *re = stage->work, *im = stage->work + stage->partition;
+    uint32_t voice = step->channel * fir->phases + step->phase;
+    switch (step->work) {
+    case FIR_LOAD:
+        KERNEL(fir_load)(fir, stage, step->channel, stage->end, step->number, least(step->number + FIR_LOAD_BINS, stage->partition));
+        break;
+    case FIR_FORWARD:
+        fft->forward_step(stage->fft, re, im, step->number);
+        break;
+    case FIR_PUT:
+        KERNEL(fir_put)(stage, stage->signals[step->channel], stage->signal_stride, stage->newest, re, im, step->number,
+                        least(step->number + FIR_LOAD_BINS / TILE_BINS, stage->tiles));
+        break;
+    case FIR_SUM:
+        KERNEL(fir_sum)(fir, stage, step->phase, step->number, least(step->number + stage->sum_tiles, stage->tiles), 0,
+                        stage->partitions, 0, false);
+        break;
+    default:
+        fft->inverse_step(stage->fft, stage->re[voice], stage->im[!stage->side][voice], step->number);
+    }
+}
+
+static void run_steps(struct core_fir *fir, struct fir_stage *stage, uint32_t end, uint32_t position) {
+    while (stage->next < end && stage->steps[stage->next].due <= position)
+        run_step(fir, stage, &stage->steps[stage->next++]);
+}
+
+/* The segment has ended: what was made during it is played now, and its own work begins. */
+static void end_segment(struct core_fir *fir, struct fir_stage *stage) {
+    stage->side = !stage->side;
+    stage->silent = !stage->finished;
+    stage->newest = (stage->newest ? stage->newest : stage->slots) - 1;
+    if (stage->finished < stage->slots)
+        stage->finished++;
+    stage->end = fir->at;
+    stage->position = stage->next = 0;
+}
+
+void KERNEL(fir_advance)(struct core_fir *fir, struct fir_stage *stage, uint32_t frames) {
+    stage->position += frames;
+    run_steps(fir, stage, stage->finished ? stage->step_count : 0, stage->position);
+    if (stage->position == stage->partition)
+        end_segment(fir, stage);
+}
+
+void KERNEL(fir_skip)(struct core_fir *fir, struct fir_stage *stage, uint32_t frames) {
+    stage->position += frames;
+    if (stage->position < stage->partition)
+        return;
+    run_steps(fir, stage, stage->finished ? stage->forward_count : 0, stage->position);
+    end_segment(fir, stage);
+    stage->primed = true;
+}
+
+void KERNEL(fir_resume)(struct core_fir *fir, struct fir_stage *stage) {
+    if (stage->primed && !stage->silent) { /* what should have been made during the last segment, into the side that is played */
+        stage->side = !stage->side;
+        for (uint32_t r = 0; r < fir->phases; r++)
+            KERNEL(fir_sum)(fir, stage, r, 0, stage->tiles, 0, stage->partitions, 1, false);
+        for (uint32_t voice = 0; voice < fir->voices; voice++)
+            if (fir->used_out[voice / fir->phases])
+                KERNEL(fft_class).inverse(stage->fft, stage->re[voice], stage->im[!stage->side][voice]);
+        stage->side = !stage->side;
+    }
+    stage->primed = false;
+    run_steps(fir, stage, stage->finished ? stage->step_count : 0, stage->position);
+}
