@@ -20,7 +20,7 @@ struct core_clock {
     struct core_clock_setup setup;
     pthread_t thread;
     int started;
-    float *buffers; /* [2][channels][frames]: input, output */
+    float *buffers; /* [channels][frames], [channels][frames * ratio]: input, output */
     _Atomic int stop, running, fifo;
     /* Written by the engine thread. */
     _Atomic uint64_t blocks, late, resyncs, source_underrun, sink_overrun;
@@ -42,7 +42,7 @@ struct core_clock *core_clock_new(const struct core_clock_setup *setup) {
     if (!fits(setup))
         return NULL;
     struct core_clock *clock = core_take(sizeof *clock);
-    float *buffers = core_take((size_t)2 * setup->engine->channels * setup->frames * sizeof(float));
+    float *buffers = core_take((size_t)(1 + setup->engine->ratio) * setup->engine->channels * setup->frames * sizeof(float));
     if (!clock || !buffers) {
         free(buffers);
         free(clock);
@@ -103,11 +103,11 @@ static int64_t period_start(const struct core_clock *clock, int64_t origin_ns, u
 }
 
 static void run(struct core_clock *clock) {
-    uint32_t channels = clock->setup.engine->channels, frames = clock->setup.frames;
+    uint32_t channels = clock->setup.engine->channels, frames = clock->setup.frames, ratio = clock->setup.engine->ratio;
     float *in[SIGRACK_MAX_CHANNELS], *out[SIGRACK_MAX_CHANNELS];
     for (uint32_t c = 0; c < channels; c++) {
         in[c] = clock->buffers + (size_t)c * frames;
-        out[c] = in[c] + (size_t)channels * frames;
+        out[c] = clock->buffers + ((size_t)channels + (size_t)c * ratio) * frames;
     }
     int64_t period_ns = (int64_t)frames * NS_PER_S / clock->setup.rate_hz;
     int64_t origin_ns = core_now_ns();
@@ -120,7 +120,7 @@ static void run(struct core_clock *clock) {
         if (!length)
             break;
         core_engine_block(clock->setup.engine, (const float *const *)in, out, length);
-        push(clock, (const float *const *)out, length);
+        push(clock, (const float *const *)out, length * ratio);
         add(&clock->blocks, 1);
         int64_t lateness_ns = core_now_ns() - start_ns;
         count_lateness(clock, lateness_ns, period_ns);

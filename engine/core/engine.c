@@ -16,13 +16,13 @@
 
 static struct core_run_list *list_in(uintptr_t next) { return (struct core_run_list *)(next & ~NEXT_DIPS); }
 
-struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames) {
-    if (!channels || channels > SIGRACK_MAX_CHANNELS || !max_frames)
+struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames, uint32_t ratio) {
+    if (!channels || channels > SIGRACK_MAX_CHANNELS || !max_frames || !ratio || ratio > ENGINE_MAX_RATIO)
         return NULL;
     struct core_engine *engine = core_take(sizeof *engine);
     if (!engine)
         return NULL;
-    size_t bus_size = (size_t)channels * max_frames * sizeof(float);
+    size_t bus_size = (size_t)channels * max_frames * ratio * sizeof(float);
     engine->bus[0] = core_take(bus_size);
     engine->bus[1] = core_take(bus_size);
     if (!engine->bus[0] || !engine->bus[1]) {
@@ -31,6 +31,7 @@ struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint
     }
     engine->channels = channels;
     engine->max_frames = max_frames;
+    engine->ratio = ratio;
     engine->dip_frames = dip_frames ? dip_frames : 1;
     return engine;
 }
@@ -53,6 +54,10 @@ struct core_run_list *core_run_list_new(const struct core_step *steps, uint32_t 
     if (!list)
         return NULL;
     list->count = count;
+    list->ratio = 1;
+    for (uint32_t i = 0; i < count; i++)
+        if (steps[i].slot)
+            list->ratio *= steps[i].slot->setup.ratio;
     if (count)
         memcpy(list->steps, steps, count * sizeof *steps);
     return list;
@@ -135,8 +140,9 @@ struct bus {
 static struct bus bus_of(const struct core_engine *engine) {
     struct bus bus;
     for (uint32_t c = 0; c < engine->channels; c++) {
-        bus.planes[0][c] = engine->bus[0] + (size_t)c * engine->max_frames;
-        bus.planes[1][c] = engine->bus[1] + (size_t)c * engine->max_frames;
+        size_t at = (size_t)c * engine->max_frames * engine->ratio;
+        bus.planes[0][c] = engine->bus[0] + at;
+        bus.planes[1][c] = engine->bus[1] + at;
     }
     return bus;
 }
@@ -156,31 +162,32 @@ static const float *const *clean_input(struct core_engine *engine, const float *
     return (const float *const *)bus->planes[1];
 }
 
-/* Run the steps and return the planes that hold the result. */
+/* Run the steps and return the planes that hold the result. Each counts frames at the rate at its place. */
 static const float *const *run_steps(struct core_engine *engine, const float *const *in, struct bus *bus, uint32_t frames) {
     const struct core_run_list *list = engine->current;
     uint64_t frame = atomic_load_explicit(&engine->frame, memory_order_relaxed);
     uint64_t block = atomic_load_explicit(&engine->blocks, memory_order_relaxed);
     fpu_state flushing = fpu_get();
     int half = 0;
-    for (uint32_t i = 0; list && i < list->count; i++) {
+    for (uint32_t i = 0; i < list->count; i++) {
         const struct core_step *step = &list->steps[i];
         set_progress(engine, block, i + 1);
         if (step->tap) {
             core_tap_write(step->tap, in, frames, frame);
             continue;
         }
-        slot_run(step->slot, in, bus->planes[half], frames, frame);
+        frames = slot_run(step->slot, in, bus->planes[half], frames, frame);
+        frame *= step->slot->setup.ratio;
         fpu_set(flushing); /* whatever the plugin has left there */
         in = (const float *const *)bus->planes[half];
         half ^= 1;
     }
-    set_progress(engine, block + 1, 0);
     return in;
 }
 
 static void count_block(struct core_engine *engine, uint32_t frames) {
     uint64_t block = atomic_load_explicit(&engine->blocks, memory_order_relaxed);
+    set_progress(engine, block + 1, 0);
     atomic_store_explicit(&engine->frame, atomic_load_explicit(&engine->frame, memory_order_relaxed) + frames,
                           memory_order_relaxed);
     if (!block)
@@ -188,15 +195,29 @@ static void count_block(struct core_engine *engine, uint32_t frames) {
     atomic_store_explicit(&engine->blocks, block + 1, memory_order_release);
 }
 
+/* Return the planes that hold the block's result; NULL: silence. Without a list the input passes. */
+static const float *const *run(struct core_engine *engine, const float *const *in, struct bus *bus, uint32_t frames) {
+    const struct core_run_list *list = engine->current;
+    in = clean_input(engine, in, bus, frames);
+    if ((list ? list->ratio : 1) != engine->ratio)
+        return NULL;
+    return list ? run_steps(engine, in, bus, frames) : in;
+}
+
 void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames) {
     fpu_state before = fpu_get();
     fpu_set(before | FPU_FLUSH);
     look_for_next(engine);
     struct bus bus = bus_of(engine);
-    const float *const *result = run_steps(engine, clean_input(engine, in, &bus, frames), &bus, frames);
-    for (uint32_t c = 0; c < engine->channels; c++)
-        memcpy(out[c], result[c], frames * sizeof(float));
-    apply_dip(engine, out, frames);
+    const float *const *result = run(engine, in, &bus, frames);
+    size_t size = (size_t)frames * engine->ratio * sizeof(float);
+    for (uint32_t c = 0; c < engine->channels; c++) {
+        if (result)
+            memcpy(out[c], result[c], size);
+        else
+            memset(out[c], 0, size);
+    }
+    apply_dip(engine, out, frames * engine->ratio);
     count_block(engine, frames);
     fpu_set(before);
 }

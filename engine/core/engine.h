@@ -10,6 +10,8 @@
 #include "slot.h"
 #include "tap.h"
 
+#define ENGINE_MAX_RATIO 256
+
 /* One entry of a run list: a slot or a tap, the other is NULL. Both are borrowed. */
 struct core_step {
     struct core_slot *slot;
@@ -20,6 +22,7 @@ struct core_step {
 struct core_run_list {
     uint64_t serial; /* rises with each publishing */
     uint32_t count;
+    uint32_t ratio; /* frames that come out for each that goes in: the product of its slots' */
     struct core_step steps[];
 };
 
@@ -30,8 +33,9 @@ struct core_engine {
     uint64_t published;                 /* lists so far; the main loop's */
     /* The engine thread's. */
     alignas(64) struct core_run_list *current;
-    float *bus[2]; /* [channels][max_frames] */
+    float *bus[2]; /* [channels][max_frames * ratio] */
     uint32_t channels, max_frames, dip_frames;
+    uint32_t ratio; /* frames that come out for each that goes in */
     enum engine_dip dip;
     uint32_t dip_left;
     /* Written by the engine thread, read by anyone. */
@@ -45,8 +49,9 @@ struct core_engine {
     alignas(64) _Atomic(struct core_run_list *) retired; /* may be freed by main */
 };
 
-/* NULL when out of memory. [control] */
-CORE_API struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames);
+/* `ratio`: frames that come out for each that goes in, 1 to ENGINE_MAX_RATIO. A run list of another ratio is not played: silence
+   is. `dip_frames` are frames that come out. NULL when out of memory or range. [control] */
+CORE_API struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames, uint32_t ratio);
 /* The engine must not be running; frees its run lists, not their slots and taps. [control] */
 CORE_API void core_engine_free(struct core_engine *engine);
 
@@ -61,7 +66,7 @@ CORE_API struct core_run_list *core_engine_publish(struct core_engine *engine, s
    at most one runs and one waits beside the retired one. [main] */
 CORE_API struct core_run_list *core_engine_collect(struct core_engine *engine);
 
-/* Run one block of at most `max_frames` frames. [engine; in freewheel the caller's thread] */
+/* Run one block of at most `max_frames` frames; `out` gets `ratio` times as many. [engine; in freewheel the caller's thread] */
 CORE_API void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames);
 
 /* Let `frames` frames of silence pass without a block. Returns 1; 0 when blocks must be run for them: the run list is not empty, or

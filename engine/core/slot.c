@@ -16,7 +16,7 @@ static void put_wet(struct core_slot *slot) {
 
 static int take_delay_line(struct core_slot *slot) {
     const struct core_slot_setup *setup = &slot->setup;
-    if (!setup->latency_frames)
+    if (!setup->latency_frames || setup->ratio > 1)
         return 1;
     slot->delay = core_take((size_t)setup->channels * setup->latency_frames * sizeof(float));
     slot->dry = core_take((size_t)setup->channels * setup->max_frames * sizeof(float));
@@ -33,6 +33,8 @@ struct core_slot *core_slot_new(const struct core_slot_setup *setup) {
     if (!slot)
         return NULL;
     slot->setup = *setup;
+    if (!slot->setup.ratio)
+        slot->setup.ratio = 1;
     if (!take_delay_line(slot)) {
         core_slot_free(slot);
         return NULL;
@@ -118,14 +120,22 @@ static void copy_planes(const struct core_slot *slot, float *const *out, const f
         memcpy(out[c], from[c], frames * sizeof(float));
 }
 
-/* A processor that failed must not reach the next one. */
+static void be_silent(const struct core_slot *slot, float *const *out, uint32_t frames) {
+    for (uint32_t c = 0; c < slot->setup.channels; c++)
+        memset(out[c], 0, frames * sizeof(float));
+}
+
+/* A processor that failed must not reach the next one; `dry` is NULL where the rate changes, as nothing can stand for it there. */
 static void guard(struct core_slot *slot, int status, float *const *out, const float *const *dry, uint32_t frames) {
     int bad = 0;
     for (uint32_t c = 0; c < slot->setup.channels; c++)
         bad |= kernels_chosen()->nonfinite(out[c], frames);
     if (!status && !bad)
         return;
-    copy_planes(slot, out, dry, frames);
+    if (dry)
+        copy_planes(slot, out, dry, frames);
+    else
+        be_silent(slot, out, frames);
     add(status ? &slot->meters.faults : &slot->meters.nonfinite, 1);
     if (bad && slot->setup.reset)
         slot->setup.reset(slot->setup.self);
@@ -153,7 +163,7 @@ static void fade(struct core_slot *slot, float *const *out, const float *const *
     put_wet(slot);
 }
 
-void slot_run(struct core_slot *slot, const float *const *in, float *const *out, uint32_t frames, uint64_t frame) {
+uint32_t slot_run(struct core_slot *slot, const float *const *in, float *const *out, uint32_t frames, uint64_t frame) {
     uint64_t begun = core_ticks();
     struct sigrack_block block = {
         .size = sizeof block,
@@ -166,12 +176,15 @@ void slot_run(struct core_slot *slot, const float *const *in, float *const *out,
         .events = slot->block_events,
     };
     int status = slot->setup.process(slot->setup.self, &block);
-    const float *const *dry = delayed(slot, in, frames);
-    guard(slot, status, out, dry, frames);
-    fade(slot, out, dry, frames);
+    uint32_t made = frames * slot->setup.ratio;
+    const float *const *dry = slot->setup.ratio > 1 ? NULL : delayed(slot, in, frames);
+    guard(slot, status, out, dry, made);
+    if (dry)
+        fade(slot, out, dry, frames);
     uint64_t ticks = core_ticks() - begun;
     add(&slot->meters.blocks, 1);
     add(&slot->meters.ticks, ticks);
     if (ticks > atomic_load_explicit(&slot->meters.ticks_longest, memory_order_relaxed))
         atomic_store_explicit(&slot->meters.ticks_longest, ticks, memory_order_relaxed);
+    return made;
 }

@@ -20,7 +20,8 @@ struct core_slot_setup {
     core_process process;
     core_reset reset; /* or NULL */
     void *self;
-    uint32_t channels, max_frames;
+    uint32_t channels, max_frames; /* of what comes in */
+    uint32_t ratio;          /* frames that go out for each that comes in; above 1 there is no bypass. 0: 1 */
     uint32_t latency_frames; /* of the processor: its bypass is delayed as much */
     uint32_t fade_frames;    /* length of the cross-fade to and from bypass */
     uint32_t active;         /* 0: begins bypassed */
@@ -70,7 +71,8 @@ CORE_API int core_slot_set(struct core_slot *slot, uint32_t param, double value,
 CORE_API void core_slot_activate(struct core_slot *slot, int active);
 CORE_API const struct core_slot_meters *core_slot_meters(const struct core_slot *slot); /* [any] */
 
-/* Run one block; `in` and `out` are `channels` planes that do not overlap. [engine] */
-void slot_run(struct core_slot *slot, const float *const *in, float *const *out, uint32_t frames, uint64_t frame);
+/* Run one block, whose first frame is number `frame` at the rate that comes in; `in` and `out` are `channels` planes that do not
+   overlap. Returns the frames that are in `out`. [engine] */
+uint32_t slot_run(struct core_slot *slot, const float *const *in, float *const *out, uint32_t frames, uint64_t frame);
 
 #endif

@@ -2,6 +2,7 @@
 
 import ctypes as c
 from collections.abc import Sequence
+from math import prod
 
 import numpy as np
 
@@ -29,6 +30,8 @@ class RunList:
         self.pointer = checked(lib.core_run_list_new(array, len(steps)), f"a run list of {len(steps)} steps (255 at most)")
         self.cores = tuple(step for step in steps if isinstance(step, SlotCore))
         """Those that change the sound."""
+        self.ratio = prod(core.ratio for core in self.cores)
+        """Frames that come out for each that goes in."""
 
     def free(self) -> None:
         """Free it: it was not published. [main, worker]"""
@@ -38,10 +41,12 @@ class RunList:
 class Engine:
     """Holds the run list in use and the one that comes next."""
 
-    def __init__(self, channels: int, max_frames: int, dip_frames: int) -> None:
+    def __init__(self, channels: int, max_frames: int, dip_frames: int, ratio: int = 1) -> None:
+        """`ratio`: frames that come out for each that goes in; run lists of another ratio are silent."""
         self.channels = channels
         self.max_frames = max_frames
-        self.pointer = checked(lib.core_engine_new(channels, max_frames, dip_frames), "the engine")
+        self.ratio = ratio
+        self.pointer = checked(lib.core_engine_new(channels, max_frames, dip_frames, ratio), "the engine")
         self.frame_address: int = lib.core_engine_frame(self.pointer)
         self._frame = c.c_uint64.from_address(self.frame_address)
         self._published = 0
@@ -88,16 +93,16 @@ class FreewheelBuffers:
     def __init__(self, engine: Engine, frames: int) -> None:
         self._engine = engine
         self.input = np.zeros((engine.channels, frames), np.float32)
-        self.output = np.zeros((engine.channels, frames), np.float32)
+        self.output = np.zeros((engine.channels, frames * engine.ratio), np.float32)
         self._in = (c.c_void_p * engine.channels)()
         self._out = (c.c_void_p * engine.channels)()
         self._in_planes = [plane.ctypes.data for plane in self.input]
         self._out_planes = [plane.ctypes.data for plane in self.output]
 
     def run(self, start: int, frames: int) -> None:
-        """Process frames [start, start + frames) of `input` into the same place of `output`. [engine: the caller]"""
+        """Process frames [start, start + frames) of `input` into the same time of `output`. [engine: the caller]"""
         offset = 4 * start
         for channel, (source, target) in enumerate(zip(self._in_planes, self._out_planes, strict=True)):
             self._in[channel] = source + offset
-            self._out[channel] = target + offset
+            self._out[channel] = target + offset * self._engine.ratio
         lib.core_engine_block(self._engine.pointer, self._in, self._out, frames)

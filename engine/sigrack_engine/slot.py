@@ -15,6 +15,9 @@ class Processor:
     reset: int | None
     instance: int
     latency_frames: int = 0
+    """Of what goes out."""
+    ratio: int = 1
+    """Frames that go out for each that comes in; above 1 it cannot be bypassed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,12 @@ class SlotCore:
             self=processor.instance,
             channels=channels,
             max_frames=max_frames,
+            ratio=processor.ratio,
             latency_frames=processor.latency_frames,
             fade_frames=fade_frames,
             active=active,
         )
+        self.ratio = processor.ratio
         self.pointer = checked(lib.core_slot_new(setup), "a slot")
         self._meters = lib.core_slot_meters(self.pointer)
 

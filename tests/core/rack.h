@@ -62,7 +62,7 @@ static inline int rack_level(void *self, const struct sigrack_block *block) {
 
 static inline struct core_slot *rack_slot(core_process process, core_reset reset, void *self, uint32_t latency) {
     struct core_slot *slot = core_slot_new(&(struct core_slot_setup){
-        process, reset, self, RACK_CHANNELS, RACK_BLOCK, latency, .fade_frames = 200, .active = 1});
+        process, reset, self, RACK_CHANNELS, RACK_BLOCK, 1, latency, .fade_frames = 200, .active = 1});
     CHECK(slot);
     return slot;
 }
@@ -88,7 +88,7 @@ static inline void rack_open(struct rack *rack) {
     struct core_fir_spec spec = {RACK_CHANNELS, RACK_CHANNELS, 1, RACK_TAPS, taps, 0, {256, 512}};
     rack->fir = core_fir_new(&spec);
     rack->tap = core_tap_new(RACK_CHANNELS, 1024, 256, rack->bell);
-    rack->engine = core_engine_new(RACK_CHANNELS, RACK_BLOCK, 150);
+    rack->engine = core_engine_new(RACK_CHANNELS, RACK_BLOCK, 150, 1);
     CHECK(rack->bell && rack->symbols && rack->results && rack->cookie && rack->fir && rack->tap && rack->engine);
     rack->slots[0] = rack_slot(rack_gain, NULL, &rack->head, 0);
     rack->slots[1] = rack_slot(core_fir_process, core_fir_reset, rack->fir, 30);

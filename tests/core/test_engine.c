@@ -4,7 +4,8 @@
 #include "affine.h"
 
 static void impossible_engines_and_lists_are_refused(void) {
-    CHECK(!core_engine_new(0, 64, 1) && !core_engine_new(SIGRACK_MAX_CHANNELS + 1, 64, 1) && !core_engine_new(2, 0, 1));
+    CHECK(!core_engine_new(0, 64, 1, 1) && !core_engine_new(SIGRACK_MAX_CHANNELS + 1, 64, 1, 1) && !core_engine_new(2, 0, 1, 1));
+    CHECK(!core_engine_new(2, 64, 1, 0) && !core_engine_new(2, 64, 1, ENGINE_MAX_RATIO + 1));
     static const struct core_step steps[256];
     CHECK(!core_run_list_new(steps, 256));
     struct core_run_list *list = core_run_list_new(steps, 255);
@@ -50,6 +51,51 @@ static void slots_follow_each_other_and_a_tap_sees_its_place(void) {
     }
     for (uint32_t c = 0; c < CHANNELS; c++)
         CHECK(last_out[c][0] == expected && last_out[c][2] == expected);
+    core_bell_free(bell);
+    core_engine_free(engine);
+}
+
+/* A processor that writes each frame three times, and says so. */
+static uint64_t seen_frame;
+static int thrice(void *self, const struct sigrack_block *block) {
+    (void)self;
+    for (uint32_t c = 0; c < block->channels; c++)
+        for (uint32_t i = 0; i < 3 * block->frames; i++)
+            block->out[c][i] = block->in[c][i / 3];
+    return 0;
+}
+
+static int notice(void *self, const struct sigrack_block *block) {
+    seen_frame = block->frame;
+    return process(self, block);
+}
+
+static void a_slot_may_raise_the_rate_for_those_behind_it(void) {
+    struct core_engine *engine = core_engine_new(CHANNELS, 20, 1, 3);
+    struct core_bell *bell = core_bell_new();
+    struct core_tap *before = core_tap_new(CHANNELS, 64, 64, bell), *after = core_tap_new(CHANNELS, 64, 64, bell);
+    struct affine twice = {2, 0};
+    struct core_slot *faster = core_slot_new(&(struct core_slot_setup){
+        .process = thrice, .channels = CHANNELS, .max_frames = 20, .ratio = 3, .fade_frames = 1, .active = 1});
+    struct core_slot *behind = slot_of(notice, &twice);
+    struct core_step steps[] = {{.tap = before}, {.slot = faster}, {.slot = behind}, {.tap = after}};
+    core_engine_publish(engine, core_run_list_new(steps, 4), 0);
+    run(engine, 1, 10);
+    run(engine, 2, 4);
+    CHECK(stats_of(engine).frame == 14 && seen_frame == 30);
+    for (uint32_t i = 0; i < 12; i++)
+        CHECK(last_out[0][i] == 4 && last_out[1][i] == 4);
+    float seen[CHANNELS * 64];
+    CHECK(core_tap_peek(before, 64, &(int){0}) == 14 && core_tap_peek(after, 64, &(int){0}) == 42);
+    CHECK(core_tap_read_interleaved(after, seen, 30) == 0 && core_tap_read_interleaved(after, seen, 12) == 30);
+
+    struct core_run_list *wrong = core_run_list_new(steps, 1); /* of another ratio than the engine's */
+    core_engine_publish(engine, wrong, 0);
+    run(engine, 1, 2);
+    for (uint32_t i = 0; i < 6; i++)
+        CHECK(last_out[0][i] == 0 && last_out[1][i] == 0);
+    core_slot_free(faster), core_slot_free(behind);
+    core_tap_free(before), core_tap_free(after);
     core_bell_free(bell);
     core_engine_free(engine);
 }
@@ -177,6 +223,7 @@ int main(void) {
     impossible_engines_and_lists_are_refused();
     without_a_list_the_input_passes();
     slots_follow_each_other_and_a_tap_sees_its_place();
+    a_slot_may_raise_the_rate_for_those_behind_it();
     bad_input_is_silence_and_counted();
     counters_follow_the_blocks();
     time_passes_at_one_stroke_only_where_nothing_would_run();
