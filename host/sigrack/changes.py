@@ -311,8 +311,6 @@ class Changes:
         try:  # from here on without a pause
             if self.unfinished:
                 raise ConfigError("the rack has stopped: nothing was changed")
-            if plan.drain:
-                self._deliver(list(plan.heirs.values()))
             begun = time.perf_counter_ns()
             _start(plan)
         except BaseException:
@@ -321,15 +319,6 @@ class Changes:
         serial = self._replace(plan, prepared)
         self.commit_ns.append(time.perf_counter_ns() - begun)
         rack.reaper.take(prepared.gone, serial, drain=plan.drain)
-
-    def _deliver(self, things: list[Thing]) -> None:
-        """Deliver what waits for their hooks, and what they have posted, before their state is taken."""
-        dispatcher = self._rack.dispatcher
-        for thing in things:
-            if thing.source:
-                dispatcher.flush_source(thing.source)
-            if thing.hook_tap:
-                dispatcher.flush_tap(thing.hook_tap)
 
     def _replace(self, plan: Plan, prepared: "Prepared") -> int:
         """Do what cannot fail; return the run list's serial."""

@@ -112,9 +112,9 @@ class Dispatcher:
         """Deliver what is there for at most `turn_ns`, run the timers due at rack time `now_ns`; True: there is more. [main]"""
         stop = time.monotonic_ns() + turn_ns
         self.turns += 1
-        more = self._round()
+        more = self._round(stop)
         while more and time.monotonic_ns() < stop:
-            more = self._round()
+            more = self._round(stop)
         return self.timers.run_due(now_ns, stop_ns=stop) or more
 
     def flush(self, now_ns: int) -> None:
@@ -125,30 +125,29 @@ class Dispatcher:
         self.turns += 1
         self._drain_inbox()
         for source in (*self.leaving.sources, *self.snapshot.sources):
-            self.flush_source(source)
+            owed = source.ring.queued
+            while owed > 0 and (taken := self._source(source, min(owed, BATCH))):
+                owed -= taken
         for tap in (*self.leaving.taps, *self.snapshot.taps):
-            self.flush_tap(tap)
+            while self._tap(tap):  # the engine writes nothing meanwhile
+                pass
         self.timers.run_due(now_ns)
 
-    def flush_source(self, source: Source) -> None:
-        """Deliver what waits in one source now. [main]"""
-        owed = source.ring.queued
-        while owed > 0 and (taken := self._source(source, min(owed, BATCH))):
-            owed -= taken
+    def _round(self, stop_ns: int) -> bool:
+        """Give the inbox, then each source and tap one go, until `stop_ns`; False: nothing was there.
 
-    def flush_tap(self, tap: HookTap) -> None:
-        """Deliver the whole blocks that wait in one tap now. [main]"""
-        while self._tap(tap):
-            pass
-
-    def _round(self) -> bool:
-        """Give the inbox, then each source and tap one go, beginning with another one each time; False: nothing was there."""
+        A round that was cut short goes on where it was; a whole one begins with another one than before.
+        """
         any_work = self._drain_inbox(BATCH)
         leaving, present = self.leaving, self.snapshot
         ways: tuple[Source | HookTap, ...] = (*leaving.sources, *present.sources, *leaving.taps, *present.taps)
-        for index in range(len(ways)):
-            way = ways[(index + self._offset) % len(ways)]
-            any_work |= bool(self._source(way, BATCH) if isinstance(way, Source) else self._tap(way))
+        for _ in ways:
+            way = ways[self._offset % len(ways)]
+            self._offset += 1
+            if self._source(way, BATCH) if isinstance(way, Source) else self._tap(way):
+                any_work = True
+                if time.monotonic_ns() >= stop_ns:
+                    return True
         self._offset += 1
         return any_work
 

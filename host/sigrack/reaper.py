@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 
 from sigrack.errors import EngineError
 from sigrack.signals import SignalEngine
@@ -52,11 +52,15 @@ class Reaper:
 
         `drain`: what they have posted, and audio that waits for them, is delivered; else it is counted as stale and lost.
         """
-        groups = [list(things)] if self._rack.stopped else [[thing] for thing in things] or [[]]
+        groups = [list(things)] if self._rack.stopped else [[thing] for thing in things]
+        self._begin(self._left(serial))  # the list that the engine leaves must be collected, whatever goes
         for group in groups:  # a running rack's each for itself: none waits for another's threads
-            task = asyncio.get_running_loop().create_task(self._retire(group, serial, drain=drain))
-            self._tasks.add(task)
-            task.add_done_callback(self._done)
+            self._begin(self._retire(group, serial, drain=drain))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
 
     def _done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
@@ -70,9 +74,14 @@ class Reaper:
         _, left = await asyncio.wait(set(self._tasks), timeout=limit_s)
         return not left
 
+    async def _left(self, serial: int) -> None:
+        """Wait until the engine runs list `serial` or a newer one."""
+        await self._until(lambda: self._rack.idle or self._rack.engine.has_left(serial))
+
     async def _retire(self, things: list[Thing], serial: int, *, drain: bool) -> None:
         rack = self._rack
-        await self._until(lambda: rack.idle or rack.engine.has_left(serial))
+        if any(thing.steps for thing in things):  # freewheel may wait for others before it runs the block that is waited for
+            await self._left(serial)
         for thing in things:
             thing.end_streams()
             if not drain:

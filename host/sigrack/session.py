@@ -79,10 +79,10 @@ class Session:
             if self._on_main_thread:
                 undo.callback(_restore, self._answer_signals())
             undo.callback(self._close)
-            self.rack.start()
-            self.driver.start()
             self.rack.watch.start(interrupting=self._live and self._on_main_thread)
             undo.callback(self.rack.watch.stop)
+            self.rack.start()
+            self.driver.start()
             asyncio.run(self._main(beside))
         return FORCED if self.rack.left_behind else CLEAN
 
@@ -102,6 +102,8 @@ class Session:
                 tasks[-1].add_done_callback(_report)
             self.state = "running"
             self._announce()
+            if self._live:
+                self.rack.dispatcher.timers.on_earlier = self._set_timer
             self._turn()
             tasks.append(asyncio.create_task(self._look_after()))
             guest = asyncio.create_task(beside() if beside else self._stop.wait())
@@ -147,11 +149,17 @@ class Session:
         self.rack.bell.arm()
         if self.rack.drain():
             self._again = asyncio.get_running_loop().call_soon(self._turn)
-        elif (due := self.rack.dispatcher.timers.next_ns) is not None:
-            if self._timer:
-                self._timer.cancel()
+        else:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """Come back when the next timer is due. [main]"""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if self._loop and (due := self.rack.dispatcher.timers.next_ns) is not None:
             delay = max((due - self.rack.now_ns) * 1e-9, 0.001)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._turn)
+            self._timer = self._loop.call_later(delay, self._turn)
 
     async def _answer_doorbell(self, bell: "janus.Queue[None]") -> None:
         while True:

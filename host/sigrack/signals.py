@@ -174,6 +174,11 @@ class SignalEngine:
         """Where audio is copied out for it."""
         return [self.tap.ring] if self.tap else []
 
+    @property
+    def steps(self) -> list[TapRing]:
+        """Its part of the run list."""
+        return self.taps
+
     def begin(self) -> None:
         """Start feeding. [main]"""
         if self.tap or self.data or self._engine.poll:

@@ -43,6 +43,8 @@ class Timers:
         self._cancelled = 0
         self._added: list[tuple[int, int, TimerEntry]] | None = None
         """What was added while calls run."""
+        self.on_earlier: Callable[[], object] = _nothing
+        """Called when a call was added that comes before all others. [main]"""
 
     def add(self, time_ns: int, call: Callable[[], object], period_ns: int = 0) -> TimerEntry:
         """Run `call` at `time_ns`, and then each `period_ns` if that is not 0. [main]"""
@@ -50,10 +52,12 @@ class Timers:
             raise ValueError(f"a period must be positive, not {period_ns} ns")
         entry = TimerEntry(self, time_ns, period_ns, call)
         item = (time_ns, next(self._order), entry)
-        if self._added is None:
-            heapq.heappush(self._heap, item)
-        else:
+        if self._added is not None:
             self._added.append(item)
+            return entry
+        heapq.heappush(self._heap, item)
+        if self._heap[0] is item:
+            self.on_earlier()
         return entry
 
     def count_cancelled(self) -> None:
