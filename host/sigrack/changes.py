@@ -14,11 +14,13 @@ import msgspec
 
 from sigrack.config import Document, SignalTable, SlotTable
 from sigrack.errors import ConfigError, RackError, nearest, said
+from sigrack.lifecycle import AbandonedError, start_thread
 from sigrack.loading import NativePlugin
 from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, in_words
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
+from sigrack.state import PluginState
 
 if TYPE_CHECKING:
     from sigrack.rack import Prepared, Rack
@@ -33,6 +35,8 @@ SAMPLES = 100_000
 """Measured commits that are kept."""
 BUSY_S = 1.0
 """How long a swap waits for coroutine hooks of the old instance."""
+SLOW_S, BUILD_S = 10.0, 300.0
+"""How long something may be built until that is told; until it is given up, so that other changes have their turn."""
 LAST_S = 2.0
 """How long the end of the rack waits for the change that is being made."""
 
@@ -75,6 +79,8 @@ class Changes:
         self._asked: set[Request] = set()
         self._asking = threading.Lock()
         self._early: list[Callable[[], None]] = []
+        self.abandoned = 0
+        """Things that were not built in time."""
         self.unfinished = False
         """A thread still builds something: it may use all that the rack has."""
         self.commit_ns: deque[int] = deque(maxlen=SAMPLES)
@@ -157,6 +163,22 @@ class Changes:
 
         What it raises is in the log, too. Raises ConfigError when the rack is stopping. [any]
         """
+        request, begin = self.ask(make, who)
+        with self._asking:
+            if self._loop is None:
+                self._early.append(begin)
+            else:
+                self._loop.call_soon_threadsafe(begin)
+        return request
+
+    def refuse(self, request: Request, why: str) -> None:
+        """Let a change that has not begun never begin. [main]"""
+        self._asked.discard(request)
+        if not request.done():
+            request.set_exception(ConfigError(f"{why}: nothing was changed"))
+
+    def ask(self, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> tuple[Request, Callable[[], None]]:
+        """Note that a change is asked for; return what becomes of it, and what lets it begin. Raises ConfigError. [any]"""
         request = Request(self._rack.main_thread)
 
         def begin() -> None:
@@ -170,11 +192,7 @@ class Changes:
         with self._asking:
             self.check_open()
             self._asked.add(request)
-            if self._loop is None:
-                self._early.append(begin)
-            else:
-                self._loop.call_soon_threadsafe(begin)
-        return request
+        return request, begin
 
     async def _carry_out(self, request: Request, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> None:
         failure: BaseException | None = None
@@ -213,9 +231,8 @@ class Changes:
         with self._asking:
             self._ending = True
         for request in list(self._asked):
-            if not request.running() and not request.done():
-                self._asked.discard(request)
-                request.set_exception(ConfigError("the rack is stopping: nothing can be changed"))
+            if not request.running():
+                self.refuse(request, "the rack is stopping")
         try:
             await asyncio.wait_for(self._lock.acquire(), LAST_S)
         except TimeoutError:
@@ -266,6 +283,8 @@ class Changes:
                 old.hooked.resume()
         for thing in plan.fresh:
             thing.close_hooks()
+            if isinstance(thing, Slot) and thing.context:
+                thing.context.drop()
         self._rack.reaper.take(plan.fresh, 0, drain=False)
 
     def _tell(self, what: str, name: str) -> None:
@@ -286,10 +305,10 @@ class Changes:
         config = msgspec.structs.replace(document.config, **changed)
         one = Document(document.path, document.text, config, given=("slot", "signal"))
         if isinstance(table, SignalTable):
-            thing: Thing = await _beside(self._rack.builder.signal, one, 0)
+            thing: Thing = await self._beside(table.name, self._rack.builder.signal, one, 0)
         else:
             carried = await self._carried(old, table) if isinstance(old, Slot) else None
-            thing = await _beside(self._rack.builder.slot, one, 0, carried)
+            thing = await self._beside(table.name, self._rack.builder.slot, one, 0, carried)
         plan.fresh.append(thing)
         return thing
 
@@ -297,9 +316,18 @@ class Changes:
         """Take from a running slot what its successor begins with. Raises RackError."""
         state = None
         if isinstance(old.plugin, NativePlugin) and old.plugin.stateful:
-            state = await self._rack.control.run(f"{old.name}: state_save", old.native_state)
+            state = await self._native_state(old)
         same = {name: value for name, value in old.values.items() if table.params.get(name) == old.table.params.get(name)}
         return Carried(same, old.bypass, state)
+
+    async def _native_state(self, old: Slot) -> PluginState | None:
+        if old.occupied:
+            raise ConfigError(f"{old.name}: an earlier state_save has not returned: it can be unloaded, but not replaced")
+        try:
+            return await self._rack.control.run(f"{old.name}: state_save", old.native_state)
+        except AbandonedError as error:
+            old.lost_call = error.call
+            raise
 
     async def _commit(self, plan: Plan) -> None:
         """Put a plan into force. Raises RackError; then nothing has changed. [main]"""
@@ -307,15 +335,18 @@ class Changes:
         check_latency(rack.document, rack.slots, plan.slots)
         for old in plan.heirs.values():
             await _pause(old)
-        prepared: Prepared = await _beside(rack.prepare, plan.slots, plan.signals, plan.heirs.values())
+        prepared: Prepared = await self._beside("the run list", rack.prepare, plan.slots, plan.signals, plan.heirs.values())
         try:  # from here on without a pause
             if self.unfinished:
                 raise ConfigError("the rack has stopped: nothing was changed")
             begun = time.perf_counter_ns()
+            rack.coming = tuple(plan.things)
             _start(plan)
         except BaseException:
             prepared.free()
             raise
+        finally:
+            rack.coming = ()
         serial = self._replace(plan, prepared)
         self.commit_ns.append(time.perf_counter_ns() - begun)
         rack.reaper.take(prepared.gone, serial, drain=plan.drain)
@@ -330,10 +361,58 @@ class Changes:
             _cut_off(thing)
         serial = rack.publish(prepared)
         for thing in plan.fresh:
-            thing.begin()
             if rack.idle:
                 thing.end_streams()
+            if isinstance(thing, Slot) and thing.context:
+                thing.context.release()
         return serial
+
+    async def _beside(self, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Run `call` on a thread of its own. It is a daemon: what hangs there does not keep the host from ending.
+
+        Raises ConfigError when it takes longer than BUILD_S; what it makes after all is let go.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+
+        def fail(error: Exception) -> None:
+            if not future.done():
+                future.set_exception(error)
+
+        def give(result: Any) -> None:
+            if future.done():
+                self._let_go(result)
+            else:
+                future.set_result(result)
+
+        def run() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                try:
+                    result = call(*arguments)
+                except Exception as error:
+                    loop.call_soon_threadsafe(fail, error)
+                except BaseException as error:  # what ends programs must not end the loop
+                    loop.call_soon_threadsafe(fail, ConfigError(f"{what}: what was loaded raised {said(error)}"))
+                else:
+                    loop.call_soon_threadsafe(give, result)
+
+        start_thread("build", run)
+        if not (await asyncio.wait((future,), timeout=SLOW_S))[0]:
+            log.warning("%s is still being built after %g s; other changes wait for it", what, SLOW_S)
+            await asyncio.wait((future,), timeout=BUILD_S - SLOW_S)
+        if not future.done():
+            future.cancel()
+            self.abandoned += 1
+            raise ConfigError(f"{what} was not built within {BUILD_S:g} s; it was abandoned")
+        return future.result()
+
+    def _let_go(self, result: Any) -> None:
+        """Take back what was built for nobody. [main]"""
+        if isinstance(result, Slot | SignalEngine):
+            result.close_hooks()
+            self._rack.reaper.take([result], 0, drain=False)
+        else:
+            result.free()
 
     # A whole configuration
 
@@ -366,7 +445,7 @@ class Changes:
                 continue
             same = old if old and old.table.plugin == table.plugin else None
             carried = await self._carried(same, table) if same else None
-            slot: Slot = await _beside(self._rack.builder.slot, document, index, carried)
+            slot: Slot = await self._beside(table.name, self._rack.builder.slot, document, index, carried)
             plan.fresh.append(slot)
             plan.slots.append(slot)
             if same:
@@ -382,36 +461,11 @@ class Changes:
             if old and old.table == table:
                 plan.signals.append(old)
                 continue
-            signal: SignalEngine = await _beside(self._rack.builder.signal, document, index)
+            signal: SignalEngine = await self._beside(table.name, self._rack.builder.signal, document, index)
             plan.fresh.append(signal)
             plan.signals.append(signal)
             if old:
                 plan.heirs[signal] = old
-
-
-async def _beside(call: Callable[..., Any], *arguments: Any) -> Any:
-    """Run `call` on a thread of its own. It is a daemon: what hangs there does not keep the host from ending."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(how: Callable[[Any], None], what: Any) -> None:
-        if not future.done():
-            how(what)
-
-    def run() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            try:
-                result = call(*arguments)
-            except Exception as error:
-                loop.call_soon_threadsafe(settle, future.set_exception, error)
-            except BaseException as error:  # what ends programs must not end the loop
-                failure = ConfigError(f"what was loaded raised {said(error)}")
-                loop.call_soon_threadsafe(settle, future.set_exception, failure)
-            else:
-                loop.call_soon_threadsafe(settle, future.set_result, result)
-
-    threading.Thread(target=run, name="sigrack-build", daemon=True).start()
-    return await future
 
 
 async def _pause(thing: Thing) -> None:
@@ -427,12 +481,15 @@ async def _pause(thing: Thing) -> None:
 
 
 def _start(plan: Plan) -> None:
-    """Start what is new, and hand the states over: all that a plugin may refuse. Raises ConfigError; then the old ones go on."""
+    """Start what is new, and hand the states over: all that may be refused. Raises RackError; then the old ones go on."""
     for thing in plan.fresh:
         if isinstance(thing, Slot):
+            if thing.context:
+                thing.context.hold()
             thing.start()
             if isinstance(old := plan.heirs.get(thing), Slot):
                 thing.inherit(old)
+        thing.begin()
 
 
 def _take_place(new: Thing, old: Thing, *, drain: bool) -> None:

@@ -5,7 +5,7 @@ import logging
 import operator
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from sigrack.batches import Post
 from sigrack.config import slot_table
-from sigrack.hooks import Hooked
+from sigrack.errors import said
+from sigrack.hooks import Hooked, nothing
 from sigrack.timers import TimerEntry
 from sigrack_plugins import Setup
 
@@ -49,6 +50,30 @@ class PluginContext:
         self.setup: Setup = rack.setup
         self.config = config
         self._timers: WeakSet[TimerEntry] | None = None
+        self._held: list[tuple[Callable[[], object], Callable[[], object]]] | None = None
+        """What the plugin has asked for before it was known whether it stays, each with how to refuse it."""
+
+    def hold(self) -> None:
+        """Let what the plugin asks for wait: its change may still fail. [main]"""
+        self._held = []
+
+    def release(self) -> None:
+        """Carry out what has waited: the plugin is in the rack. [main]"""
+        held, self._held = self._held or [], None
+        for call, _ in held:
+            try:
+                call()
+            except (KeyError, ValueError) as error:
+                log.warning("%s: in on_start: %s", self.name, said(error))
+
+    def drop(self) -> None:
+        """Forget what has waited: the plugin is not to be. [main]"""
+        held, self._held = self._held or [], None
+        for _, refuse in held:
+            refuse()
+
+    def _holds(self) -> bool:
+        return self._held is not None and threading.get_ident() == self._rack.main_thread
 
     def now(self) -> int:
         """Return the rack time in nanoseconds. [any]"""
@@ -123,7 +148,12 @@ class PluginContext:
         if (hooked := self._hooked) is None or hooked.gone:
             inbox.refuse(len(times))
             return False
-        return inbox.post(Post(self.name, symbol, times, self._rack.engine.frame, time.monotonic_ns(), values))
+        post = Post(self.name, symbol, times, self._rack.engine.frame, time.monotonic_ns(), values)
+        if self._holds():
+            assert self._held is not None
+            self._held.append((lambda: inbox.post(post), lambda: inbox.refuse(len(times))))
+            return True
+        return inbox.post(post)
 
     def subscribe(self, source: str | None = None, symbol: str | None = None) -> None:
         """Narrow on_factors / on_factor / on_data. Raises KeyError for what does not exist. [main]"""
@@ -138,7 +168,20 @@ class PluginContext:
     def set_param(self, slot: str, param: str, value: float) -> None:
         """Set a parameter of any slot. Raises KeyError, ValueError. [main]"""
         self._on_main("set_param")
-        self._rack.set_param(slot, param, value)
+        if self._held is None:
+            self._rack.set_param(slot, param, value)
+        else:
+            self._rack.check_param(slot, param, value)
+            self._held.append((lambda: self._rack.set_param(slot, param, value), nothing))
+
+    def _request(self, make: Callable[[], Coroutine[Any, Any, None]]) -> "Future[None]":
+        changes = self._rack.changes
+        if not self._holds():
+            return changes.request(make, self.name)
+        assert self._held is not None
+        request, begin = changes.ask(make, self.name)
+        self._held.append((begin, lambda: changes.refuse(request, f"{self.name}, which has asked for it, was not loaded")))
+        return request
 
     def load(
         self,
@@ -150,13 +193,11 @@ class PluginContext:
     ) -> "Future[None]":
         """Ask for a new slot. Raises ConfigError for a bad table, or when the rack does not run. [any]"""
         table = slot_table({"name": name, "plugin": plugin, "config": dict(config or {}), "params": dict(params or {})})
-        changes = self._rack.changes
-        return changes.request(lambda: changes.load(table, before), self.name)
+        return self._request(lambda: self._rack.changes.load(table, before))
 
     def unload(self, name: str) -> "Future[None]":
         """Ask for the end of a slot or a signal engine. [any]"""
-        changes = self._rack.changes
-        return changes.request(lambda: changes.unload(name), self.name)
+        return self._request(lambda: self._rack.changes.unload(name))
 
     def swap(
         self,
@@ -166,6 +207,5 @@ class PluginContext:
         params: Mapping[str, float] | None = None,
     ) -> "Future[None]":
         """Ask for a new instance in the place of `name`. [any]"""
-        changes = self._rack.changes
         given = None if config is None else dict(config), None if params is None else dict(params)
-        return changes.request(lambda: changes.swap(name, plugin, *given), self.name)
+        return self._request(lambda: self._rack.changes.swap(name, plugin, *given))

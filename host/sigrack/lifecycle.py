@@ -11,9 +11,28 @@ from typing import Any, TypeVar
 
 from sigrack.errors import EngineError
 
-__all__ = ["ControlThread"]
+__all__ = ["AbandonedError", "ControlThread", "start_thread"]
 
 Result = TypeVar("Result")
+
+
+def start_thread(name: str, work: Callable[..., object], *arguments: Any) -> threading.Thread:
+    """Run `work` on a thread of its own, for the plugin that is called `name`. Raises EngineError. [main]"""
+    thread = threading.Thread(target=work, args=arguments, name=f"sigrack-{name}", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise EngineError(f"{name}: {error}: the system has no more threads for this user") from None
+    return thread
+
+
+class AbandonedError(EngineError):
+    """A call that did not return in time: its thread was left behind."""
+
+    def __init__(self, message: str, call: "Future[Any]") -> None:
+        """`call` is done when it has returned after all."""
+        super().__init__(message)
+        self.call = call
 
 
 class _Job:
@@ -74,7 +93,7 @@ class ControlThread:
             if self._jobs is jobs:  # else it was given up, and another thread has its own
                 self.busy_with = ""
 
-    def _abandon(self, job: _Job) -> EngineError:
+    def _abandon(self, job: _Job) -> AbandonedError:
         """Leave the thread that hangs in `job` behind; a new one takes over what waits."""
         with self._lock:
             self.abandoned += 1
@@ -84,10 +103,10 @@ class ControlThread:
                     self._thread().put(old.get_nowait())
             if old is not None:
                 old.put(None)  # should it ever come back
-        return EngineError(f"{job.what} did not return within {self.limit_s:g} s; it was abandoned")
+        return AbandonedError(f"{job.what} did not return within {self.limit_s:g} s; it was abandoned", job.future)
 
     def call(self, what: str, call: Callable[..., Result], *arguments: Any) -> Result:
-        """Run `call` there and wait. Raises EngineError naming `what` when it takes longer than `limit_s`. [main, worker]"""
+        """Run `call` there and wait. Raises AbandonedError naming `what` when it takes longer than `limit_s`. [main, worker]"""
         job = self._submit(what, call, arguments)
         while (left := job.left(self.limit_s)) > 0:
             try:

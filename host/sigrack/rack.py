@@ -91,6 +91,8 @@ class Rack:
         self.signals: tuple[SignalEngine, ...] = ()
         self.on_event: Callable[..., object] = lambda kind, **data: None
         """Is told of what comes and goes. [main]"""
+        self.coming: tuple[Thing, ...] = ()
+        """What the rack is to hold, while the new ones are started."""
         self.left_behind: list[str] = []
         """Threads and native calls that did not end."""
         self.engine_lost = False
@@ -260,10 +262,11 @@ class Rack:
 
     def slot(self, name: str) -> Slot:
         """Return a slot. Raises KeyError with the nearest name. [main]"""
-        for slot in self.slots:
-            if slot.name == name:
-                return slot
-        raise KeyError(f'there is no slot "{name}"{nearest(name, [slot.name for slot in self.slots])}')
+        return _slot_of(self.slots, name)
+
+    def check_param(self, slot: str, param: str, value: object) -> None:
+        """Raise KeyError or ValueError if that could not be set, also in a slot that is only coming. [main]"""
+        _slot_of([thing for thing in self.coming or self.slots if isinstance(thing, Slot)], slot).param(param).check(value)
 
     def set_param(self, slot: str, param: str, value: object) -> float:
         """Set a parameter of a slot. Raises KeyError, ValueError. [main]"""
@@ -275,7 +278,7 @@ class Rack:
         Raises KeyError unless somebody can post that, or a feed may bring it.
         """
         feeds = {t.name: t.symbols and [normalised(symbol) for symbol in t.symbols] for t in self.document.config.feed}
-        sources: dict[str, list[str] | None] = {**posted(self.things), **feeds}
+        sources: dict[str, list[str] | None] = {**posted(self.coming or self.things), **feeds}
         if source is not None and source not in sources:
             raise KeyError(f'no source "{source}" posts factors, and there is no such feed{nearest(source, list(sources))}')
         if symbol is None:
@@ -328,10 +331,17 @@ class Rack:
             log.warning("%s", error)
             self.left_behind.append(what)
 
+    def _warn_of_losses(self) -> None:
+        """Freewheel loses nothing unless a plugin posts more in one block than its ring takes."""
+        for name, counts in self.counts().items() if not self.live else ():
+            if counts.dropped:
+                log.warning("%s: posted too much at once: %d of its %d records were dropped", name, counts.dropped, counts.posted)
+
     async def end(self) -> None:
         """End everything in order; the driver has stopped. [main]"""
         await self.changes.end()
         self.idle = self.stopped = True
+        self._warn_of_losses()
         await self.reaper.idle(LAST_S)  # so that those that stay hear the last of those that leave
         self.dispatcher.inbox.give_up()
         things = self.things
@@ -377,6 +387,13 @@ def _snapshot(things: Iterable[Thing], deaf: frozenset[Thing] = frozenset()) -> 
         factor_hooks=tuple(hooked for hooked in listening if hooked.methods & {"on_factors", "on_factor"}),
         data_hooks=tuple(hooked for hooked in listening if "on_data" in hooked.methods),
     )
+
+
+def _slot_of(slots: Iterable[Slot], name: str) -> Slot:
+    found = {slot.name: slot for slot in slots}
+    if name not in found:
+        raise KeyError(f'there is no slot "{name}"{nearest(name, list(found))}')
+    return found[name]
 
 
 def _sum(one: Counts | None, other: Counts) -> Counts:

@@ -37,7 +37,7 @@ class Reaper:
         self._rack = rack
         self._tasks: set[asyncio.Task[None]] = set()
         self.held: set[Thing] = set()
-        """Stopped, but still held by a pin or by a thread inside a post."""
+        """Stopped, but still held by a pin, by a thread inside a post, or by a native call that was abandoned."""
 
     @property
     def lingering(self) -> set[str]:
@@ -196,6 +196,6 @@ def _delivered(thing: Thing) -> bool:
 
 def _free(thing: Thing) -> bool:
     """Whether nobody can be inside any more; from the first True on, its ring is gone."""
-    if thing.hooked and thing.hooked.pins:
+    if thing.occupied or (thing.hooked and thing.hooked.pins):
         return False
     return thing.source is None or thing.source.ring.release()

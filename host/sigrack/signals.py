@@ -12,6 +12,7 @@ import numpy as np
 from sigrack.config import FeedTable, SignalTable, as_json
 from sigrack.dispatch import Source
 from sigrack.errors import ConfigError, RackError, nearest
+from sigrack.lifecycle import start_thread
 from sigrack.loading.libraries import Library, open_library
 from sigrack_engine.core import lib
 from sigrack_engine.data import KINDS
@@ -113,6 +114,7 @@ class SignalEngine:
 
     hooked = None
     hook_tap = None
+    occupied = False
 
     def __init__(self, rack: "Rack", table: SignalTable, path: Path) -> None:
         """Load and create. Raises ConfigError, EngineError. [main, worker]"""
@@ -180,11 +182,9 @@ class SignalEngine:
         return self.taps
 
     def begin(self) -> None:
-        """Start feeding. [main]"""
+        """Start feeding. Raises EngineError. [main]"""
         if self.tap or self.data or self._engine.poll:
-            name = f"sigrack-{self.table.name}"
-            self._feeder = threading.Thread(target=self._feed, name=name, daemon=True)
-            self._feeder.start()
+            self._feeder = start_thread(self.name, self._feed)
 
     def give(self, batches: Sequence[DataBatch]) -> bool:
         """Queue records of feeds, or drop and count them; False: it takes no more, its successor may. Never waits. [any]"""

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import Hooked, nothing
+from sigrack.lifecycle import start_thread
 from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
 from sigrack.state import PluginState, restore, save
 from sigrack_engine.fir import Fir
@@ -70,6 +72,8 @@ class Slot:
     worker_tap: WorkerTap | None = None
     carried: Carried | None = None
     """What it was built with of its predecessor's."""
+    lost_call: Future[Any] | None = None
+    """A call into the native instance that was abandoned."""
     _instance: "NativeInstance | None" = None
     _fir: Fir | None = None
     _worker: threading.Thread | None = None
@@ -126,6 +130,11 @@ class Slot:
         self.core.activate(not bypass)
 
     @property
+    def occupied(self) -> bool:
+        """Whether a thread that was left behind is still inside the native instance."""
+        return self.lost_call is not None and not self.lost_call.done()
+
+    @property
     def stateful(self) -> bool:
         """Whether a Python plugin has a state to hand over."""
         return self.hooked is not None and "on_state_save" in self.hooked.methods
@@ -175,11 +184,9 @@ class Slot:
             self.set_bypass(old.bypass)
 
     def begin(self) -> None:
-        """Start the worker. [main]"""
+        """Start the worker. Raises EngineError. [main]"""
         if self.hooked is not None and self.worker_tap is not None:
-            name = f"sigrack-{self.name}"
-            self._worker = threading.Thread(target=self._work, args=(self.worker_tap,), name=name, daemon=True)
-            self._worker.start()
+            self._worker = start_thread(self.name, self._work, self.worker_tap)
 
     def _work(self, tap: WorkerTap) -> None:
         assert self.hooked is not None
@@ -361,7 +368,8 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carri
 def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Callable[[str], Path]) -> None:
     if slot.table.params:
         raise ConfigError(f'"{slot.name}" ({plugin.id}) has no parameters; its options go into [slot.config]', ("params",))
-    instance = rack.on_main(plugin.create, slot.table.config, resolve)
+    birth = Hooked(slot.name, Plugin(), frozenset(), rack.watch, lossless=True)
+    instance = rack.on_main(birth.attempt, "__init__", plugin.create, slot.table.config, resolve)
     slot.hooked = Hooked(slot.name, instance, plugin.methods, rack.watch, lossless=not rack.live)
     slot.context = PluginContext(rack, slot.hooked, slot.table.config, plugin.factors)
     instance.ctx = slot.context

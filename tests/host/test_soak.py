@@ -16,15 +16,18 @@ print(json.dumps(soak(int(sys.argv[1]), int(sys.argv[2])).as_dict()))
 """
 
 AT_ONCE = """
-from sigrack.reaper import Reaper
-retire = Reaper._retire
-async def hasty(self, things, serial, *, drain):
-    for thing in things:
+from sigrack.rack import Rack
+publish = Rack.publish
+def hasty(self, prepared):
+    for thing in prepared.gone:
         if instance := getattr(thing, "_instance", None):
             thing._instance = None
-            await self._rack.control.run("destroy", instance.destroy)  # the engine still runs it
-    await retire(self, things, serial, drain=drain)
-Reaper._retire = hasty
+            self.control.call("destroy", instance.destroy)
+            before = self.engine.stats.blocks
+            while self.engine.stats.blocks < before + 2:  # the engine still runs it
+                pass
+    return publish(self, prepared)
+Rack.publish = hasty
 """
 LATE_HOOKS = """
 from sigrack.hooks import Hooked
