@@ -92,7 +92,8 @@ typedef void (*signal_callback)(const char *symbol, long long ts_ns, const doubl
 
 /* Make an engine from the [signal.config] table as JSON. NULL means failure. [control] */
 SIGNAL_EXPORT void *signal_create(const char *config_json);
-/* Optional. Returns 0 on success. [control] */
+/* Optional. Returns 0 on success. The engine may call back from here on. In freewheel and replay a call waits while the ring of
+   `queue` records is full, which is drained only after this has returned: so it must not itself post more than that. [control] */
 SIGNAL_EXPORT int signal_register_callback(void *handle, signal_callback callback, void *user);
 /* [feeder] */
 SIGNAL_EXPORT void signal_on_data(void *handle, int type, const void *data);
