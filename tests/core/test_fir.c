@@ -201,7 +201,7 @@ static void stages_are_exact(void) {
             struct scene scene = interpolation_new(2, 2, 1, 9000 + 977 * growth, 256, growth, 40000);
             zero_path(&scene, 1, 0);
             run(&scene, sequences[s]);
-            CHECK(error_db(&scene, 197, 0) < LIMIT_DB);
+            CHECK(error_db(&scene, 997, 0) < LIMIT_DB);
             CHECK(error_db(&scene, 1973, 1) > -20);
             scene_free(&scene);
         }
@@ -213,7 +213,7 @@ static void stages_meet_without_a_seam(void) {
     const uint32_t taps_at[] = {0, 255, 256, 2047, 2048, 3071, 3072, 8191, 8192, 12287, 12288, 12799};
     const uint32_t frames_at[] = {0, 1, 255, 1023, 1024, 4095, 4096, 4097, 12287, 12288, 16383, 16384};
     for (size_t s = 0; s < SEQUENCES; s++) {
-        for (size_t t = 0; t < 144; t++) {
+        for (size_t t = s; t < 144; t += s ? SEQUENCES : 1) { /* all of them in mixed blocks, each once in the others */
             uint32_t tap = taps_at[t / 12], frame = frames_at[t % 12];
             struct scene scene = interpolation_new(1, 1, 1, 12800, 256, 4, 30000);
             zero_path(&scene, 0, 0);
@@ -285,7 +285,7 @@ static void priming_equals_processing(void) {
     for (uint32_t phases = 1; phases <= 4; phases *= 4) {
         for (size_t c = 0; c < sizeof changes / sizeof *changes; c++) {
             for (uint32_t before = 0; before <= 5000; before += 2500) {
-                struct scene scene = interpolation_new(2, 2, phases, 13000 * phases, 256, 4, 30000);
+                struct scene scene = interpolation_new(2, 2, phases, 13000 * phases, 256, 4, 26000);
                 struct core_fir *fir = make(&scene);
                 const float *in[2] = {scene.in + before, scene.in + scene.frames + before};
                 CHECK(process(fir, &scene, 0, before) == 0);
@@ -300,7 +300,7 @@ static void priming_equals_processing(void) {
                     CHECK(process(fir, &scene, at, frames) == 0);
                 }
                 double error = 0, peak = 0;
-                for (uint32_t n = (before + changes[c]) * phases; n < scene.frames * phases; n += 173) {
+                for (uint32_t n = (before + changes[c]) * phases; n < scene.frames * phases; n += 973) {
                     double wanted = reference(&scene, 1, n, 0);
                     error = fmax(error, fabs(scene.out[(size_t)scene.frames * phases + n] - wanted));
                     peak = fmax(peak, fabs(wanted));
