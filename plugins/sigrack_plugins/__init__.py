@@ -48,6 +48,6 @@ def include() -> Path:
 def bundled() -> dict[str, Path]:
     """Return the bundled plugins by name: libraries and modules. [any]"""
     folder = Path(__file__).parent
-    modules = {path.stem: path for path in folder.glob("*.py") if path.stem not in ("__init__", "abi", "api")}
+    modules = {path.stem: path for path in folder.glob("[!_]*.py") if path.stem not in ("abi", "api")}
     libraries = {path.stem: path for path in native(__file__, "any").parent.glob("*.so")}
     return dict(sorted({**modules, **libraries}.items()))

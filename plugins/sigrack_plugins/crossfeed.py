@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from sigrack_plugins._headroom import highest_gain_db
 from sigrack_plugins.api import Plugin, Setup
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Crossfeed(Plugin):
         if self.config.file is None:
             return model_taps(self.config, setup.rate_hz)
         taps = read_taps(self.config.file, setup.rate_hz)
-        gain_db = _highest_gain_db(taps)
+        gain_db = highest_gain_db(taps)
         if gain_db > 0.1:
             self.ctx.log(f"{self.config.file} raises some frequency by {gain_db:.1f} dB: leave headroom for it")
         return taps
@@ -233,9 +234,3 @@ def _check_rate(path: Path, made_for_hz: int, rate_hz: int) -> None:
             f"file: {path} is for {made_for_hz} Hz, the rack runs at {rate_hz} Hz: "
             f"give a file for {rate_hz} Hz, or a source of {made_for_hz} Hz"
         )
-
-
-def _highest_gain_db(taps: "Samples") -> float:
-    """The most that any frequency can be raised, whatever its phase in the two channels."""
-    spectra = np.abs(np.fft.rfft(taps, 1 << (2 * taps.shape[2] - 1).bit_length()))
-    return float(20.0 * np.log10(max(spectra.sum(axis=1).max(), 1e-30)))
