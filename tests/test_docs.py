@@ -16,6 +16,7 @@ from racks import noise
 from sigrack.config import Config, load, parse
 from sigrack.rendering import render
 from sigrack_plugins import bundled
+from sigrack_plugins._equalizer.parsing import COMMANDS, FOREIGN_TYPES, REFUSED, TYPES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -63,6 +64,29 @@ def test_the_manuals_echo_runs_as_printed(tmp_path: Path) -> None:
     wanted[480:] += np.float32(0.4) * sound[:-480]
 
     assert np.abs(wanted - heard).max() < 1e-6
+
+
+def test_the_equalisers_rack_runs_as_printed(tmp_path: Path) -> None:
+    """The equaliser page's text and rack, copied out, run; no frequency becomes louder, as their preamps promise."""
+    (tmp_path / "headphones.txt").write_text(snippets("docs/equalizer.md", "text")[0])
+    (tmp_path / "rack.toml").write_text(snippets("docs/equalizer.md", "toml")[0])
+    sound = np.zeros((48_000, 2), np.float32)
+    sound[0] = 1.0
+    soundfile.write(tmp_path / "in.wav", sound, 48_000, subtype="FLOAT")
+
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, _ = soundfile.read(tmp_path / "out.wav")
+    highest = np.abs(np.fft.rfft(heard, axis=0)).max()
+
+    assert 0.9 < highest <= 1.0
+
+
+def test_the_equalisers_page_names_every_line() -> None:
+    """Each command and each filter type, computed or refused, stands in the page's tables."""
+    text = (ROOT / "docs" / "equalizer.md").read_text()
+
+    for name in (*COMMANDS, *REFUSED, *TYPES, *FOREIGN_TYPES):
+        assert re.search(rf"`[^`]*\b{name}\b[^`]*`", text), name
 
 
 def test_the_rack_reference_is_valid_and_complete() -> None:

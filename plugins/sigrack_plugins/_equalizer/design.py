@@ -27,7 +27,7 @@ STEEPEST_DB = 12.0
 
 def design(command: Filter, rate_hz: int) -> Biquad:
     """Return the filter at a rate. Raises ValueError in one line if it cannot be at this rate. [any]"""
-    a = 10.0 ** (command.gain_db / 40.0)
+    a = math.pow(10.0, command.gain_db / 40.0)
     s = None if command.kind not in ("LS", "HS") else _shelf_s(command, a)
     frequency_hz = _centre_hz(command, s) if s is not None and command.at_corner else command.frequency_hz
     if frequency_hz >= rate_hz / 2:
@@ -72,7 +72,7 @@ def _inverse_q_of(s: float, a: float) -> float:
 def _centre_hz(command: Filter, s: float) -> float:
     """Half the gain lies between corner and centre, at the slope of 40 S dB per decade."""
     decades = abs(command.gain_db) / 2.0 / (40.0 * s)
-    factor = 10.0 ** min(decades, 300.0)
+    factor = math.pow(10.0, min(decades, 300.0))
     return command.frequency_hz * factor if command.kind == "LS" else command.frequency_hz / factor
 
 

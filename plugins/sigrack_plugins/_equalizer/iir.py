@@ -16,11 +16,12 @@ SAME = 1e-10
 
 def split(command: Iir) -> list[Biquad]:
     """Return sections whose product is the filter. Raises ValueError in one line if it is unstable or cannot be split. [any]"""
-    b, a = (np.array(row) / command.denominator[0] for row in (command.numerator, command.denominator))
+    with np.errstate(over="ignore"):
+        b, a = (np.array(row) / command.denominator[0] for row in (command.numerator, command.denominator))
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("IIR: the coefficients are too far apart")
     radius = max(np.abs(np.roots(a)), default=0.0)
-    if radius >= 1.0:
+    if not radius < 1.0:
         raise ValueError(f"IIR: the filter is unstable: it has a pole at a radius of {radius:.6g}, not below 1")
     if len(a) < 3:
         return [(float(b[0]), float(b[1]), 0.0, float(a[1]), 0.0)]
@@ -30,8 +31,13 @@ def split(command: Iir) -> list[Biquad]:
 
 
 def _sections(b: Array, a: Array) -> list[Biquad]:
-    numerators, denominators = _quadratics(b), _quadratics(a)
-    if not (_is_product(numerators, b) and _is_product(denominators, a)):
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):  # found below
+            numerators, denominators = _quadratics(b), _quadratics(a)
+            same = _is_product(numerators, b) and _is_product(denominators, a)
+    except np.linalg.LinAlgError:
+        same = False
+    if not same:
         raise ValueError("IIR: rounding keeps this filter from being split into sections: give it as several of a lower order")
     return [(b0, b1, b2, a1, a2) for (b0, b1, b2), (_, a1, a2) in zip(numerators, denominators, strict=True)]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from sigrack_plugins._equalizer.commands import Command, Copy, Delay, Filter, GraphicEq, Iir, Include, Preamp, Select
 from sigrack_plugins._equalizer.text import NUMBER, lines_of, nearest, number, quoted, read
 
-__all__ = ["parse", "parse_file"]
+__all__ = ["COMMANDS", "FOREIGN_TYPES", "REFUSED", "TYPES", "parse", "parse_file"]
 
 MOST_COMMANDS = 1000
 MOST_INCLUDES = 8
@@ -20,6 +20,7 @@ MOST_INCLUDES = 8
 MOST_ORDER = 64
 RANGES = {
     "BW Oct": (0.001, 10.0),
+    "Copy": (-1000.0, 1000.0),
     "Gain": (-120.0, 60.0),
     "Preamp": (-120.0, 60.0),
     "Q": (0.01, 1000.0),
@@ -108,7 +109,7 @@ class _Parser:
                 commands.append(self._include(place, value, folder, depth))
                 continue
             try:
-                command = _COMMANDS[key](place, value)
+                command = COMMANDS[key](place, value)
             except ValueError as error:
                 raise ValueError(f"{place}: {error}") from None
             if command is not None:
@@ -129,7 +130,7 @@ class _Parser:
 
 
 def _split(place: str, line: str) -> tuple[str, str]:
-    """Return the command's name as in `_COMMANDS`, and what follows the colon."""
+    """Return the command's name as in `COMMANDS`, and what follows the colon."""
     name, colon, value = line.partition(":")
     name, value = name.strip(), value.strip()
     if not colon:
@@ -137,9 +138,9 @@ def _split(place: str, line: str) -> tuple[str, str]:
     if "`" in value:
         raise ValueError(f"{place}: expressions in ` are not computed: write the numbers themselves")
     plain = re.sub(r"^filter\d+$", "filter", name.replace(" ", "").lower())
-    key = {one.lower(): one for one in [*_COMMANDS, "Include", *REFUSED]}.get(plain)
+    key = {one.lower(): one for one in [*COMMANDS, "Include", *REFUSED]}.get(plain)
     if key is None:
-        raise ValueError(f"{place}: unknown command {quoted(name)}{nearest(name, [*_COMMANDS, 'Include'])}")
+        raise ValueError(f"{place}: unknown command {quoted(name)}{nearest(name, [*COMMANDS, 'Include'])}")
     if key in REFUSED:
         raise ValueError(f"{place}: {key} is not supported: {REFUSED[key]}")
     return key, value
@@ -270,7 +271,7 @@ def _iir(place: str, rest: str) -> Iir:
     if len(values) != 2 * (order + 1):
         raise ValueError(f"IIR: order {order} takes {2 * (order + 1)} coefficients, not {len(values)}")
     if not values[order + 1]:
-        raise ValueError(f"IIR: the denominator's first coefficient, the {order + 2}th, is 0")
+        raise ValueError("IIR: the denominator begins with 0")
     return Iir(place, values[: order + 1], values[order + 1 :])
 
 
@@ -341,7 +342,7 @@ def _term(text: str) -> tuple[float, str] | None:
         return 1.0, text
     if factor.endswith("DB"):
         return 10.0 ** (_ranged(factor[:-2], "Gain") / 20.0), channel
-    return number(factor, "Copy"), channel
+    return _ranged(factor, "Copy"), channel
 
 
 def _device(place: str, value: str) -> None:
@@ -354,7 +355,7 @@ def _stage(place: str, value: str) -> None:
         raise ValueError(f"Stage: {quoted(value)}: a rack has only the stage post-mix; leave out what is not for it")
 
 
-_COMMANDS: dict[str, Callable[[str, str], Command | None]] = {
+COMMANDS: dict[str, Callable[[str, str], Command | None]] = {
     "Preamp": _preamp,
     "Filter": _filter,
     "Delay": _delay,

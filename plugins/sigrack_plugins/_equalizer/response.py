@@ -33,31 +33,36 @@ LONGEST_GRID = 4 * MOST_TAPS
 CUT = 1e-7
 """140 dB."""
 DECAY_NEPERS = -math.log(CUT)
-NOISE = 1e-15
+NOISE = 1e-14
 """Of the transform, against the highest peak."""
 
 
 def taps_of(stages: Sequence[Stage], rate_hz: int, name: str) -> "Samples":
     """Return float32 taps of shape (out, in, taps). Raises ValueError in one line if they are too many or too loud. [worker]"""
-    grid = _first_grid(stages, rate_hz)
-    while True:
-        paths, needed = _respond(stages, rate_hz, grid)
-        if needed <= grid // 2 or grid >= LONGEST_GRID:
-            break
-        grid *= 2
+    with np.errstate(over="ignore", invalid="ignore"):  # found below
+        taps, needed = _cut_taps(stages, rate_hz)
+    if not np.isfinite(taps).all():
+        raise ValueError(f"{name}: the gains add up to more than numbers hold")
     if needed > MOST_TAPS:
         raise ValueError(
             f"{name}: the response takes more than {MOST_TAPS} taps at {rate_hz} Hz; what rings longest is "
             f"{_longest(stages, rate_hz)}: raise its frequency, lower its Q, or use a source with a lower rate"
         )
-    channels = len(stages[-1].mix)
-    taps = np.zeros((channels, channels, needed), np.float32)
-    with np.errstate(over="ignore"):
-        for (out, into), response in paths.items():
-            taps[out, into] = response[:needed]
-    if not np.isfinite(taps).all():
-        raise ValueError(f"{name}: the gains add up to more than numbers hold")
     return taps
+
+
+def _cut_taps(stages: Sequence[Stage], rate_hz: int) -> tuple["Samples", int]:
+    """The taps, and how many are needed; more than `MOST_TAPS` are left out."""
+    grid = _first_grid(stages, rate_hz)
+    paths, needed = _respond(stages, rate_hz, grid)
+    while needed > grid // 2 and grid < LONGEST_GRID:
+        grid *= 2
+        paths, needed = _respond(stages, rate_hz, grid)
+    channels = len(stages[-1].mix)
+    taps = np.zeros((channels, channels, min(needed, MOST_TAPS)), np.float32)
+    for (out, into), response in paths.items():
+        taps[out, into] = response[: taps.shape[2]]
+    return taps, needed
 
 
 def _first_grid(stages: Sequence[Stage], rate_hz: int) -> int:
@@ -142,13 +147,13 @@ class _Kernel:
         return self._known[strip]
 
     def _respond(self, strip: Strip) -> Spectrum:
-        response: Spectrum = strip.gain * np.exp(-2j * self._turn * strip.delay_frames)
-        with np.errstate(over="ignore", invalid="ignore"):  # found in the taps
-            for points in strip.curves:
-                response *= np.fft.rfft(curve_taps(points, self._rate_hz), self._grid)
-            for section in strip.sections:
-                b0, b1, b2, a1, a2 = section.coefficients
-                response *= self._polynomial(b0, b1, b2) / self._polynomial(1.0, a1, a2)
+        turns = np.arange(self._grid // 2 + 1) * strip.delay_frames % self._grid  # whole turns would cost digits
+        response: Spectrum = strip.gain * np.exp(-2j * np.pi / self._grid * turns)
+        for points in strip.curves:
+            response *= np.fft.rfft(curve_taps(points, self._rate_hz), self._grid)
+        for section in strip.sections:
+            b0, b1, b2, a1, a2 = section.coefficients
+            response *= self._polynomial(b0, b1, b2) / self._polynomial(1.0, a1, a2)
         return response
 
     def _polynomial(self, c0: float, c1: float, c2: float) -> Spectrum:

@@ -153,10 +153,10 @@ class _Bus:
 
     def _frames(self, command: Delay) -> int:
         """To the nearest whole frame."""
-        frames = math.floor(command.amount * (self.rate_hz / 1000.0 if command.in_ms else 1.0) + 0.5)
+        frames = command.amount * (self.rate_hz / 1000.0 if command.in_ms else 1.0)
         if frames > MOST_DELAY_FRAMES:
-            raise ValueError(f"Delay: {frames} frames at {self.rate_hz} Hz are more than {MOST_DELAY_FRAMES}")
-        return frames
+            raise ValueError(f"Delay: {frames:.9g} frames at {self.rate_hz} Hz are more than {MOST_DELAY_FRAMES}")
+        return math.floor(frames + 0.5)
 
     def _select(self, command: Select) -> None:
         if "ALL" in command.channels:
