@@ -398,18 +398,19 @@ def test_too_long(tmp_path: Path) -> None:
     plugin, _ = equalizer(file=path)
     with pytest.raises(ValueError, match=r"^.*\Z") as refusal:
         plugin.fir(Setup(768_000, 1))
-    assert f"{path}: the response takes more than 1048576 taps at 768000 Hz; what rings longest is the filter in {path}:3" in str(
-        refusal.value
-    )
+    wanted = f"{path}: the response takes more than 1048576 taps at 768000 Hz; the filter in {path}:3 rings longest: "
+
+    assert str(refusal.value).startswith(wanted)
     assert 2 == len(plugin.stages(Setup(768_000, 1))[0].strips[0].sections)
 
 
-def test_delays_that_are_too_long() -> None:
-    """Delays that add up to more than that are named as such."""
-    with pytest.raises(ValueError, match=r"^text: the response takes more than .* is the delays and curves together"):
-        taps_of("Delay: 600000 samples\n" * 2)
-    with pytest.raises(ValueError, match=r"^text:2: Delay: 4800000 frames at 48000 Hz are more than 1048576\Z"):
-        taps_of("\nDelay: 100000 ms")
+@pytest.mark.parametrize("count", [3, 4])
+def test_delays_that_are_too_long(count: int) -> None:
+    """Delays that add up to more than that are named as such, also where they are a whole turn of the longest transform."""
+    with pytest.raises(
+        ValueError, match=r"^text: the response takes more than 1048576 taps .*; the delays and curves are too long"
+    ):
+        taps_of("Delay: 1048576 samples\n" * count)
 
 
 def test_gains_beyond_numbers() -> None:

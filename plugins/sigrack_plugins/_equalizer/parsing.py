@@ -292,7 +292,7 @@ def _delay(place: str, value: str) -> Delay:
     amount = number(found[1], "Delay")
     if amount < 0:
         raise ValueError(f"Delay: {amount:g} is negative: delay the other channels")
-    return Delay(place, amount, found[2].lower() == "ms")
+    return Delay(place, amount, found[2].lower().startswith("m"))
 
 
 def _graphic_eq(place: str, value: str) -> GraphicEq:

@@ -8,8 +8,7 @@ and no sample of any output, relative to full scale times that gain, changes by 
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,15 +38,14 @@ NOISE = 1e-14
 
 def taps_of(stages: Sequence[Stage], rate_hz: int, name: str) -> "Samples":
     """Return float32 taps of shape (out, in, taps). Raises ValueError in one line if they are too many or too loud. [worker]"""
+    if _frames(stages, lambda strip: _fixed_frames(strip, rate_hz)) > LONGEST_GRID // 2:
+        raise ValueError(_too_long(stages, rate_hz, name))  # on no grid could it be told from a shorter one
     with np.errstate(over="ignore", invalid="ignore"):  # found below
         taps, needed = _cut_taps(stages, rate_hz)
     if not np.isfinite(taps).all():
         raise ValueError(f"{name}: the gains add up to more than numbers hold")
     if needed > MOST_TAPS:
-        raise ValueError(
-            f"{name}: the response takes more than {MOST_TAPS} taps at {rate_hz} Hz; what rings longest is "
-            f"{_longest(stages, rate_hz)}: raise its frequency, lower its Q, or use a source with a lower rate"
-        )
+        raise ValueError(_too_long(stages, rate_hz, name))
     return taps
 
 
@@ -67,14 +65,17 @@ def _cut_taps(stages: Sequence[Stage], rate_hz: int) -> tuple["Samples", int]:
 
 def _first_grid(stages: Sequence[Stage], rate_hz: int) -> int:
     """A power of two with room for the delays, the curves and the longest ringing."""
-    strips = [max(stage.strips, key=lambda strip: _strip_frames(strip, rate_hz)) for stage in stages]
-    frames = sum(_strip_frames(strip, rate_hz) for strip in strips)
+    frames = _frames(stages, lambda strip: _fixed_frames(strip, rate_hz) + max(map(_ringing_frames, strip.sections), default=0.0))
     return min(LONGEST_GRID, 1 << (2 * math.ceil(min(frames, LONGEST_GRID)) + 64).bit_length())
 
 
-def _strip_frames(strip: Strip, rate_hz: int) -> float:
-    ringing = max(map(_ringing_frames, strip.sections), default=0.0)
-    return strip.delay_frames + LENGTH_S * rate_hz * len(strip.curves) + ringing
+def _frames(stages: Sequence[Stage], of_strip: Callable[[Strip], float]) -> float:
+    """The sum over the stages of the most in each."""
+    return sum(max(map(of_strip, stage.strips)) for stage in stages)
+
+
+def _fixed_frames(strip: Strip, rate_hz: int) -> float:
+    return strip.delay_frames + LENGTH_S * rate_hz * len(strip.curves)
 
 
 def _ringing_frames(section: Section) -> float:
@@ -85,14 +86,14 @@ def _ringing_frames(section: Section) -> float:
     return DECAY_NEPERS / -math.log(radius) if 0.0 < radius < 1.0 else 0.0 if radius == 0.0 else math.inf
 
 
-def _longest(stages: Sequence[Stage], rate_hz: int) -> str:
-    strips = [strip for stage in stages for strip in stage.strips]
-    sections = [section for strip in strips for section in strip.sections]
+def _too_long(stages: Sequence[Stage], rate_hz: int, name: str) -> str:
+    sections = [section for stage in stages for strip in stage.strips for section in strip.sections]
     longest = max(sections, key=_ringing_frames, default=None)
-    others = max(_strip_frames(replace(strip, sections=()), rate_hz) for strip in strips)
-    if longest is None or others > _ringing_frames(longest):
-        return "the delays and curves together"
-    return f"the filter in {longest.place}"
+    if longest and _ringing_frames(longest) > _frames(stages, lambda strip: _fixed_frames(strip, rate_hz)):
+        way_out = f"the filter in {longest.place} rings longest: raise its frequency, lower its Q"
+    else:
+        way_out = "the delays and curves are too long: shorten them"
+    return f"{name}: the response takes more than {MOST_TAPS} taps at {rate_hz} Hz; {way_out}, or use a source with a lower rate"
 
 
 def _respond(stages: Sequence[Stage], rate_hz: int, grid: int) -> tuple[Paths, int]:
