@@ -35,7 +35,7 @@ def crossfeed(**settings: Any) -> tuple[Crossfeed, FakeContext]:
     return plugin, context
 
 
-def taps_of(rate_hz: int = 48_000, **settings: Any) -> Doubles:
+def taps_of(rate_hz: int = 48_000, /, **settings: Any) -> Doubles:
     """The taps for some settings, (ear, channel, taps)."""
     return crossfeed(**settings)[0].fir(Setup(rate_hz, 2)).astype(np.float64)
 

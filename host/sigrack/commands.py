@@ -1,8 +1,10 @@
 """What each control command does."""
 
+import asyncio
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+from sigrack import crossfeed
 from sigrack.config import slot_table
 from sigrack.control import schema as s
 from sigrack.errors import ConfigError, EngineError
@@ -24,6 +26,8 @@ class Commands:
 
     def __init__(self, session: "Session") -> None:
         self._session = session
+        self._crossfeed_turn = asyncio.Lock()
+        """A change of the crossfeed begins with what the one before has made of it."""
 
     async def handle(self, command: s.Command) -> s.Reply:
         """Carry one command out. Raises CommandError. [main]"""
@@ -44,11 +48,14 @@ class Commands:
                 case s.Bypass():
                     return self._bypass(command)
                 case s.CrossfeedEnable():
-                    return self._crossfeed(on=True)
+                    return self._crossfeed_switch(on=True)
                 case s.CrossfeedDisable():
-                    return self._crossfeed(on=False)
+                    return self._crossfeed_switch(on=False)
                 case s.CrossfeedGetStatus():
                     return self._crossfeed_status()
+                case s.CrossfeedSetSize() | s.CrossfeedSetCombined() | s.CrossfeedGenerateWoodworth():
+                    async with self._crossfeed_turn:
+                        return await self._crossfeed_change(command)
                 case s.Load():
                     return await self._change(command.name, "loaded", self._load(command))
                 case s.Unload():
@@ -90,15 +97,27 @@ class Commands:
     def _find_crossfeed(self) -> Slot | None:
         return next((slot for slot in self._session.rack.slots if slot.plugin.id == "crossfeed"), None)
 
-    def _crossfeed(self, *, on: bool) -> s.Reply:
+    def _crossfeed(self) -> Slot:
         if (slot := self._find_crossfeed()) is None:
             raise s.CommandError("CROSSFEED_NOT_INITIALIZED", "the rack has no slot with the plugin crossfeed")
-        self._switch(slot, bypass=not on)
+        return slot
+
+    def _crossfeed_switch(self, *, on: bool) -> s.Reply:
+        self._switch(self._crossfeed(), bypass=not on)
         return s.Reply(f"Crossfeed {'enabled' if on else 'disabled'}")
 
     def _crossfeed_status(self) -> s.Reply:
-        slot = self._find_crossfeed()
-        return s.Reply(data={"enabled": bool(slot and not slot.bypass), "initialized": slot is not None})
+        if (slot := self._find_crossfeed()) is None:
+            return s.Reply(data={"enabled": False, "initialized": False})
+        config = slot.table.config
+        facts = {"enabled": not slot.bypass, "initialized": True, "slot": slot.name, "source": crossfeed.source(config)}
+        return s.Reply(data=facts | ({"head_size": str(config["head_size"]).lower()} if config.get("head_size") else {}))
+
+    async def _crossfeed_change(self, command: crossfeed.Change) -> s.Reply:
+        slot = self._crossfeed()
+        config, facts = crossfeed.wanted(command, slot.table.config)
+        await self._change(slot.name, "changed", self._changes.swap(slot.name, config=config))
+        return s.Reply("Crossfeed changed", facts)
 
     @property
     def _changes(self) -> "Changes":

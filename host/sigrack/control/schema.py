@@ -1,6 +1,7 @@
 """Every command: its name, its parameters, its sentence. Decoder, client and docs/control.md come from here."""
 
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -58,7 +59,46 @@ class CrossfeedDisable(Command, frozen=True):
 
 
 class CrossfeedGetStatus(Command, frozen=True):
-    """Whether the rack has a crossfeed slot and whether it is heard."""
+    """Whether the rack has a crossfeed slot and whether it is heard; its name, its source (model, file, folder or combined), its
+    head size if it has one."""
+
+
+class CrossfeedSetSize(Command, frozen=True, kw_only=True):
+    """Another head size, xs, s, m, l or xl, for a crossfeed from a folder or from the head model. Takes the place of a radius."""
+
+    head_size: str
+
+
+class CrossfeedSetCombined(Command, frozen=True, kw_only=True):
+    """Ready-made responses in base64: spectra of an even number of taps (complex64) or taps (float32), for the rack's rate or for
+    rate_hz. A rack of another rate family refuses them."""
+
+    combined_ll: str
+    combined_lr: str
+    combined_rl: str
+    combined_rr: str
+    rate_family: Literal["44k", "48k"] | None = None
+    format: Literal["complex64", "float32"] = "complex64"
+    rate_hz: int | None = None
+
+
+class HeadModel(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True, omit_defaults=True):
+    """The head model's settings; what is left out is the plugin's default."""
+
+    head_radius_m: float | None = None
+    ear_spacing_m: float | None = None
+    far_shadow_db: float | None = None
+    diffuse_tilt_db: float | None = None
+    level_db: float | None = None
+
+
+class CrossfeedGenerateWoodworth(Command, frozen=True, kw_only=True):
+    """The crossfeed of the head model, for loudspeakers at +-azimuth_deg; model: head_radius_m, ear_spacing_m, far_shadow_db,
+    diffuse_tilt_db, level_db."""
+
+    azimuth_deg: float = 30.0
+    model: HeadModel = HeadModel()
+    rate_family: Literal["44k", "48k"] | None = None
 
 
 class Load(Command, frozen=True, kw_only=True):
@@ -111,6 +151,10 @@ COMMANDS: dict[str, type[Command]] = {
     "CROSSFEED_ENABLE": CrossfeedEnable,
     "CROSSFEED_DISABLE": CrossfeedDisable,
     "CROSSFEED_GET_STATUS": CrossfeedGetStatus,
+    "CROSSFEED_STATUS": CrossfeedGetStatus,
+    "CROSSFEED_SET_SIZE": CrossfeedSetSize,
+    "CROSSFEED_SET_COMBINED": CrossfeedSetCombined,
+    "CROSSFEED_GENERATE_WOODWORTH": CrossfeedGenerateWoodworth,
     "LOAD": Load,
     "UNLOAD": Unload,
     "SWAP": Swap,
@@ -166,9 +210,20 @@ def to_markdown() -> str:
 
 
 def _field(field: msgspec.structs.FieldInfo) -> str:
-    kind = getattr(field.type, "__name__", str(field.type)).replace(" | None", "").partition("[")[0]
+    kind = _kind(field.type)
     if field.required:
         return f"`{field.name}`: {kind}"
     default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
     optional = f" = {msgspec.json.encode(default).decode()}"
     return f"`{field.name}`: {kind}{optional}"
+
+
+def _kind(kind: Any) -> str:
+    """Return a type as JSON's users call it."""
+    if get_origin(kind) is Literal:
+        return " or ".join(f"`{choice}`" for choice in get_args(kind))
+    if NoneType in get_args(kind):
+        return " or ".join(_kind(option) for option in get_args(kind) if option is not NoneType)
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return "dict"
+    return str(getattr(kind, "__name__", kind)).partition("[")[0]
