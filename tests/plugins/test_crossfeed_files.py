@@ -220,6 +220,14 @@ def test_not_finite(tmp_path: Path, name: str, bad: float, shown: str) -> None:
     assert f"file: {name}: tap 7 of RL is {shown}" == refusal(tmp_path, file=path)
 
 
+def test_a_signalling_nan(tmp_path: Path) -> None:
+    """The kind of NaN that raises the processor's flag when it is converted is refused like any other."""
+    path = write_raw(tmp_path, four_paths())
+    path.write_bytes(b"\x01\x00\x80\x7f" + path.read_bytes()[4:])
+
+    assert "file: head.bin: tap 0 of LL is nan" == refusal(tmp_path, file=path)
+
+
 def test_beyond_float32(tmp_path: Path) -> None:
     """A float64 file with a value that float32 does not have is refused, not rounded to infinity."""
     paths = four_paths().astype(np.float64)
@@ -310,16 +318,16 @@ def survives(tmp_path: Path, seed: int) -> bool:
 
 
 def test_damaged_raw_files(tmp_path: Path) -> None:
-    """Of 300 damaged raw files each is read with finite taps or refused in one line that names it; both happen."""
-    read = [survives(tmp_path, seed) for seed in range(300)]
+    """Of 150 damaged raw files each is read with finite taps or refused in one line that names it; both happen."""
+    read = [survives(tmp_path, seed) for seed in range(150)]
 
     assert {True, False} == set(read)
 
 
 @pytest.mark.slow
 def test_many_damaged_raw_files(tmp_path: Path) -> None:
-    """The same for 20,000."""
-    read = [survives(tmp_path, seed) for seed in range(300, 20_300)]
+    """The same for 10,000."""
+    read = [survives(tmp_path, seed) for seed in range(150, 10_150)]
 
     assert {True, False} == set(read)
 

@@ -19,7 +19,7 @@ RATES = [
     (8_000, 48_000),
     (47_999, 48_000),
 ]
-POINTS = 300
+POINTS = 150
 
 
 def noises(count: int = 200, seed: int = 3) -> Doubles:

@@ -150,6 +150,13 @@ def test_directions_by_emitters(tmp_path: Path) -> None:
     check(taps_of(file=write(tmp_path, sofa)), 30, -30)
 
 
+def test_spherical_harmonics(tmp_path: Path) -> None:
+    """FreeFieldHRIR in spherical harmonics has no directions to choose from, and is refused."""
+    line = refusal(tmp_path, file=write(tmp_path, sofar.Sofa("FreeFieldHRIR")))
+
+    assert 'file: head.sofa: EmitterPosition is of the type "spherical harmonics", not spherical or cartesian' == line
+
+
 @pytest.mark.parametrize("each", [False, True])
 def test_delays(tmp_path: Path, each: bool) -> None:
     """Data.Delay, one for all measurements or one for each, comes in front of the taps of its ear."""

@@ -5,7 +5,7 @@ import base64
 import numpy as np
 
 from sigrack_plugins._crossfeed.config import CrossfeedConfig
-from sigrack_plugins._crossfeed.responses import PATHS, Array, Responses, check_rate
+from sigrack_plugins._crossfeed.responses import PATHS, Array, Responses, check_rate, doubles
 
 __all__ = ["read_combined"]
 
@@ -36,7 +36,7 @@ def _floats(key: str, text: str, count: int) -> Array:
         raise ValueError(f"{key} is not base64: {error}") from None
     if len(content) % (4 * count):
         raise ValueError(f"{key} has {len(content)} bytes, no multiple of {4 * count}")
-    return np.frombuffer(content, "<f4").astype(np.float64)
+    return doubles(content)
 
 
 def _taps(key: str, text: str) -> Array:

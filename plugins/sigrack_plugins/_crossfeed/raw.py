@@ -20,9 +20,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from sigrack_plugins._crossfeed.responses import PATHS, Responses, check_rate, rate_family
+from sigrack_plugins._crossfeed.responses import PATHS, Responses, check_rate, doubles, rate_family
 
 __all__ = ["read_raw", "read_size"]
 
@@ -60,7 +58,7 @@ def read_raw(path: Path) -> Responses:
     size = 4 * len(PATHS) * count
     if len(content) != size:
         raise ValueError(f"{source} has {len(content)} bytes, but {count} taps x 4 paths in {sidecar.name} are {size}")
-    return Responses(source, np.frombuffer(content, "<f4").astype(np.float64).reshape(len(PATHS), count), rate_hz)
+    return Responses(source, doubles(content).reshape(len(PATHS), count), rate_hz)
 
 
 def _read_sidecar(path: Path) -> tuple[Path, dict[str, Any]]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from sigrack_plugins.api import Samples
 
-__all__ = ["PATHS", "RATES_HZ", "Array", "Responses", "as_taps", "check_rate", "rate_family"]
+__all__ = ["PATHS", "RATES_HZ", "Array", "Responses", "as_taps", "check_rate", "doubles", "rate_family"]
 
 Array = npt.NDArray[np.float64]
 
@@ -58,6 +58,12 @@ def check_rate(source: str, rate_hz: float) -> int:
     if not low <= rate_hz <= high or rate_hz != int(rate_hz):
         raise ValueError(f"{source}: a rate of {rate_hz:g} Hz is not a whole number from {low} to {high}")
     return int(rate_hz)
+
+
+def doubles(content: bytes) -> Array:
+    """Return float32, little-endian, in float64. [any]"""
+    with np.errstate(invalid="ignore"):  # a signalling NaN: `check` finds it
+        return np.frombuffer(content, "<f4").astype(np.float64)
 
 
 def as_taps(paths: Array) -> "Samples":

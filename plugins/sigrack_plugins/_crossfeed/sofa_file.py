@@ -55,7 +55,8 @@ class SofaFile:
         """Return a variable with so many dimensions. Raises ValueError. [any]"""
         value = self._value(name)
         try:
-            numbers = np.ma.filled(np.ma.asarray(value, np.float64), np.nan)
+            with np.errstate(invalid="ignore"):  # a signalling NaN in float32
+                numbers = np.ma.filled(np.ma.asarray(value, np.float64), np.nan)
         except (TypeError, ValueError):
             raise ValueError(f"{self.source}: {_dotted(name)} is not made of numbers") from None
         if numbers.ndim > dimensions or not numbers.size:
