@@ -16,24 +16,39 @@
 
 static struct core_run_list *list_in(uintptr_t next) { return (struct core_run_list *)(next & ~NEXT_DIPS); }
 
-struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames, uint32_t ratio) {
-    if (!channels || channels > SIGRACK_MAX_CHANNELS || !max_frames || !ratio || ratio > ENGINE_MAX_RATIO)
+struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames) {
+    if (!channels || channels > SIGRACK_MAX_CHANNELS || !max_frames)
         return NULL;
     struct core_engine *engine = core_take(sizeof *engine);
     if (!engine)
         return NULL;
-    size_t bus_size = (size_t)channels * max_frames * ratio * sizeof(float);
-    engine->bus[0] = core_take(bus_size);
-    engine->bus[1] = core_take(bus_size);
-    if (!engine->bus[0] || !engine->bus[1]) {
-        core_engine_free(engine);
-        return NULL;
-    }
     engine->channels = channels;
     engine->max_frames = max_frames;
-    engine->ratio = ratio;
+    engine->ratio = 1;
     engine->dip_frames = dip_frames ? dip_frames : 1;
-    return engine;
+    if (core_engine_set_ratio(engine, 1))
+        return engine;
+    core_engine_free(engine);
+    return NULL;
+}
+
+int core_engine_set_ratio(struct core_engine *engine, uint32_t ratio) {
+    if (!ratio || ratio > ENGINE_MAX_RATIO)
+        return 0;
+    size_t size = (size_t)engine->channels * engine->max_frames * ratio * sizeof(float);
+    float *bus[2] = {core_take(size), core_take(size)};
+    if (!bus[0] || !bus[1]) {
+        free(bus[0]);
+        free(bus[1]);
+        return 0;
+    }
+    for (int half = 0; half < 2; half++) {
+        free(engine->bus[half]);
+        engine->bus[half] = bus[half];
+    }
+    engine->dip_frames = engine->dip_frames / engine->ratio * ratio;
+    engine->ratio = ratio;
+    return 1;
 }
 
 void core_engine_free(struct core_engine *engine) {

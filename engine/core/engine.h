@@ -49,9 +49,11 @@ struct core_engine {
     alignas(64) _Atomic(struct core_run_list *) retired; /* may be freed by main */
 };
 
-/* `ratio`: frames that come out for each that goes in, 1 to ENGINE_MAX_RATIO. A run list of another ratio is not played: silence
-   is. `dip_frames` are frames that come out. NULL when out of memory or range. [control] */
-CORE_API struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames, uint32_t ratio);
+/* NULL when out of memory or range. [control] */
+CORE_API struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames);
+/* Let `ratio` frames come out for each that goes in, 1 to ENGINE_MAX_RATIO; 1 unless this was called. A run list of another ratio is
+   not played: silence is. A dip is as long as before. Returns 0 when out of memory or range. [control, before the first block] */
+CORE_API int core_engine_set_ratio(struct core_engine *engine, uint32_t ratio);
 /* The engine must not be running; frees its run lists, not their slots and taps. [control] */
 CORE_API void core_engine_free(struct core_engine *engine);
 

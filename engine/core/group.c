@@ -228,6 +228,8 @@ int core_group_offer(struct core_group *group, struct core_fir *fir, uint64_t at
     return 1;
 }
 
+int core_group_offered(const struct core_group *group) { return atomic_load(&group->offered) != NULL; }
+
 int core_group_withdraw(struct core_group *group) { return atomic_exchange(&group->offered, NULL) != NULL; }
 
 struct core_fir *core_group_collect(struct core_group *group) { return atomic_exchange(&group->retired, NULL); }

@@ -15,6 +15,7 @@ __all__ = [
     "EngineStats",
     "FirSpec",
     "FirStage",
+    "GroupSetup",
     "ResultsStats",
     "SlotMeters",
     "SlotSetup",
@@ -136,6 +137,12 @@ class FirSpec(c.Structure):
     ]
 
 
+class GroupSetup(c.Structure):
+    """`struct core_group_setup`."""
+
+    _fields_ = [(name, c.c_uint32) for name in ("channels", "max_frames", "ratio", "history_frames", "fade_frames")]
+
+
 class FirStage(c.Structure):
     """`struct core_fir_stage`."""
 
@@ -200,12 +207,25 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_fir_reset": (None, [_P]),
     "core_fir_bytes": (c.c_size_t, [_P]),
     "core_fir_stages": (_U32, [_P, c.POINTER(FirStage)]),
+    "core_group_new": (_P, [c.POINTER(GroupSetup), _P]),
+    "core_group_free": (None, [_P]),
+    "core_group_process": (_INT, [_P, _P]),
+    "core_group_reset": (None, [_P]),
+    "core_group_written": (_U64, [_P]),
+    "core_group_oldest": (_U64, [_P]),
+    "core_group_feed": (_U64, [_P, _P, _U64, _U32, _INT]),
+    "core_group_offer": (_INT, [_P, _P, _U64]),
+    "core_group_offered": (_INT, [_P]),
+    "core_group_withdraw": (_INT, [_P]),
+    "core_group_collect": (_P, [_P]),
+    "core_group_changes": (_U64, [_P]),
     "core_slot_new": (_P, [c.POINTER(SlotSetup)]),
     "core_slot_free": (None, [_P]),
     "core_slot_set": (_INT, [_P, _U32, c.c_double, _U64]),
     "core_slot_activate": (None, [_P, _INT]),
     "core_slot_meters": (c.POINTER(SlotMeters), [_P]),
-    "core_engine_new": (_P, [_U32, _U32, _U32, _U32]),
+    "core_engine_new": (_P, [_U32, _U32, _U32]),
+    "core_engine_set_ratio": (_INT, [_P, _U32]),
     "core_engine_free": (None, [_P]),
     "core_run_list_new": (_P, [c.POINTER(Step), _U32]),
     "core_run_list_free": (None, [_P]),

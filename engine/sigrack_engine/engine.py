@@ -41,15 +41,20 @@ class RunList:
 class Engine:
     """Holds the run list in use and the one that comes next."""
 
-    def __init__(self, channels: int, max_frames: int, dip_frames: int, ratio: int = 1) -> None:
-        """`ratio`: frames that come out for each that goes in; run lists of another ratio are silent."""
+    def __init__(self, channels: int, max_frames: int, dip_frames: int) -> None:
         self.channels = channels
         self.max_frames = max_frames
-        self.ratio = ratio
-        self.pointer = checked(lib.core_engine_new(channels, max_frames, dip_frames, ratio), "the engine")
+        self.ratio = 1
+        """Frames that come out for each that goes in."""
+        self.pointer = checked(lib.core_engine_new(channels, max_frames, dip_frames), "the engine")
         self.frame_address: int = lib.core_engine_frame(self.pointer)
         self._frame = c.c_uint64.from_address(self.frame_address)
         self._published = 0
+
+    def set_ratio(self, ratio: int) -> None:
+        """Let so many frames come out for each that goes in: run lists of another ratio are silent. [control, before it runs]"""
+        checked(lib.core_engine_set_ratio(self.pointer, ratio), f"the bus at {ratio} times the rate (256 at most)")
+        self.ratio = ratio
 
     def publish(self, run_list: "RunList", *, dip: bool) -> int:
         """Run `run_list` from the next block boundary on, with a dip to silence around the change if asked. [main]

@@ -32,7 +32,7 @@ static inline struct core_slot *slot_of(core_process function, void *self) {
 }
 
 static inline struct core_engine *engine_new(void) {
-    struct core_engine *engine = core_engine_new(CHANNELS, MOST, DIP, 1);
+    struct core_engine *engine = core_engine_new(CHANNELS, MOST, DIP);
     CHECK(engine);
     return engine;
 }

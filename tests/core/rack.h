@@ -88,7 +88,7 @@ static inline void rack_open(struct rack *rack) {
     struct core_fir_spec spec = {RACK_CHANNELS, RACK_CHANNELS, 1, RACK_TAPS, taps, 0, {256, 512}};
     rack->fir = core_fir_new(&spec);
     rack->tap = core_tap_new(RACK_CHANNELS, 1024, 256, rack->bell);
-    rack->engine = core_engine_new(RACK_CHANNELS, RACK_BLOCK, 150, 1);
+    rack->engine = core_engine_new(RACK_CHANNELS, RACK_BLOCK, 150);
     CHECK(rack->bell && rack->symbols && rack->results && rack->cookie && rack->fir && rack->tap && rack->engine);
     rack->slots[0] = rack_slot(rack_gain, NULL, &rack->head, 0);
     rack->slots[1] = rack_slot(core_fir_process, core_fir_reset, rack->fir, 30);

@@ -24,7 +24,7 @@ struct scene {
 
 static struct scene scene_new(uint32_t source_frames, uint32_t sink_frames, uint32_t priority) {
     struct scene scene = {
-        .engine = core_engine_new(1, BLOCK, 1, 1),
+        .engine = core_engine_new(1, BLOCK, 1),
         .source = core_ring_new(1, source_frames),
         .sink = sink_frames ? core_ring_new(1, sink_frames) : NULL,
         .bell = core_bell_new(),

@@ -4,8 +4,10 @@
 #include "affine.h"
 
 static void impossible_engines_and_lists_are_refused(void) {
-    CHECK(!core_engine_new(0, 64, 1, 1) && !core_engine_new(SIGRACK_MAX_CHANNELS + 1, 64, 1, 1) && !core_engine_new(2, 0, 1, 1));
-    CHECK(!core_engine_new(2, 64, 1, 0) && !core_engine_new(2, 64, 1, ENGINE_MAX_RATIO + 1));
+    CHECK(!core_engine_new(0, 64, 1) && !core_engine_new(SIGRACK_MAX_CHANNELS + 1, 64, 1) && !core_engine_new(2, 0, 1));
+    struct core_engine *engine = engine_new();
+    CHECK(!core_engine_set_ratio(engine, 0) && !core_engine_set_ratio(engine, ENGINE_MAX_RATIO + 1));
+    core_engine_free(engine);
     static const struct core_step steps[256];
     CHECK(!core_run_list_new(steps, 256));
     struct core_run_list *list = core_run_list_new(steps, 255);
@@ -71,13 +73,14 @@ static int notice(void *self, const struct sigrack_block *block) {
 }
 
 static void a_slot_may_raise_the_rate_for_those_behind_it(void) {
-    struct core_engine *engine = core_engine_new(CHANNELS, 20, 1, 3);
+    struct core_engine *engine = core_engine_new(CHANNELS, 20, 1);
     struct core_bell *bell = core_bell_new();
     struct core_tap *before = core_tap_new(CHANNELS, 64, 64, bell), *after = core_tap_new(CHANNELS, 64, 64, bell);
     struct affine twice = {2, 0};
     struct core_slot *faster = core_slot_new(&(struct core_slot_setup){
         .process = thrice, .channels = CHANNELS, .max_frames = 20, .ratio = 3, .fade_frames = 1, .active = 1});
     struct core_slot *behind = slot_of(notice, &twice);
+    CHECK(core_engine_set_ratio(engine, 3));
     struct core_step steps[] = {{.tap = before}, {.slot = faster}, {.slot = behind}, {.tap = after}};
     core_engine_publish(engine, core_run_list_new(steps, 4), 0);
     run(engine, 1, 10);

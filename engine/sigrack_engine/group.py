@@ -1,0 +1,137 @@
+"""The convolver of adjacent linear slots, whose filter is replaced while it plays."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from sigrack_engine.core import GroupSetup, address, checked, lib
+from sigrack_engine.fir import Fir
+
+__all__ = ["GroupCore"]
+
+LOST = 2**64 - 1
+"""GROUP_LOST."""
+LOOK_S = 0.001
+PATIENCE_S = 0.05
+"""How long an offer stands before it is taken back to catch up once more."""
+
+
+class GroupCore:
+    """Runs one filter; another one catches up beside it and is faded in. Of changes that come faster the newest counts."""
+
+    process_address = address("core_group_process")
+    reset_address = address("core_group_reset")
+
+    def __init__(self, fir: Fir, *, max_frames: int, history_frames: int, fade_frames: int) -> None:
+        """Take `fir` over. `history_frames`: of input, kept for others to catch up; `fade_frames`: of output. [control]"""
+        self.ratio, self.channels = fir.phases, fir.inputs
+        self.history_frames = history_frames
+        setup = GroupSetup(fir.inputs, max_frames, fir.phases, history_frames, max(fade_frames, 1))
+        self.pointer = checked(lib.core_group_new(setup, fir.pointer), "a group")
+        self.fir = fir
+        """What plays, or will when it has caught up."""
+        self.on_change: Callable[[], object] = lambda: None
+        """Called when a new filter is in force. [worker]"""
+        self._lock = threading.Lock()
+        self._wanted: Fir | None = None
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.catching_up = False
+        """Whether a filter is on its way that has not been offered yet: freewheel waits."""
+
+    def change(self, fir: Fir) -> None:
+        """Fade over to `fir`, which is taken over, as soon as it has caught up. [main]"""
+        with self._lock:
+            if self._wanted is not None:
+                self._wanted.close()
+            self._wanted, self.fir = fir, fir
+            self.catching_up = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="sigrack-group", daemon=True)
+                self._thread.start()
+
+    @property
+    def changing(self) -> bool:
+        """Whether a filter is on its way or being faded in. [any]"""
+        return self._thread is not None
+
+    @property
+    def changes(self) -> int:
+        """Fades that have ended. [any]"""
+        return int(lib.core_group_changes(self.pointer))
+
+    def _next(self) -> Fir | None:
+        with self._lock:
+            fir, self._wanted = self._wanted, None
+            if fir is None:
+                self._thread = None
+                self.catching_up = False
+            return fir
+
+    def _work(self) -> None:
+        while (fir := self._next()) is not None:
+            if self._ending.is_set() or not self._bring(fir):
+                fir.close()
+                self.catching_up = False
+                continue
+            self.on_change()
+
+    def _bring(self, fir: Fir) -> bool:
+        """Let `fir` catch up, offer it, and wait until it is faded in; False: the group ends, or another one is wanted more."""
+        before, at = self.changes, LOST
+        while not self._ending.is_set():
+            if at == LOST:
+                at = self._catch_up(fir)
+                continue
+            at = int(lib.core_group_feed(self.pointer, fir.pointer, at, 2**32 - 1, False))
+            if at == LOST:
+                fir.reset()
+                continue
+            lib.core_group_offer(self.pointer, fir.pointer, at)
+            with self._lock:
+                self.catching_up = self._wanted is not None
+            if self._taken():
+                return self._faded(before)
+        return False
+
+    def _catch_up(self, fir: Fir) -> int:
+        start = max(lib.core_group_oldest(self.pointer), lib.core_group_written(self.pointer) - self.history_frames)
+        at = int(lib.core_group_feed(self.pointer, fir.pointer, start, 2**32 - 1, True))
+        if at == LOST:
+            fir.reset()
+        else:
+            fir.catch_up()
+        return at
+
+    def _taken(self) -> bool:
+        """Wait until the engine has taken the offer; False: it was taken back."""
+        stop = time.monotonic() + PATIENCE_S
+        written = lib.core_group_written(self.pointer)
+        while time.monotonic() < stop or lib.core_group_written(self.pointer) == written:
+            if self._ending.wait(LOOK_S):
+                break
+            if not lib.core_group_offered(self.pointer):
+                return True
+        return not lib.core_group_withdraw(self.pointer)
+
+    def _faded(self, before: int) -> bool:
+        """Wait for the end of the fade, and free the filter that was faded out."""
+        while self.changes == before:
+            if self._ending.wait(LOOK_S):
+                return True  # the group is freed with all it holds
+        lib.core_fir_free(lib.core_group_collect(self.pointer))
+        return True
+
+    def end(self) -> None:
+        """Let no change go on: the engine has left it. [main]"""
+        self._ending.set()
+
+    def join(self, limit_s: float) -> bool:
+        """Wait until nobody is at work on it; False: not within `limit_s`. [main]"""
+        if (thread := self._thread) is not None:
+            thread.join(limit_s)
+        return self._thread is None
+
+    def close(self) -> None:
+        """Free it and its filters: the engine has left it, and `join` has returned True. [control]"""
+        lib.core_group_free(self.pointer)
