@@ -1,5 +1,7 @@
 """Finding and loading plugins: libraries that a test has compiled, modules that it has written."""
 
+import inspect
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -256,6 +258,32 @@ def test_changed_python_file(tmp_path: Path) -> None:
     assert first._class is again._class
     assert first._class is not changed._class
     assert "Listens closely." == changed.description
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_equal_length_and_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: bool) -> None:
+    """Contents of one length, written within one second, each run as they are, whether Python keeps bytecode or not."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", not cached)
+    path = tmp_path / "listener.py"
+    found = []
+    for letter in "ABC":
+        path.write_text(LISTENER.replace("Listens.", f"Code {letter}."))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        found.append(PythonPlugin(path).description)
+
+    assert ["Code A.", "Code B.", "Code C."] == found
+
+
+def test_source_of_a_python_file(tmp_path: Path) -> None:
+    """A file's module knows where it stands, its source can be read, and its coding line counts."""
+    path = tmp_path / "listener.py"
+    path.write_bytes(b"# coding: latin-1\n" + LISTENER.replace("Listens.", "H\xf6rt.").encode("latin-1"))
+    kind = PythonPlugin(path)._class
+    module = sys.modules[kind.__module__]
+
+    assert "H\xf6rt." == kind.__doc__
+    assert str(path) == module.__file__ == module.__spec__.origin  # type: ignore[union-attr]
+    assert "class Listener(Plugin):" == inspect.getsource(kind).splitlines()[0]
 
 
 def test_bundled() -> None:

@@ -1,14 +1,8 @@
 """Python plugins: a module with one subclass of `sigrack_plugins.Plugin`."""
 
 import dataclasses
-import hashlib
-import importlib
-import importlib.util
 import inspect
 import re
-import sys
-import threading
-import traceback
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +12,7 @@ from typing import Any
 import msgspec
 
 from sigrack.errors import ConfigError, nearest
+from sigrack.loading.modules import import_plugin
 from sigrack_plugins import HOOKS, Plugin
 
 __all__ = ["PythonPlugin"]
@@ -36,57 +31,6 @@ _ARGUMENTS = {
 }
 _COROUTINES = {"on_block", "on_factors", "on_factor", "on_data"}
 """Hooks that may be coroutines."""
-
-
-_importing = threading.RLock()
-"""Nobody sees a module before all of it has run."""
-
-
-def _import_file(path: Path) -> ModuleType:
-    """Import a file under a name of its own, so that equal stems do not meet."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    name = f"sigrack_plugin_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:12]}"
-    with _importing:
-        return sys.modules.get(name) or _execute(path, name)
-
-
-def _execute(path: Path, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _import(target: Path | str) -> ModuleType:
-    """Import a file or a module; whatever its code raises becomes one line."""
-    try:
-        return _import_file(target) if isinstance(target, Path) else importlib.import_module(target)
-    except ConfigError:
-        raise
-    except (Exception, SystemExit, CancelledError) as error:
-        raise ConfigError(f"{_place(error, target)}: cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _place(error: BaseException, target: Path | str) -> str:
-    """Return file and line of what has failed in the plugin's own file, however deep below it the error was raised."""
-    ours = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in ours]
-    if frames:
-        line = [frame.lineno for frame in frames if frame.filename == frames[0].filename][-1]
-        return f"{frames[0].filename}:{line}"
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    return str(target)
 
 
 def _plugin_class(module: ModuleType, where: object) -> type[Plugin]:
@@ -138,7 +82,7 @@ class PythonPlugin:
     def __init__(self, target: Path | str) -> None:
         """Import and check. Raises ConfigError. [main, worker]"""
         self.path = target
-        self._class = _plugin_class(_import(target), target)
+        self._class = _plugin_class(import_plugin(target), target)
         self.methods = _check_methods(self._class, target)
         stem = target.stem if isinstance(target, Path) else target.rpartition(".")[2]
         self.id = self._class.id or stem

@@ -1,0 +1,80 @@
+"""Plugin files as Python modules: each content is run once, as it was read, under a name of its own."""
+
+import hashlib
+import importlib
+import sys
+import threading
+import traceback
+from asyncio import CancelledError
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import CodeType, ModuleType
+
+from sigrack.errors import ConfigError
+
+__all__ = ["import_plugin"]
+
+_importing = threading.RLock()
+"""Nobody sees a module before all of it has run."""
+
+
+class _Loader(SourceFileLoader):
+    """Runs what was read, whatever the file holds by now.
+
+    No bytecode of an earlier run stands for it: Python tells contents apart by their length and by whole seconds only.
+    """
+
+    def __init__(self, name: str, path: Path, content: bytes) -> None:
+        super().__init__(name, str(path))
+        self._content = content
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self._content, self.path)
+
+
+def import_plugin(target: Path | str) -> ModuleType:
+    """Import a file or a dotted module; whatever its code raises becomes one line. Raises ConfigError. [main, worker]"""
+    try:
+        return _import_file(target) if isinstance(target, Path) else importlib.import_module(target)
+    except ConfigError:
+        raise
+    except (Exception, SystemExit, CancelledError) as error:
+        raise ConfigError(f"{_place(error, target)}: cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _import_file(path: Path) -> ModuleType:
+    """Import a file; equal stems do not meet."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    name = f"sigrack_plugin_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:12]}"
+    with _importing:
+        return sys.modules.get(name) or _execute(path, name, content)
+
+
+def _execute(path: Path, name: str, content: bytes) -> ModuleType:
+    spec = spec_from_file_location(name, path, loader=_Loader(name, path, content))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _place(error: BaseException, target: Path | str) -> str:
+    """Return file and line of what has failed in the plugin's own file, however deep below it the error was raised."""
+    ours = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in ours]
+    if frames:
+        line = [frame.lineno for frame in frames if frame.filename == frames[0].filename][-1]
+        return f"{frames[0].filename}:{line}"
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    return str(target)
