@@ -274,6 +274,29 @@ def test_equal_length_and_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ["Code A.", "Code B.", "Code C."] == found
 
 
+def test_modules_go_with_their_last_instance(tmp_path: Path) -> None:
+    """Of ten contents of a file the newest stays in sys.modules, and the first as long as an instance of it lives."""
+    path = tmp_path / "fleeting.py"
+    kept = []
+
+    def loaded() -> list[object]:
+        modules = [module for name, module in sys.modules.items() if name.startswith("sigrack_plugin_fleeting_")]
+        return sorted(module.NUMBER for module in modules)
+
+    for number in range(10):
+        path.write_text(f"{LISTENER}\nNUMBER = {number}\n")
+        instance = PythonPlugin(path).create({}, absolute)
+        if number == 0:
+            kept.append(instance)
+        del instance
+
+    assert [0, 9] == loaded()
+
+    kept.clear()
+
+    assert [9] == loaded()
+
+
 def test_source_of_a_python_file(tmp_path: Path) -> None:
     """A file's module knows where it stands, its source can be read, and its coding line counts."""
     path = tmp_path / "listener.py"

@@ -1,10 +1,14 @@
-"""Plugin files as Python modules: each content is run once, as it was read, under a name of its own."""
+"""Plugin files as Python modules: each content is run once, as it was read, under a name of its own.
+
+In sys.modules stay the newest content of each file and those that somebody uses; the others go with their last user.
+"""
 
 import hashlib
 import importlib
 import sys
 import threading
 import traceback
+import weakref
 from asyncio import CancelledError
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -13,10 +17,14 @@ from types import CodeType, ModuleType
 
 from sigrack.errors import ConfigError
 
-__all__ = ["import_plugin"]
+__all__ = ["hold", "import_plugin"]
 
 _importing = threading.RLock()
 """Nobody sees a module before all of it has run."""
+_newest: dict[Path, str] = {}
+"""The module that each file was last."""
+_users: dict[str, set[object]] = {}
+"""A token for each living user of a module."""
 
 
 class _Loader(SourceFileLoader):
@@ -33,17 +41,44 @@ class _Loader(SourceFileLoader):
         return self.source_to_code(self._content, self.path)
 
 
-def import_plugin(target: Path | str) -> ModuleType:
-    """Import a file or a dotted module; whatever its code raises becomes one line. Raises ConfigError. [main, worker]"""
+def import_plugin(target: Path | str, user: object) -> ModuleType:
+    """Import a file or a dotted module for `user`. Raises ConfigError, one line for whatever its code raises. [main, worker]"""
     try:
-        return _import_file(target) if isinstance(target, Path) else importlib.import_module(target)
+        return _import_file(target, user) if isinstance(target, Path) else importlib.import_module(target)
     except ConfigError:
         raise
     except (Exception, SystemExit, CancelledError) as error:
         raise ConfigError(f"{_place(error, target)}: cannot be imported: {type(error).__name__}: {error}") from error
 
 
-def _import_file(path: Path) -> ModuleType:
+def hold(name: str, user: object) -> None:
+    """Keep the module `name` of a file as long as `user` lives, too. [main, worker]"""
+    if (users := _users.get(name)) is not None:
+        token = object()
+        users.add(token)
+        weakref.finalize(user, _let_go, users, token).atexit = False
+
+
+def _let_go(users: set[object], token: object) -> None:
+    """Note the end of a user, on whatever thread that is; an import that is under way sweeps when it has ended."""
+    users.discard(token)
+    if _importing.acquire(blocking=False):
+        try:
+            _sweep()
+        finally:
+            _importing.release()
+
+
+def _sweep() -> None:
+    """Drop what nobody uses and is not the newest. [with the lock]"""
+    newest = set(_newest.values())
+    for name in list(_users):
+        if not _users.get(name, newest) and name not in newest:  # what ends meanwhile may come here, too
+            _users.pop(name, None)
+            sys.modules.pop(name, None)
+
+
+def _import_file(path: Path, user: object) -> ModuleType:
     """Import a file; equal stems do not meet."""
     try:
         content = path.read_bytes()
@@ -51,7 +86,12 @@ def _import_file(path: Path) -> ModuleType:
         raise ConfigError(f"{path}: {error.strerror}") from None
     name = f"sigrack_plugin_{path.stem}_{hashlib.sha256(str(path).encode() + content).hexdigest()[:12]}"
     with _importing:
-        return sys.modules.get(name) or _execute(path, name, content)
+        _newest[path] = name
+        module = sys.modules.get(name) or _execute(path, name, content)
+        _users.setdefault(name, set())
+        hold(name, user)
+        _sweep()
+    return module
 
 
 def _execute(path: Path, name: str, content: bytes) -> ModuleType:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from sigrack.errors import ConfigError, nearest
-from sigrack.loading.modules import import_plugin
+from sigrack.loading.modules import hold, import_plugin
 from sigrack_plugins import HOOKS, Plugin
 
 __all__ = ["PythonPlugin"]
@@ -82,7 +82,7 @@ class PythonPlugin:
     def __init__(self, target: Path | str) -> None:
         """Import and check. Raises ConfigError. [main, worker]"""
         self.path = target
-        self._class = _plugin_class(import_plugin(target), target)
+        self._class = _plugin_class(import_plugin(target, self), target)
         self.methods = _check_methods(self._class, target)
         stem = target.stem if isinstance(target, Path) else target.rpartition(".")[2]
         self.id = self._class.id or stem
@@ -111,6 +111,7 @@ class PythonPlugin:
             plugin = self._class()
         except (Exception, SystemExit, CancelledError) as error:
             raise ConfigError(f"{self.id}: {type(error).__name__}: {error}") from error
+        hold(self._class.__module__, plugin)
         plugin.config = self._configure(config, resolve)
         return plugin
 

@@ -7,7 +7,6 @@ import logging
 import os
 import random
 import shutil
-import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -63,9 +62,8 @@ class Listener(Plugin):
 MAYFLY = '''
 """Lives for a moment; notices a hook after its end, and does inside a hook what the soak asks for."""
 import asyncio
+from sigrack.soak.lifetimes import ASKED, MAYFLIES
 from sigrack_plugins import Plugin
-
-LEDGER = {"attempts": 0, "use_after_free": 0, "made": 0, "gone": 0, "asked": []}
 
 class Mayfly(Plugin):
     """Number NUMBER."""
@@ -73,25 +71,25 @@ class Mayfly(Plugin):
     factors = {"born": ""}
 
     def __init__(self):
-        LEDGER["made"] += 1
+        MAYFLIES["made"] += 1
 
     def __del__(self):
-        LEDGER["gone"] += 1
+        MAYFLIES["gone"] += 1
 
     def on_start(self):
         self.ended, self.calls = False, 0
 
     def check(self):
-        LEDGER["use_after_free"] += self.ended
+        MAYFLIES["use_after_free"] += self.ended
         self.calls += 1
 
     def on_block(self, block):
         self.check()
         if self.calls % 16 == 0:
-            LEDGER["attempts"] += 1
+            MAYFLIES["attempts"] += 1
             self.ctx.post("born", [self.calls])
-        if LEDGER["asked"]:
-            LEDGER["asked"].pop()(self.ctx)
+        if ASKED:
+            ASKED.pop()(self.ctx)
 
     async def on_factors(self, batch):
         self.check()
@@ -108,10 +106,16 @@ class Mayfly(Plugin):
 
     def on_stop(self):
         self.check()
-        LEDGER["attempts"] += 3
+        MAYFLIES["attempts"] += 3
         self.ctx.post_many("born", [[1], [2], [3]], [1, 2, 3])
         self.ended = True
 '''
+
+
+MAYFLIES = {"attempts": 0, "use_after_free": 0, "made": 0, "gone": 0}
+"""What the mayflies of a run count; here, since their own modules go with them."""
+ASKED: list[Callable[[Any], object]] = []
+"""What the next mayfly shall do inside a hook."""
 
 
 class Ledger(c.Structure):
@@ -178,6 +182,8 @@ class _Soak:
         self._named = 0
         self._failed = 0
         self._contents: set[bytes] = set()
+        MAYFLIES.update(dict.fromkeys(MAYFLIES, 0))
+        ASKED.clear()
         for name, text in (("rack.toml", RACK), ("listener.py", LISTENER)):
             (folder / name).write_text(text)
         for name in ("plugin", "unloadable", "engine"):
@@ -229,7 +235,7 @@ class _Soak:
                 await call()
                 self._done += 1
             self._progress(64)
-        self._mayfly_ledger()["asked"].clear()
+        ASKED.clear()
         for name in [thing.name for thing in self._rack.things if thing.name != "listener"]:
             await self._change(self._rack.changes.unload(name))
         await self._rack.reaper.idle()
@@ -321,45 +327,32 @@ class _Soak:
     async def _ask(self) -> None:
         """Let a hook ask for a change, perhaps of its own slot."""
         name = self._some()
-        asked = self._mayfly_ledger()["asked"]
-        if name and len(asked) < 8:
-            asked.append(lambda ctx: ctx.swap(ctx.name if self._random.random() < 0.5 else name))
-            asked.append(lambda ctx: ctx.unload(name))
+        if name and len(ASKED) < 8:
+            ASKED.append(lambda ctx: ctx.swap(ctx.name if self._random.random() < 0.5 else name))
+            ASKED.append(lambda ctx: ctx.unload(name))
 
     # What came of it
-
-    def _mayfly_ledgers(self) -> list[dict[str, Any]]:
-        modules = [module for name, module in list(sys.modules.items()) if name.startswith("sigrack_plugin_mayfly_")]
-        return [module.LEDGER for module in modules if hasattr(module, "LEDGER")]  # one may just be importing
-
-    def _mayfly_ledger(self) -> dict[str, Any]:
-        ledgers = self._mayfly_ledgers()
-        return self._random.choice(ledgers) if ledgers else {"asked": []}
 
     def run(self) -> Verdict:
         """Run it and count. [main]"""
         self._session.run(self.work)
         counts = list(self._rack.dispatcher.past.values())
         inbox = self._rack.dispatcher.inbox
-        ledgers = self._mayfly_ledgers()
 
         def total(name: str) -> int:
             return sum(int(getattr(count, name)) for count in counts)
 
-        def mayflies(name: str) -> int:
-            return sum(int(ledger[name]) for ledger in ledgers)
-
         return Verdict(
             ops=self._done,
-            use_after_free=self._ledger.use_after_free + mayflies("use_after_free"),
-            posted=self._ledger.attempts + mayflies("attempts"),
+            use_after_free=self._ledger.use_after_free + MAYFLIES["use_after_free"],
+            posted=self._ledger.attempts + MAYFLIES["attempts"],
             delivered=self._listener.records,
             dropped=total("dropped") + inbox.dropped,
             refused=total("refused") + inbox.refused + lib.core_handle_late() - self._late,
             stale=total("stale"),
             queued=total("queued") + inbox.queued,
             leaked_handles=lib.core_handle_count() - self._handles,
-            leaked_instances=abs(self._ledger.created - self._ledger.destroyed) + abs(mayflies("made") - mayflies("gone")),
+            leaked_instances=abs(self._ledger.created - self._ledger.destroyed) + abs(MAYFLIES["made"] - MAYFLIES["gone"]),
             mappings=sum(library["path"].startswith(str(self._folder)) for library in listing()),
             contents=len(self._contents),
             failed_changes=self._failed,
