@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sigrack.batches import Post
 from sigrack.config import slot_table
 from sigrack.errors import said
-from sigrack.hooks import Hooked, nothing
+from sigrack.hooks import Hooked, is_generator, nothing
 from sigrack.timers import TimerEntry
 from sigrack_plugins import Setup
 
@@ -92,6 +92,8 @@ class PluginContext:
     def _timer(self, time_ns: int, period_ns: int, call: Callable[[], None]) -> TimerEntry:
         if not callable(call):
             raise TypeError(f"a timer needs a function to call, not {call!r}")
+        if is_generator(call):
+            raise TypeError(f"a timer's function {call!r} is a generator: it has a `yield`, so calling it runs nothing")
         hooked = self._on_main("at and every")
         if hooked.ending:
             raise RuntimeError(f"{self.name} is ending: it can have no more timers")

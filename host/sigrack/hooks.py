@@ -16,7 +16,7 @@ from sigrack.errors import words
 from sigrack.watch import HookTimeout, HookWatch
 from sigrack_plugins import Plugin
 
-__all__ = ["Hooked", "nothing"]
+__all__ = ["Hooked", "is_generator", "nothing"]
 
 log = logging.getLogger("sigrack")
 
@@ -26,6 +26,11 @@ MOST_WAITING = 64
 
 def nothing() -> None:
     """Do it."""
+
+
+def is_generator(call: Callable[..., Any]) -> bool:
+    """Whether calling `call` would run none of its body: it has a `yield`. [any]"""
+    return inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call)
 
 
 class Hooked:

@@ -298,6 +298,9 @@ def test_plugin_not_found(wav: MakeWav, write_rack: WriteRack, tmp_path: Path, n
             python("async def on_start(self): pass\ndef on_block(self, block): pass"),
             "{path}: Wrong.on_start is a coroutine; only on_block, on_data, on_factor, on_factors may be one",
         ),
+        (python("def on_block(self, block): yield"), "{path}: Wrong.on_block is a generator: it has a `yield`, so"),
+        (python("async def on_data(self, batch): yield"), "{path}: Wrong.on_data is a generator: it has a `yield`, so"),
+        (python("def fir(self, setup): yield 1"), "{path}: Wrong.fir is a generator: it has a `yield`, so"),
         (
             python("def on_factor(self, a, b, c, d): pass\ndef on_factors(self, a): pass"),
             "{path}: Wrong has both on_factor and on_factors: keep one",

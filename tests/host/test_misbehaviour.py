@@ -82,7 +82,11 @@ def test_wrong_arguments_fail_where_they_are_given(tmp_path: Path) -> None:
         "        self.attempt(lambda: self.ctx.post('x', 'text'))\n"
         "        self.attempt(lambda: self.ctx.at('soon', print))\n"
         "        self.attempt(lambda: self.ctx.at(5, 'print'))\n"
-        "        self.attempt(lambda: self.ctx.every(5, print))",
+        "        self.attempt(lambda: self.ctx.every(5, print))\n"
+        "        self.attempt(lambda: self.ctx.at(5, self.plain))\n"
+        "        self.attempt(lambda: self.ctx.every(10**9, self.awaited))\n"
+        "    def plain(self):\n        yield\n"
+        "    async def awaited(self):\n        yield\n",
     )
     session = freewheel(tmp_path, BAD + EARS, noise(2048))
     bad, ears = (session.rack.slot(name).hooked for name in ("bad", "ears"))
@@ -90,7 +94,7 @@ def test_wrong_arguments_fail_where_they_are_given(tmp_path: Path) -> None:
     assert ears is not None
 
     assert 0 == session.run()
-    expected = ["ValueError", "KeyError", "ValueError", "TypeError", "TypeError", "ValueError"]
+    expected = ["ValueError", "KeyError", "ValueError", "TypeError", "TypeError", "ValueError", "TypeError", "TypeError"]
     assert expected * 2 == bad.plugin.errors  # type: ignore[attr-defined]
     assert 2048 == sum(block.frames for block in ears.plugin.blocks)  # type: ignore[attr-defined]
 

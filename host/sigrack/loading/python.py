@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from sigrack.errors import ConfigError, nearest
+from sigrack.hooks import is_generator
 from sigrack.loading.modules import hold, import_plugin
 from sigrack_plugins import HOOKS, Plugin
 
@@ -68,6 +69,8 @@ def _check_arguments(method: Callable[..., Any], name: str, where: str) -> None:
     wanted = _ARGUMENTS[name]
     if inspect.iscoroutinefunction(method) and name not in _COROUTINES:
         raise ConfigError(f"{where} is a coroutine; only {', '.join(sorted(_COROUTINES))} may be one")
+    if is_generator(method):
+        raise ConfigError(f"{where} is a generator: it has a `yield`, so calling it runs nothing; take the `yield` out")
     try:
         inspect.signature(method).bind(*range(wanted + 1))
     except TypeError:
