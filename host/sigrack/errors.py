@@ -1,11 +1,17 @@
 """Failures that end in one line and an exit code."""
 
-__all__ = ["CLEAN", "FORCED", "ConfigError", "EngineError", "RackError", "nearest", "said", "words"]
+import importlib
+import traceback
+from pathlib import Path
+
+__all__ = ["CLEAN", "FORCED", "ConfigError", "EngineError", "RackError", "nearest", "place", "said", "words"]
 
 CLEAN = 0
 FORCED = 103
 MOST_NAMES = 10
 """How many valid names a message lists."""
+_OURS = (f"{Path(__file__).parent}/", importlib.__file__, "<frozen importlib.")
+"""Where the code lies that calls plugins."""
 
 
 class RackError(Exception):
@@ -39,12 +45,27 @@ def words(error: BaseException) -> str:
         return f"(its text cannot be had: {type(worse).__name__})"
 
 
+def place(error: BaseException) -> str:
+    """Return FILE:LINE of what has failed in a plugin's own file, however deep below it the error was raised, or "". [any]"""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_OURS)]
+    if frames:
+        line = [frame.lineno for frame in frames if frame.filename == frames[0].filename][-1]
+        return f"{frames[0].filename}:{line}"
+    return f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) and error.filename else ""
+
+
 def said(error: BaseException) -> str:
-    """Return what a plugin's exception says: ValueError and OSError are sentences for users, others need their kind. [any]"""
+    """Return what a plugin's exception says. [any]
+
+    ValueError and OSError are sentences for users; others need their kind, and file and line where that is a plugin's.
+    """
     text = words(error)
     if isinstance(error, KeyError) and " " in text and error.args:
         return str(error.args[0])  # a sentence of Context's
-    return text if isinstance(error, ValueError | OSError | RackError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, ValueError | OSError | RackError):
+        return text
+    where = place(error)
+    return f"{type(error).__name__}: {text} ({where})" if where else f"{type(error).__name__}: {text}"
 
 
 def nearest(name: str, valid: "list[str] | tuple[str, ...]") -> str:

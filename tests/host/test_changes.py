@@ -183,6 +183,11 @@ BROKEN = {
         "raise ValueError('too old')",
         "on_state_restore: too old",
     ),
+    "restore bug": (
+        'self.frames, self.next = state["frames"], state["next"]',
+        "1 / 0",
+        "on_state_restore: ZeroDivisionError: division by zero ({folder}/counter.py:27)",
+    ),
     "save only": ("def on_state_restore", "def restore", "state needs both"),
 }
 
@@ -202,18 +207,25 @@ def test_a_failed_reload_leaves_the_old_one_running_and_says_why(folder: Path, n
     (said,) = play(session, {20_000: spoil})
 
     assert isinstance(said, ConfigError)
-    assert message in str(said)
+    assert message.format(folder=folder) in str(said)
     assert FRAMES == counter.frames
 
 
-def test_a_state_that_cannot_be_stored_fails_the_swap(folder: Path) -> None:
-    """on_state_save that gives an object refuses the swap by name, and the old one plays on."""
-    (folder / "counter.py").write_text(COUNTER.replace('return {"frames": self.frames, "next": self.next}', "return object()"))
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return object()", "counter: on_state_save gave what cannot be stored"),
+        ("1 / 0", "counter: on_state_save: ZeroDivisionError: division by zero ({folder}/counter.py:24)"),
+    ],
+)
+def test_a_state_that_cannot_be_stored_fails_the_swap(folder: Path, body: str, message: str) -> None:
+    """on_state_save that gives an object or raises refuses the swap by name, and the old one plays on."""
+    (folder / "counter.py").write_text(COUNTER.replace('return {"frames": self.frames, "next": self.next}', body))
     session = freewheel(folder, DIRECT + COUNT, noise(FRAMES))
     counter = plugin_of(session, "counter")
     (said,) = play(session, {20_000: lambda ctx: ctx.swap("counter")})
 
-    assert "counter: on_state_save gave what cannot be stored" in str(said)
+    assert message.format(folder=folder) in str(said)
     assert FRAMES == counter.frames
 
 

@@ -7,7 +7,6 @@ import hashlib
 import importlib
 import sys
 import threading
-import traceback
 import weakref
 from asyncio import CancelledError
 from importlib.machinery import SourceFileLoader
@@ -15,7 +14,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from sigrack.errors import ConfigError
+from sigrack.errors import ConfigError, place
 
 __all__ = ["hold", "import_plugin"]
 
@@ -48,7 +47,7 @@ def import_plugin(target: Path | str, user: object) -> ModuleType:
     except ConfigError:
         raise
     except (Exception, SystemExit, CancelledError) as error:
-        raise ConfigError(f"{_place(error, target)}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{place(error) or target}: cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def hold(name: str, user: object) -> None:
@@ -106,15 +105,3 @@ def _execute(path: Path, name: str, content: bytes) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _place(error: BaseException, target: Path | str) -> str:
-    """Return file and line of what has failed in the plugin's own file, however deep below it the error was raised."""
-    ours = (__file__, importlib.__file__, "<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename not in ours]
-    if frames:
-        line = [frame.lineno for frame in frames if frame.filename == frames[0].filename][-1]
-        return f"{frames[0].filename}:{line}"
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    return str(target)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sigrack.errors import ConfigError, nearest
+from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import is_generator
 from sigrack.loading.modules import hold, import_plugin
 from sigrack_plugins import HOOKS, Plugin
@@ -113,7 +113,7 @@ class PythonPlugin:
         try:
             plugin = self._class()
         except (Exception, SystemExit, CancelledError) as error:
-            raise ConfigError(f"{self.id}: {type(error).__name__}: {error}") from error
+            raise ConfigError(f"{self.id}: {said(error)}") from error
         hold(self._class.__module__, plugin)
         plugin.config = self._configure(config, resolve)
         return plugin
@@ -139,3 +139,5 @@ class PythonPlugin:
             text = re.sub(r"^Object missing required field (\w+)", r'[slot.config] lacks the key "\1"', text)
             message = f"{where}: {text[0].lower()}{text[1:]}" if where else text
             raise ConfigError(f"{self.id}: {message}") from None
+        except (Exception, SystemExit, CancelledError) as error:
+            raise ConfigError(f"{self.id}: {said(error)}") from error
