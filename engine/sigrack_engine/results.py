@@ -100,15 +100,17 @@ class ResultRing:
         return self.counts.queued
 
     def take(self, limit: int) -> tuple[Records, int] | None:
-        """Take up to `limit` records: those of this handle, as a copy, and how many there were; None: no record. [main]"""
+        """Take up to `limit` records: those of this handle, a read-only copy, and how many there were; None: none. [main]"""
         if self._last or not (count := _peek(self.pointer, self.cookie, limit, self._span)):
             return None
         start, strange = self._span.start, self._span.strange
         words = self._memory[start : start + count].copy()
         _give_back(self.pointer, count)
+        words.setflags(write=False)  # for all views of it: plugins share batches
         records: Records = np.ndarray(count, self._kind, words)
         if strange:
             records = records[records["cookie"] == self.cookie]
+            records.setflags(write=False)
             self.stale += strange
         self.delivered += count - strange
         return records, count

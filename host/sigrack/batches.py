@@ -1,4 +1,7 @@
-"""Shapes of factor batches: from a ring's records, from posts of Python threads, parts of them."""
+"""Shapes of factor batches: from a ring's records, from posts of Python threads, parts of them.
+
+All are read-only: plugins, STATS and [publish] share them, and plugins may keep them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,11 +36,12 @@ def rack_times(frames: npt.NDArray[np.uint64], rate_hz: int) -> npt.NDArray[np.i
     """Return frame / rate in nanoseconds; frame * 10^9 would pass 64 bits within days. [any]"""
     seconds, rest = np.divmod(frames.astype(np.int64), rate_hz)
     times: npt.NDArray[np.int64] = seconds * SECOND + rest * SECOND // rate_hz
+    times.setflags(write=False)
     return times
 
 
 def from_records(source: str, symbols: tuple[str, ...], records: Records, rate_hz: int | None) -> FactorBatch:
-    """Return a ring's records as a batch; with `rate_hz` their time is that of their frame. [main]"""
+    """Return a ring's records, which are read-only, as a batch; with `rate_hz` their time is that of their frame. [main]"""
     return FactorBatch(
         source=source,
         symbols=symbols,
@@ -65,7 +69,7 @@ def _joined(source: str, posts: list[Post]) -> FactorBatch:
     for post, length, width in zip(posts, lengths, widths, strict=True):
         values[start : start + length, :width] = post.values
         start += length
-    return FactorBatch(
+    batch = FactorBatch(
         source=source,
         symbols=symbols,
         symbol_ids=np.repeat(np.array([numbers[post.symbol] for post in posts], np.uint32), lengths),
@@ -75,11 +79,12 @@ def _joined(source: str, posts: list[Post]) -> FactorBatch:
         counts=np.repeat(np.array(widths, np.uint32), lengths),
         values=values,
     )
+    return _sealed(batch)
 
 
 def selected(batch: FactorBatch, keep: npt.NDArray[np.bool_]) -> FactorBatch:
     """Return the records of `batch` where `keep`, of one entry per record, holds. [main]"""
-    return FactorBatch(
+    part = FactorBatch(
         batch.source,
         batch.symbols,
         batch.symbol_ids[keep],
@@ -89,3 +94,10 @@ def selected(batch: FactorBatch, keep: npt.NDArray[np.bool_]) -> FactorBatch:
         batch.counts[keep],
         batch.values[keep],
     )
+    return _sealed(part)
+
+
+def _sealed(batch: FactorBatch) -> FactorBatch:
+    for array in (batch.symbol_ids, batch.ts_ns, batch.frame, batch.posted_ns, batch.counts, batch.values):
+        array.setflags(write=False)
+    return batch

@@ -70,7 +70,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class FactorBatch:
-    """Results of one source, in the order in which they were posted. May be kept.
+    """Results of one source, in the order in which they were posted. May be kept; its arrays are read-only.
 
     All arrays have one entry per record. Iterating yields `(symbol, ts_ns, values)`.
     """

@@ -96,6 +96,41 @@ def test_counts_are_exact(tmp_path: Path) -> None:
     assert (80, 80, 0, 0, 0, 0) == tuple(getattr(counts[0], name) for name in counts[0].__slots__)
 
 
+VANDAL = """
+from sigrack_plugins import Plugin
+class Vandal(Plugin):
+    factors = {"own": ""}
+    def on_start(self):
+        self.tries = self.refused = 0
+        if self.ctx.name == "picky":
+            self.ctx.subscribe("meter", "peak_db")
+            self.ctx.subscribe("vandal", "own")
+    def on_block(self, block):
+        self.ctx.post("own", [1.0, 2.0])
+    def on_factors(self, batch):
+        for name in ("symbol_ids", "ts_ns", "frame", "posted_ns", "counts", "values"):
+            self.tries += 1
+            try:
+                getattr(batch, name)[...] = 0
+            except ValueError:
+                self.refused += 1
+"""
+
+
+@pytest.mark.parametrize("name", ["vandal", "picky"])
+def test_batches_cannot_be_changed(tmp_path: Path, name: str) -> None:
+    """What a plugin tries to write into a batch, whole or narrowed by subscriptions, from C or Python, is refused."""
+    (tmp_path / "vandal.py").write_text(VANDAL)
+    slots = [f'[[slot]]\nname = "{slot}"\nplugin = "./vandal.py"\n' for slot in dict.fromkeys((name, "vandal"))]
+    session = freewheel(tmp_path, "".join(slots) + METER + COLLECT, noise(48_000))
+    vandal: Any = session.rack.slot(name).hooked.plugin  # type: ignore[union-attr]
+    ears = collected(session)
+    sources = {batch.source for batch in ears.batches}
+
+    assert {"meter", "vandal"} <= sources
+    assert vandal.tries == vandal.refused > 100
+
+
 RAISER = """
 from sigrack_plugins import Plugin
 class Raiser(Plugin):
