@@ -27,6 +27,7 @@ class TapRing:
         """Engine frame number of the first frame that `read` returned last."""
         self.finished = False
         """Whether `finish` was called. [main]"""
+        self._taken = 0
 
     @property
     def space(self) -> int:
@@ -44,6 +45,11 @@ class TapRing:
         return int(lib.core_tap_written(self.pointer))
 
     @property
+    def unread(self) -> int:
+        """Frames that wait. [reader]"""
+        return self.written - self._taken
+
+    @property
     def ended(self) -> bool:
         """Whether the stream has ended and all was read. [reader]"""
         return bool(lib.core_tap_ended(self.pointer))
@@ -56,6 +62,7 @@ class TapRing:
     def read_planar(self, pool: BlockPool, frames: int) -> tuple[Lease, int]:
         """Read `frames` (from `ready`) into a pooled array; return it and the first frame's number. [reader]"""
         lease = pool.get()
+        self._taken += frames
         return lease, int(lib.core_tap_read(self.pointer, lease.address, pool.frames, frames))
 
     def read(self, limit: int) -> Samples:
@@ -63,6 +70,7 @@ class TapRing:
         frames = int(lib.core_tap_peek(self.pointer, limit, self._whole))
         samples = np.empty((frames, self.channels), np.float32)
         if frames:
+            self._taken += frames
             self.frame = int(lib.core_tap_read_interleaved(self.pointer, samples.ctypes.data, frames))
         return samples
 

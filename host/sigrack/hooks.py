@@ -46,7 +46,7 @@ class Hooked:
         self.calls = 0
         self.errors = 0
         self.dropped = 0
-        """Calls of coroutine hooks that found too many waiting."""
+        """Calls of coroutine hooks that found too many waiting, or were forgotten."""
         self.late = 0
         """Calls over the time budget."""
         self.spent_ns = 0
@@ -170,7 +170,7 @@ class Hooked:
 
     def _rest(self, why: str) -> None:
         self.resting = why
-        self._waiting.clear()
+        self.drop_waiting()
         log.error("%s: %s and was interrupted; the plugin is bypassed until it is reloaded", self.name, why)
         self.on_rest()
 

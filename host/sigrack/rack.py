@@ -17,6 +17,7 @@ from sigrack.lifecycle import ControlThread
 from sigrack.reaper import Reaper, Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
+from sigrack.tally import Tally, tally
 from sigrack.watch import HookWatch
 from sigrack_engine.bell import Bell
 from sigrack_engine.data import DataError, normalised
@@ -32,7 +33,7 @@ __all__ = ["Prepared", "Rack", "posted"]
 log = logging.getLogger("sigrack")
 
 Result = TypeVar("Result")
-Counts = TypeVar("Counts", PostCounts, DataCounts)
+Counts = TypeVar("Counts", PostCounts, DataCounts, Tally)
 
 LAST_S = 1.0
 """How long the end waits for what is leaving, before it takes the rest."""
@@ -108,6 +109,8 @@ class Rack:
         """Those of them that no longer get what others post: their heirs do."""
         self._past_data: dict[str, DataCounts] = {}
         """What became of the records of feeds at signal engines that are gone, by name."""
+        self._past_tallies: dict[str, Tally] = {}
+        """What instances that are gone did and lost, by name."""
         self._steps: tuple[SlotCore | TapRing, ...] | None = None
         self._cores: tuple[SlotCore, ...] = ()
         self._serial = 0
@@ -187,6 +190,7 @@ class Rack:
             self._past_data[thing.name] = _sum(self._past_data.get(thing.name), thing.data.counts)
         if thing.hook_tap:
             thing.hook_tap.gone = True
+        self._past_tallies[thing.name] = _sum(self._past_tallies.get(thing.name), tally(thing))
         if thing.name not in {other.name for other in (*self._leaving, *self.things)}:
             self.dispatcher.latest.forget(thing.name)
         self._refresh()
@@ -196,6 +200,13 @@ class Rack:
         total = dict(self.dispatcher.past)
         for source in (*self.dispatcher.leaving.sources, *self.dispatcher.snapshot.sources):
             total[source.name] = _sum(total.get(source.name), source.ring.counts)
+        return total
+
+    def tallies(self) -> dict[str, Tally]:
+        """What all instances of each name did and lost, those that are gone included. [main]"""
+        total = dict(self._past_tallies)
+        for thing in (*self._leaving, *self.things):
+            total[thing.name] = _sum(total.get(thing.name), tally(thing))
         return total
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sigrack.hooks import Hooked
 from sigrack.loading.libraries import kept
 from sigrack.slot import Slot
+from sigrack.tally import Tally
 from sigrack_engine.core import lib
 from sigrack_engine.pool import BlockPool
 
@@ -57,7 +58,8 @@ def stats(session: "Session") -> dict[str, Any]:
     engine = rack.engine.stats
     dispatcher = rack.dispatcher
     period_ns = rack.block_frames * 1e9 / rack.setup.rate_hz
-    slots = [_slot_stats(slot, period_ns) for slot in rack.slots]
+    tallies = rack.tallies()
+    slots = [_slot_stats(slot, period_ns, tallies[slot.name]) for slot in rack.slots]
     return {
         "frame": engine.frame,
         "blocks": engine.blocks,
@@ -70,7 +72,8 @@ def stats(session: "Session") -> dict[str, Any]:
         "slots": slots,
         "factors": dispatcher.latest.read(),
         "results": {name: asdict(counts) for name, counts in rack.counts().items()},
-        "signals": _signal_stats(rack),
+        "totals": {name: asdict(tally) for name, tally in tallies.items()},
+        "signals": _signal_stats(rack, tallies),
         "inbox": {
             "posted": dispatcher.inbox.posted,
             "delivered": dispatcher.inbox.delivered,
@@ -87,7 +90,7 @@ def stats(session: "Session") -> dict[str, Any]:
     }
 
 
-def _slot_stats(slot: Slot, period_ns: float) -> dict[str, Any]:
+def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:
     meters = slot.core.meters if slot.core else None
     hooked = slot.hooked
     return {
@@ -96,18 +99,19 @@ def _slot_stats(slot: Slot, period_ns: float) -> dict[str, Any]:
         "bypass": slot.bypass,
         "load": meters.mean_ns / period_ns if meters else 0.0,
         "meters": asdict(meters) if meters else None,
-        "lost_frames": sum(tap.lost for tap in slot.taps),
-        "hooks": _hook_stats(hooked) if hooked else None,
+        "lost_frames": total.lost_frames,
+        "hooks": _hook_stats(hooked, total) if hooked else None,
         "pool": _pool_stats(slot.hook_tap.pool) if slot.hook_tap else None,
     }
 
 
-def _hook_stats(hooked: Hooked) -> dict[str, Any]:
+def _hook_stats(hooked: Hooked, total: Tally) -> dict[str, Any]:
+    """Return the counts of all instances, and how it goes with the one in the rack."""
     return {
-        "calls": hooked.calls,
-        "errors": hooked.errors,
-        "over_budget": hooked.late,
-        "dropped": hooked.dropped,
+        "calls": total.calls,
+        "errors": total.errors,
+        "over_budget": total.over_budget,
+        "dropped": total.dropped,
         "mean_us": hooked.spent_ns / hooked.calls / 1000 if hooked.calls else 0.0,
         "longest_us": hooked.longest_ns / 1000,
         "last_error": hooked.last_error,
@@ -126,12 +130,12 @@ def _pool_stats(pool: BlockPool) -> dict[str, int]:
     }
 
 
-def _signal_stats(rack: "Rack") -> dict[str, Any]:
+def _signal_stats(rack: "Rack", tallies: dict[str, Tally]) -> dict[str, Any]:
     data = rack.data_counts()
     return {
         signal.table.name: {
             "fed_frames": signal.fed,
-            "lost_frames": signal.tap.lost if signal.tap else 0,
+            "lost_frames": tallies[signal.name].lost_frames,
             "data": asdict(data[signal.name]) if signal.data else None,
             "unknown_symbol": signal.ring.unknown,
             "too_long": signal.ring.too_long,

@@ -59,6 +59,7 @@ STATS: dict[str, Any] = {
         "level.rms_db": {"values": [-40.0, -200.0]},
         "loud.loudness_lufs": {"values": [-14.25, -120.0, -15.0]},
     },
+    "totals": {"two": {"lost_frames": 480, "dropped": 20}, "gone": {"lost_frames": 0, "dropped": 10}},
     "results": {"level": {"dropped": 5, "refused": 0, "queued": 1}},
     "signals": {
         "engine": {"lost_frames": 0, "data": {"given": 900, "fed": 500, "dropped": 400, "queued": 0}},

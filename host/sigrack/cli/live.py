@@ -227,7 +227,7 @@ def _dropped(stats: Answer) -> int:
     """Records that found no room: in a ring, the inbox or an engine's queue; and calls of coroutine hooks that found none."""
     rings = sum(counts["dropped"] for counts in stats["results"].values())
     queues = sum(signal["data"]["dropped"] for signal in stats["signals"].values() if signal["data"])
-    hooks = sum(slot["hooks"]["dropped"] for slot in stats["slots"] if slot["hooks"])
+    hooks = sum(total["dropped"] for total in stats["totals"].values())
     return int(stats["inbox"]["dropped"] + rings + queues + hooks)
 
 
@@ -247,8 +247,7 @@ def _feed_failures(stats: Answer) -> list[Line]:
 
 
 def _lost(stats: Answer) -> int:
-    slots = sum(slot["lost_frames"] for slot in stats["slots"])
-    return int(slots + sum(signal["lost_frames"] for signal in stats["signals"].values()))
+    return sum(int(total["lost_frames"]) for total in stats["totals"].values())
 
 
 def _hook_errors(stats: Answer) -> list[Line]:
