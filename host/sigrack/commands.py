@@ -138,7 +138,7 @@ class Commands:
             raise s.CommandError("VALIDATION_INVALID_PLUGIN", f"{error}; nothing was changed") from None
         except EngineError as error:
             raise s.CommandError("ENGINE_FAILED", f"{error}; nothing was changed") from None
-        await self._session.rack.reaper.idle(GONE_S)
+        await self._session.rack.reaper.gone(name, GONE_S)
         return s.Reply(f"{done} {name}", {"name": name})
 
     async def _reload(self) -> s.Reply:

@@ -35,7 +35,7 @@ class Reaper:
 
     def __init__(self, rack: "Rack") -> None:
         self._rack = rack
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Sequence[Thing]] = {}
         self.held: set[Thing] = set()
         """Stopped, but still held by a pin, by a thread inside a post, or by a native call that was abandoned."""
 
@@ -55,15 +55,15 @@ class Reaper:
         groups = [list(things)] if self._rack.stopped else [[thing] for thing in things]
         self._begin(self._left(serial))  # the list that the engine leaves must be collected, whatever goes
         for group in groups:  # a running rack's each for itself: none waits for another's threads
-            self._begin(self._retire(group, serial, drain=drain))
+            self._begin(self._retire(group, serial, drain=drain), group)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], things: Sequence[Thing] = ()) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = things
         task.add_done_callback(self._done)
 
     def _done(self, task: "asyncio.Task[None]") -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled() and (error := task.exception()):
             log.error("a plugin's end failed", exc_info=error)
 
@@ -73,6 +73,14 @@ class Reaper:
             return True
         _, left = await asyncio.wait(set(self._tasks), timeout=limit_s)
         return not left
+
+    async def gone(self, name: str, limit_s: float) -> None:
+        """Wait for `limit_s` at most until what was called `name` is gone; not for what somebody holds already. [main]"""
+        tasks = [
+            task for task, things in self._tasks.items() if name in {thing.name for thing in things if thing not in self.held}
+        ]
+        if tasks:
+            await asyncio.wait(tasks, timeout=limit_s)
 
     async def _left(self, serial: int) -> None:
         """Wait until the engine runs list `serial` or a newer one."""
