@@ -1,6 +1,7 @@
 """What each control command does."""
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Commands"]
 
+log = logging.getLogger("sigrack")
+
 GONE_S = 2.0
 """How long a reply waits for what has left the rack."""
 
@@ -30,7 +33,22 @@ class Commands:
         """A change of the crossfeed begins with what the one before has made of it."""
 
     async def handle(self, command: s.Command) -> s.Reply:
-        """Carry one command out. Raises CommandError. [main]"""
+        """Carry one command out; tell all if a change fails. Raises CommandError. [main]"""
+        try:
+            return await self._answer(command)
+        except s.CommandError as failure:
+            if isinstance(command, s.Change):
+                self._tell(command, failure.message)
+            raise
+
+    def _tell(self, command: s.Change, message: str) -> None:
+        """Log and publish what has kept a change from being made: who has asked for it may be gone."""
+        cmd = next(cmd for cmd, kind in s.COMMANDS.items() if isinstance(command, kind))
+        name = getattr(command, "name", None)
+        log.warning("%s failed: %s", f"{cmd} {name}" if name else cmd, message)
+        self._session.publish("failed", cmd=cmd, name=name, message=message)
+
+    async def _answer(self, command: s.Command) -> s.Reply:
         try:
             match command:
                 case s.Ping():

@@ -280,10 +280,10 @@ class Session:
             await self.reload()
         except RackError as error:
             log.error("%s; nothing was changed", error)
-            self.publish("reload_failed", message=str(error))
+            self.publish("failed", cmd="RELOAD", name=None, message=str(error))
         except Exception as error:
             log.exception("the reload failed")
-            self.publish("reload_failed", message=said(error))
+            self.publish("failed", cmd="RELOAD", name=None, message=said(error))
 
     def _close(self) -> None:
         """Stop in order: driver and its files, plugins' threads, what waits, hooks, native objects, sockets."""

@@ -14,6 +14,7 @@ from racks import Host, noise, write
 from sigrack.control.client import Client
 from sigrack.control.schema import COMMANDS, CommandError, to_markdown
 from sigrack.control.server import decode
+from sigrack.errors import EngineError
 from sigrack.places import default_endpoint, events_endpoint
 from waiting import wait_until
 
@@ -257,6 +258,71 @@ def test_a_change_that_cannot_be_made_changes_nothing(cmd: str, params: dict[str
     assert code == refusal.value.code
     assert words in refusal.value.message
     assert ["volume", "space", "ears"] == _names()
+
+
+SLOW = """
+import time
+from sigrack_plugins import Plugin
+time.sleep({})
+class Slow(Plugin):
+    def on_block(self, block):
+        pass
+"""
+
+
+def test_a_change_may_take_longer_than_an_answer(host: Host, tmp_path: Path) -> None:
+    """A client that gives up on a silent host after 0.5 s waits for a plugin that takes 1.5 s to load, and says so once."""
+    (tmp_path / "slow.py").write_text(SLOW.format(1.5))
+    waited: list[str] = []
+    with Client(default_endpoint("rack"), timeout_s=0.5, on_wait=lambda: waited.append("waited")) as client:
+        message = client.request("LOAD", name="slow", plugin="./slow.py")["message"]
+
+    assert host.process.poll() is None
+    assert ("loaded slow", ["waited"]) == (message, waited)
+
+
+def test_a_change_that_takes_too_long_is_not_taken_for_silence(host: Host, tmp_path: Path) -> None:
+    """When a change's time is up the client says that the host is still working, and of a dead host that none answers."""
+    (tmp_path / "slow.py").write_text(SLOW.format(600))
+    with Client(default_endpoint("rack"), timeout_s=0.5, change_s=1.0) as client:
+        with pytest.raises(EngineError, match=r"the host at .* is still working on LOAD; its log will tell"):
+            client.request("LOAD", name="slow", plugin="./slow.py")
+        host.process.kill()
+        host.process.wait()
+        with pytest.raises(EngineError, match="no host answers at"):
+            client.request("UNLOAD", name="slow")
+
+
+@pytest.mark.parametrize(
+    ("cmd", "params", "words"),
+    [
+        ("LOAD", {"name": "new", "plugin": "leval"}, 'did you mean "level"'),
+        ("SWAP", {"name": "volume", "params": {"gain_db": 999}}, "out of range"),
+        ("RELOAD", {"name": "volum"}, 'did you mean "volume"'),
+        ("UNLOAD", {"name": "spice"}, 'did you mean "space"'),
+        ("RELOAD", {}, "not valid TOML"),
+    ],
+)
+def test_a_change_that_fails_is_told_to_all(host: Host, cmd: str, params: dict[str, Any], words: str) -> None:
+    """A change that control asks for in vain leaves one line in the log and an event with the reason."""
+    rack = host.log_path.with_suffix(".toml")
+    rack.write_text(rack.read_text() + "[[slot")
+    with zmq.Context() as context, context.socket(zmq.SUB) as events, Client(default_endpoint("rack")) as client:
+        events.linger, events.rcvtimeo = 0, 3000
+        events.connect(events_endpoint(default_endpoint("rack")))
+        events.subscribe(b"")
+        wait_until(lambda: client.request("BYPASS", slot="volume", on=False) and events.poll(50))
+        with pytest.raises(CommandError) as refusal:
+            client.request(cmd, **params)
+        received: Any = {"type": "bypass"}
+        while received["type"] == "bypass":
+            received = json.loads(events.recv_multipart()[1])
+    told = {"cmd": cmd, "name": params.get("name"), "message": refusal.value.message}
+    what = f"{cmd} {params['name']}" if params else cmd
+
+    assert words in refusal.value.message
+    assert ("failed", told) == (received["type"], received["data"])
+    assert 1 == host.log.count(f"{what} failed: {refusal.value.message}")
 
 
 def test_enabling_the_crossfeed_cross_fades_the_audio(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,10 @@ def run(options: argparse.Namespace) -> int:
     if options.cmd not in COMMANDS:
         raise ConfigError(f'unknown command "{options.cmd}"{nearest(options.cmd, list(COMMANDS))}')
     params = _params(options.params, options.cmd)
-    with Client(find_endpoint(options.rack, options.endpoint)) as client:
+    endpoint = find_endpoint(options.rack, options.endpoint)
+    with Client(
+        endpoint, on_wait=lambda: print(f"sigrack: the host is still working on {options.cmd}", file=sys.stderr)
+    ) as client:
         try:
             reply = client.request(options.cmd, **params)
         except CommandError as failure:

@@ -5,11 +5,15 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-__all__ = ["COMMANDS", "Command", "CommandError", "Reply", "Request", "to_markdown"]
+__all__ = ["COMMANDS", "Change", "Command", "CommandError", "Reply", "Request", "to_markdown"]
 
 
 class Command(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Base of all commands; the fields are the parameters."""
+
+
+class Change(Command, frozen=True):
+    """Base of those that change what the rack holds: they may take long, and all are told when they fail."""
 
 
 class Ping(Command, frozen=True):
@@ -101,7 +105,7 @@ class CrossfeedGenerateWoodworth(Command, frozen=True, kw_only=True):
     rate_family: Literal["44k", "48k"] | None = None
 
 
-class Load(Command, frozen=True, kw_only=True):
+class Load(Change, frozen=True, kw_only=True):
     """Adds a slot, before another one or at the end. The next RELOAD goes back to what the rack's file says."""
 
     name: str
@@ -111,14 +115,14 @@ class Load(Command, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
 
 
-class Unload(Command, frozen=True, kw_only=True):
+class Unload(Change, frozen=True, kw_only=True):
     """Takes a slot or a signal engine out; drain: what it has posted is delivered first."""
 
     name: str
     drain: bool = True
 
 
-class Swap(Command, frozen=True, kw_only=True):
+class Swap(Change, frozen=True, kw_only=True):
     """Puts a new instance into a slot's place, of the same plugin as its file is now or of another one, and hands its state over.
     On failure the old one plays on."""
 
@@ -129,7 +133,7 @@ class Swap(Command, frozen=True, kw_only=True):
     drain: bool = True
 
 
-class Reload(Command, frozen=True):
+class Reload(Change, frozen=True):
     """Reads the rack's file again; what has not changed runs on. With a name: loads that plugin's own file again. What is invalid
     changes nothing."""
 
