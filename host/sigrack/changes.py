@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from sigrack.config import Document, SignalTable, SlotTable
+from sigrack.config import Document, SignalTable, SlotTable, check_signals
 from sigrack.errors import ConfigError, RackError, nearest, said
 from sigrack.lifecycle import AbandonedError, start_thread
 from sigrack.loading import NativePlugin
@@ -305,6 +305,7 @@ class Changes:
         config = msgspec.structs.replace(document.config, **changed)
         one = Document(document.path, document.text, config, given=("slot", "signal"))
         if isinstance(table, SignalTable):
+            check_signals(one)
             thing: Thing = await self._beside(table.name, self._rack.builder.signal, one, 0)
         else:
             carried = await self._carried(old, table) if isinstance(old, Slot) else None

@@ -5,8 +5,10 @@ import logging
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sigrack import crossfeed
-from sigrack.config import slot_table
+from sigrack.config import signal_table, slot_table
 from sigrack.control import schema as s
 from sigrack.errors import ConfigError, EngineError
 from sigrack.slot import Slot
@@ -76,6 +78,8 @@ class Commands:
                         return await self._crossfeed_change(command)
                 case s.Load():
                     return await self._change(command.name, "loaded", self._load(command))
+                case s.LoadSignal():
+                    return await self._change(command.name, "loaded", self._load_signal(command))
                 case s.Unload():
                     return await self._change(command.name, "unloaded", self._changes.unload(command.name, drain=command.drain))
                 case s.Swap():
@@ -144,6 +148,9 @@ class Commands:
     async def _load(self, command: s.Load) -> None:
         values = {"name": command.name, "plugin": command.plugin, "params": command.params, "config": command.config}
         await self._changes.load(slot_table(values), command.before)
+
+    async def _load_signal(self, command: s.LoadSignal) -> None:
+        await self._changes.load(signal_table(msgspec.to_builtins(command)))
 
     async def _swap(self, command: s.Swap) -> None:
         await self._changes.swap(command.name, command.plugin, command.config, command.params, drain=command.drain)

@@ -6,7 +6,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, get_args
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -30,8 +30,10 @@ __all__ = [
     "SourceTable",
     "as_json",
     "check_feeds",
+    "check_signals",
     "load",
     "parse",
+    "signal_table",
     "slot_table",
 ]
 
@@ -49,6 +51,9 @@ NO_FEEDS = ("audio", "none")
 """What `feed` of a signal engine may say beside the names of feeds."""
 Name = Annotated[str, Meta(pattern=_NAME)]
 Frames = Annotated[int, Meta(ge=1, le=65_536)]
+
+
+Table = TypeVar("Table", bound=msgspec.Struct)
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -330,20 +335,36 @@ def _check(document: Document) -> None:
         document.fail(("sink", "driver"), 'a replay at speed = "max" makes no sound: it takes driver = "none" only')
     if config.sink.driver == "none" and config.sink.path:
         document.fail(("sink", "path"), 'path needs driver = "file" or "pipe"')
-    _check_symbols(document)
+    check_signals(document)
     _check_endpoints(document)
 
 
-def _check_symbols(document: Document) -> None:
+def check_signals(document: Document) -> None:
+    """Check what signal engines may post, and that the feeds which they name exist. Raises ConfigError. [any]"""
     for index, signal in enumerate(document.config.signal):
-        key = ("signal", index, "symbols")
-        seen: set[str] = set()
-        for symbol in signal.symbols:
-            if not _SYMBOL.fullmatch(symbol):
-                document.fail(key, f"symbols: {symbol[:64]!a} is not 1 to 63 printable ASCII characters")
-            if symbol in seen:
-                document.fail(key, f'symbols: "{symbol}" is there twice')
-            seen.add(symbol)
+        _check_symbols(document, index, signal.symbols)
+        _check_signal_feeds(document, index, signal)
+
+
+def _check_symbols(document: Document, index: int, symbols: list[str]) -> None:
+    key = ("signal", index, "symbols")
+    seen: set[str] = set()
+    for symbol in symbols:
+        if not _SYMBOL.fullmatch(symbol):
+            document.fail(key, f"symbols: {symbol[:64]!a} is not 1 to 63 printable ASCII characters")
+        if symbol in seen:
+            document.fail(key, f'symbols: "{symbol}" is there twice')
+        seen.add(symbol)
+
+
+def _check_signal_feeds(document: Document, index: int, signal: SignalTable) -> None:
+    names = [feed.name for feed in document.config.feed]
+    for name in signal.feeds:
+        if name not in names:
+            valid = names if isinstance(signal.feed, list) else [*names, *NO_FEEDS]
+            document.fail(("signal", index, "feed"), f'there is no feed "{name}"{nearest(name, valid)}')
+    if len(set(signal.feeds)) < len(signal.feeds):
+        document.fail(("signal", index, "feed"), "feed: a name is there twice")
 
 
 def _check_endpoints(document: Document) -> None:
@@ -399,21 +420,13 @@ def _check_source(document: Document) -> None:
 
 
 def check_feeds(document: Document) -> None:
-    """Check that the feeds fit the source, and that those that engines name exist. Raises ConfigError. [any]"""
+    """Check that the feeds fit the source. Raises ConfigError. [any]"""
     config = document.config
     for index, feed in enumerate(config.feed):
         if feed.name in NO_FEEDS:
             document.fail(("feed", index, "name"), f'the name "{feed.name}" has a meaning of its own in [[signal]] feed')
         _check_ends(document, index, feed)
         _check_speed(document, index, feed)
-    names = [feed.name for feed in config.feed]
-    for index, signal in enumerate(config.signal):
-        for name in signal.feeds:
-            if name not in names:
-                valid = names if isinstance(signal.feed, list) else [*names, *NO_FEEDS]
-                document.fail(("signal", index, "feed"), f'there is no feed "{name}"{nearest(name, valid)}')
-        if len(set(signal.feeds)) < len(signal.feeds):
-            document.fail(("signal", index, "feed"), "feed: a name is there twice")
 
 
 def _check_ends(document: Document, index: int, feed: FeedTable) -> None:
@@ -473,8 +486,17 @@ def load(path: Path, play: Path | None = None) -> Document:
 
 def slot_table(values: dict[str, Any]) -> SlotTable:
     """Check the table of one slot that no file describes. Raises ConfigError. [any]"""
+    return _given_table(values, SlotTable)
+
+
+def signal_table(values: dict[str, Any]) -> SignalTable:
+    """Check the table of one signal engine that no file describes, but for what a rack must have. Raises ConfigError. [any]"""
+    return _given_table(values, SignalTable)
+
+
+def _given_table(values: dict[str, Any], kind: type[Table]) -> Table:
     try:
-        return msgspec.convert(values, SlotTable)
+        return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         raise ConfigError(_explain(error)[1]) from None
 

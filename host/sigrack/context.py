@@ -5,7 +5,7 @@ import logging
 import operator
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack.batches import Post
-from sigrack.config import slot_table
+from sigrack.config import signal_table, slot_table
 from sigrack.errors import said
 from sigrack.hooks import Hooked, is_generator, nothing
 from sigrack.timers import TimerEntry
@@ -196,6 +196,21 @@ class PluginContext:
         """Ask for a new slot. Raises ConfigError for a bad table, or when the rack does not run. [any]"""
         table = slot_table({"name": name, "plugin": plugin, "config": dict(config or {}), "params": dict(params or {})})
         return self._request(lambda: self._rack.changes.load(table, before))
+
+    def load_signal(
+        self,
+        name: str,
+        library: str,
+        symbols: Sequence[str],
+        config: Mapping[str, Any] | None = None,
+        feed: str | Sequence[str] = "audio",
+    ) -> "Future[None]":
+        """Ask for a new signal engine. Raises ConfigError for a bad table, or when the rack does not run. [any]"""
+        feeds = feed if isinstance(feed, str) else list(feed)
+        table = signal_table(
+            {"name": name, "library": library, "symbols": list(symbols), "config": dict(config or {}), "feed": feeds}
+        )
+        return self._request(lambda: self._rack.changes.load(table))
 
     def unload(self, name: str) -> "Future[None]":
         """Ask for the end of a slot or a signal engine. [any]"""

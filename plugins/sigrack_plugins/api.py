@@ -1,6 +1,6 @@
 """What the author of a Python plugin writes against. Imports no numpy, so that a start stays short."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -207,6 +207,16 @@ class Context(Protocol):
         All requests for a change are carried out when the hook that asks has returned. The future is done when the change is in
         force; it holds an exception when nothing was changed. Only a coroutine may wait for it (`asyncio.wrap_future`). [any]
         """
+
+    def load_signal(
+        self,
+        name: str,
+        library: str,
+        symbols: Sequence[str],
+        config: Mapping[str, Any] | None = None,
+        feed: str | Sequence[str] = "audio",
+    ) -> "Future[None]":
+        """Ask for a new signal engine, which may post `symbols`; `feed`: "audio", "none", or the names of feeds. [any]"""
 
     def unload(self, name: str) -> "Future[None]":
         """Ask for the end of a slot or a signal engine, also of this one. [any]"""

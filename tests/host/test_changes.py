@@ -572,6 +572,28 @@ def test_a_signal_engine_is_swapped_in_order(folder: Path, cc: Compile, drain: b
         assert [0] * 4 == [numbers[edge + 1] for edge in runs]
 
 
+def test_a_hook_may_load_a_signal_engine(folder: Path, cc: Compile) -> None:
+    """ctx.load_signal adds an engine whose records are delivered; a table that is wrong is refused in the hook."""
+    library = cc(POSTER, "poster", "-pthread")
+    session = freewheel(folder, DIRECT + WAIT + EARS, noise(FRAMES))
+    ears = plugin_of(session, "ears")
+    errors: list[str] = []
+
+    def attempt(ctx: Any) -> None:
+        try:
+            ctx.load_signal("a b", "poster.so", ["N"])
+        except ConfigError as error:
+            errors.append(str(error))
+
+    plugin_of(session, "waiter").steps = {49_152: lambda: ears.batches}
+    said = play(session, {8192: lambda ctx: ctx.load_signal("poster", str(library), ["N"], feed="none"), 16_384: attempt})
+
+    assert [None] == said
+    assert {"poster"} == {batch.source for batch in ears.batches}
+    assert 1 == len(errors)
+    assert "must be letters, digits" in errors[0]
+
+
 def test_what_is_loaded_twice_in_a_row_runs(folder: Path) -> None:
     """Two native slots loaded one after the other both process blocks, though nothing has left the rack."""
     session = freewheel(folder, DIRECT + EARS, noise(FRAMES))

@@ -67,13 +67,13 @@ class CrossfeedGetStatus(Command, frozen=True):
     head size if it has one."""
 
 
-class CrossfeedSetSize(Command, frozen=True, kw_only=True):
+class CrossfeedSetSize(Change, frozen=True, kw_only=True):
     """Another head size, xs, s, m, l or xl, for a crossfeed from a folder or from the head model. Takes the place of a radius."""
 
     head_size: str
 
 
-class CrossfeedSetCombined(Command, frozen=True, kw_only=True):
+class CrossfeedSetCombined(Change, frozen=True, kw_only=True):
     """Ready-made responses in base64: spectra of an even number of taps (complex64) or taps (float32), for the rack's rate or for
     rate_hz. A rack of another rate family refuses them."""
 
@@ -96,7 +96,7 @@ class HeadModel(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only
     level_db: float | None = None
 
 
-class CrossfeedGenerateWoodworth(Command, frozen=True, kw_only=True):
+class CrossfeedGenerateWoodworth(Change, frozen=True, kw_only=True):
     """The crossfeed of the head model, for loudspeakers at +-azimuth_deg; model: head_radius_m, ear_spacing_m, far_shadow_db,
     diffuse_tilt_db, level_db."""
 
@@ -113,6 +113,18 @@ class Load(Change, frozen=True, kw_only=True):
     before: str | None = None
     params: dict[str, Any] = {}
     config: dict[str, Any] = {}
+
+
+class LoadSignal(Change, frozen=True, kw_only=True):
+    """Adds a signal engine; the parameters are those of a `[[signal]]` table. The next RELOAD goes back to what the rack's file
+    says."""
+
+    name: str
+    library: str
+    symbols: list[str]
+    config: dict[str, Any] = {}
+    feed: str | list[str] = "audio"
+    queue: int = 16_384
 
 
 class Unload(Change, frozen=True, kw_only=True):
@@ -160,6 +172,7 @@ COMMANDS: dict[str, type[Command]] = {
     "CROSSFEED_SET_COMBINED": CrossfeedSetCombined,
     "CROSSFEED_GENERATE_WOODWORTH": CrossfeedGenerateWoodworth,
     "LOAD": Load,
+    "LOAD_SIGNAL": LoadSignal,
     "UNLOAD": Unload,
     "SWAP": Swap,
     "RELOAD": Reload,
