@@ -106,6 +106,13 @@ def test_a_request_of_two_frames_is_refused() -> None:
         (b'{"cmd": "PING", "params": {"x": 1}}', "IPC_INVALID_PARAMS", "x"),
         (b'{"cmd": "PARAM_SET", "params": {"slot": "volume"}}', "IPC_INVALID_PARAMS", "param"),
         (b'{"cmd": "BYPASS", "params": {"slot": "volume", "on": "yes"}}', "IPC_INVALID_PARAMS", "on"),
+        (
+            b'{"cmd": "LOAD", "params": {"name": 5, "plugin": "x"}}',
+            "IPC_INVALID_PARAMS",
+            '"name" must be text, as "abc", not a whole',
+        ),
+        (b'{"cmd": "SWAP", "params": {"name": "x", "config": "y"}}', "IPC_INVALID_PARAMS", 'an object, as {"key": 5}, not text'),
+        (b'{"cmd": "LOAD_SIGNAL", "params": {"symbols": "A"}}', "IPC_INVALID_PARAMS", 'a list, as ["A", "B"], not text'),
     ],
 )
 def test_bad_requests_are_refused_by_the_decoder(request_: bytes, code: str, words: str) -> None:

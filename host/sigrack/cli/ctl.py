@@ -1,6 +1,7 @@
 """sigrack ctl"""
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -26,21 +27,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the whole reply as JSON")
 
 
-def _value(text: str) -> Any:
+def _value(text: str, kind: Any) -> Any:
+    """Return what fits the parameter's type: the text as JSON, else as it is. What does not fit is the host's to refuse."""
     try:
-        return msgspec.json.decode(text.encode())
+        value = msgspec.json.decode(text.encode())
     except msgspec.DecodeError:
         return text
+    for candidate in (value, text):
+        with contextlib.suppress(msgspec.ValidationError):
+            msgspec.convert(candidate, kind)
+            return candidate
+    return value
 
 
 def _params(words: list[str], cmd: str) -> dict[str, Any]:
-    """Parse key=value; numbers, true and false are JSON, everything else is text."""
+    """Parse key=value for the command `cmd`."""
+    kinds = {field.name: field.type for field in msgspec.structs.fields(COMMANDS[cmd])}
     params = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
             raise ConfigError(f'"{word}" is not of the form key=value; see `sigrack ctl --help` and docs/control.md for {cmd}')
-        params[key] = _value(value)
+        params[key] = _value(value, kinds.get(key, Any))
     return params
 
 

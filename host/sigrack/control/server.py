@@ -47,9 +47,29 @@ def decode(payload: bytes) -> tuple[str, Command]:
     try:
         return request.cmd, msgspec.convert(request.params, kind)
     except msgspec.ValidationError as error:
-        text = str(error).replace("`", '"').replace("Object contains unknown field", "unknown parameter")
-        text = text.replace("Object missing required field", "missing parameter").replace(' - at "$.', ' for "')
-        raise CommandError("IPC_INVALID_PARAMS", f"{request.cmd}: {text}{_valid(kind, text)}") from None
+        raise CommandError("IPC_INVALID_PARAMS", f"{request.cmd}: {_explain(str(error), kind)}") from None
+
+
+def _explain(text: str, kind: type[Command]) -> str:
+    """Turn msgspec's message into which parameter is wrong, and how it is written."""
+    if wrong := re.fullmatch(r"Expected `(.*)`, got `(.*)` - at `\$\.(.*)`", text):
+        wanted = " or ".join(_WRITTEN.get(name, name) for name in wrong[1].split(" | ") if name != "null")
+        return f'"{wrong[3]}" must be {wanted}, not {_WRITTEN.get(wrong[2], wrong[2]).partition(",")[0]}'
+    text = text.replace("`", '"').replace("Object contains unknown field", "unknown parameter")
+    text = text.replace("Object missing required field", "missing parameter")
+    return text + _valid(kind, text)
+
+
+_WRITTEN = {
+    "str": 'text, as "abc"',
+    "int": "a whole number, as 5",
+    "float": "a number, as 0.5",
+    "bool": "true or false",
+    "array": 'a list, as ["A", "B"]',
+    "object": 'an object, as {"key": 5}',
+    "null": "null",
+}
+"""Kinds of values as msgspec calls them, and how they are written in JSON."""
 
 
 def _error(code: str, message: str) -> bytes:
