@@ -1,7 +1,7 @@
 """Every command: its name, its parameters, its sentence. Decoder, client and docs/control.md come from here."""
 
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -239,7 +239,7 @@ def _kind(kind: Any) -> str:
     """Return a type as JSON's users call it."""
     if get_origin(kind) is Literal:
         return " or ".join(f"`{choice}`" for choice in get_args(kind))
-    if NoneType in get_args(kind):
+    if get_origin(kind) in (UnionType, Union):
         return " or ".join(_kind(option) for option in get_args(kind) if option is not NoneType)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return "dict"
