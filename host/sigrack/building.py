@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from sigrack.config import Document, SignalTable, SlotTable
 from sigrack.errors import ConfigError, EngineError
+from sigrack.fitting import build_slot
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.signals import SignalEngine
-from sigrack.slot import Carried, Slot, build_slot
+from sigrack.slot import Carried, Slot
 from sigrack_engine.errors import CoreError
+from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -23,8 +25,8 @@ class Builder:
     def __init__(self, rack: "Rack") -> None:
         self._rack = rack
 
-    def slot(self, document: Document, index: int, carried: Carried | None = None) -> Slot:
-        """Build slot number `index` of `document`. Raises ConfigError, EngineError. [main, worker]"""
+    def slot(self, document: Document, index: int, setup: Setup, carried: Carried | None = None) -> Slot:
+        """Build slot number `index` of `document`, where `setup` comes in. Raises ConfigError, EngineError. [main, worker]"""
         table = document.config.slot[index]
         key = ("slot", index)
         try:
@@ -32,7 +34,7 @@ class Builder:
         except ConfigError as error:
             document.fail((*key, "plugin"), str(error))
         try:
-            return build_slot(self._rack, table, plugin, document.resolve, carried)
+            return build_slot(self._rack, table, plugin, document.resolve, setup, carried)
         except ConfigError as error:
             document.fail((*key, *_blamed(table, error)), str(error))
         except CoreError as error:

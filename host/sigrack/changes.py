@@ -16,11 +16,12 @@ from sigrack.config import Document, SignalTable, SlotTable, check_signals
 from sigrack.errors import ConfigError, RackError, nearest, said
 from sigrack.lifecycle import AbandonedError, start_thread
 from sigrack.loading import NativePlugin
-from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, in_words
+from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, check_rates, in_words
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
 from sigrack.state import PluginState
+from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
     from sigrack.rack import Prepared, Rack
@@ -79,6 +80,9 @@ class Changes:
         self._asked: set[Request] = set()
         self._asking = threading.Lock()
         self._early: list[Callable[[], None]] = []
+        self._regrouping = False
+        """Groups are about to be compiled anew."""
+        self._committing = False
         self.abandoned = 0
         """Things that were not built in time."""
         self.unfinished = False
@@ -97,7 +101,8 @@ class Changes:
             if table.name in names:
                 raise ConfigError(f'the name "{table.name}" is taken; in the rack: {", ".join(names)}')
             place = len(rack.slots) if before is None else rack.slots.index(rack.slot(before))
-            thing = await self._build(plan, table, None)
+            setup = rack.out_setup if place == len(rack.slots) else rack.slots[place].setup
+            thing = await self._build(plan, table, None, setup)
             if isinstance(thing, Slot):
                 plan.slots.insert(place, thing)
             else:
@@ -141,7 +146,7 @@ class Changes:
             plan.drain = drain
             given = {"config": config, "params": params, ("plugin" if isinstance(old, Slot) else "library"): plugin}
             table = _changed(old, {key: value for key, value in given.items() if value is not None})
-            new = await self._build(plan, table, old)
+            new = await self._build(plan, table, old, old.setup if isinstance(old, Slot) else self._rack.out_setup)
             plan.heirs[new] = old
             plan.slots = [new if slot is old and isinstance(new, Slot) else slot for slot in plan.slots]
             plan.signals = [new if s is old and isinstance(new, SignalEngine) else s for s in plan.signals]
@@ -157,6 +162,27 @@ class Changes:
             return await self._apply(plan, document)
 
         return await self._run(make)
+
+    def regroup(self) -> None:
+        """Compile groups anew, one of whose members was switched; what comes meanwhile is done with it. [main]"""
+        if self._regrouping or self._loop is None or self._ending:
+            return
+        self._regrouping = True
+        task = self._loop.create_task(self._regroup())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _regroup(self) -> None:
+        async def make(plan: Plan) -> None:
+            self._regrouping = False
+            await self._commit(plan)
+
+        try:
+            await self._run(make)
+        except RackError as error:
+            log.warning("a bypass is not heard: %s", error)
+        finally:
+            self._regrouping = False
 
     def request(self, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> Request:
         """Ask for a change from anywhere, also from inside a hook; it is carried out when the hook has returned.
@@ -216,7 +242,7 @@ class Changes:
     @property
     def preparing(self) -> bool:
         """Whether a change was asked for that is neither committed nor given up. [main]"""
-        return bool(self._asked)
+        return bool(self._asked) or self._regrouping or self._committing
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Carry changes out on `loop`, those first that were asked for before it ran. [main]"""
@@ -298,7 +324,7 @@ class Changes:
         names = [thing.name for thing in self._rack.things]
         raise KeyError(f'there is no slot and no signal engine "{name}"{nearest(name, names)}')
 
-    async def _build(self, plan: Plan, table: SlotTable | SignalTable, old: Thing | None) -> Thing:
+    async def _build(self, plan: Plan, table: SlotTable | SignalTable, old: Thing | None, setup: Setup) -> Thing:
         """Build one thing that no file describes."""
         document = self._rack.document
         changed = {"slot": [table]} if isinstance(table, SlotTable) else {"signal": [table]}
@@ -309,7 +335,7 @@ class Changes:
             thing: Thing = await self._beside(table.name, self._rack.builder.signal, one, 0)
         else:
             carried = await self._carried(old, table) if isinstance(old, Slot) else None
-            thing = await self._beside(table.name, self._rack.builder.slot, one, 0, carried)
+            thing = await self._beside(table.name, self._rack.builder.slot, one, 0, setup, carried)
         plan.fresh.append(thing)
         return thing
 
@@ -333,10 +359,19 @@ class Changes:
     async def _commit(self, plan: Plan) -> None:
         """Put a plan into force. Raises RackError; then nothing has changed. [main]"""
         rack = self._rack
+        check_rates(rack.document, rack.setup, plan.slots)
         check_latency(rack.document, rack.slots, plan.slots)
         for old in plan.heirs.values():
             await _pause(old)
-        prepared: Prepared = await self._beside("the run list", rack.prepare, plan.slots, plan.signals, plan.heirs.values())
+        self._committing = True
+        try:
+            await self._put_in_force(plan)
+        finally:
+            self._committing = False
+
+    async def _put_in_force(self, plan: Plan) -> None:
+        rack = self._rack
+        prepared: Prepared = await self._beside("the run list", rack.prepare, plan.slots, plan.signals, plan.heirs)
         try:  # from here on without a pause
             if self.unfinished:
                 raise ConfigError("the rack has stopped: nothing was changed")
@@ -350,7 +385,7 @@ class Changes:
             rack.coming = ()
         serial = self._replace(plan, prepared)
         self.commit_ns.append(time.perf_counter_ns() - begun)
-        rack.reaper.take(prepared.gone, serial, drain=plan.drain)
+        rack.reaper.take((*prepared.gone, *prepared.old_groups), serial, drain=plan.drain)
 
     def _replace(self, plan: Plan, prepared: "Prepared") -> int:
         """Do what cannot fail; return the run list's serial."""
@@ -437,18 +472,21 @@ class Changes:
         running = {slot.name: slot for slot in self._rack.slots}
         kept: list[Slot] = []
         plan.slots = []
+        setup = self._rack.setup
         for index, table in enumerate(document.config.slot):
             old = running.get(table.name)
-            if old and can_stay(old, table):
+            if old and can_stay(old, table) and old.setup == setup:
                 check_kept(document, index, old)
                 kept.append(old)
                 plan.slots.append(old)
+                setup = Setup(old.out_rate_hz, setup.channels)
                 continue
             same = old if old and old.table.plugin == table.plugin else None
             carried = await self._carried(same, table) if same else None
-            slot: Slot = await self._beside(table.name, self._rack.builder.slot, document, index, carried)
+            slot: Slot = await self._beside(table.name, self._rack.builder.slot, document, index, setup, carried)
             plan.fresh.append(slot)
             plan.slots.append(slot)
+            setup = Setup(slot.out_rate_hz, setup.channels)
             if same:
                 plan.heirs[slot] = same
         return kept

@@ -43,11 +43,11 @@ def _nanoseconds(value: int) -> int:
 class PluginContext:
     """The face that the rack shows to one plugin."""
 
-    def __init__(self, rack: "Rack", hooked: Hooked, config: Mapping[str, Any], symbols: Mapping[str, str]) -> None:
+    def __init__(self, rack: "Rack", hooked: Hooked, setup: Setup, config: Mapping[str, Any], symbols: Mapping[str, str]) -> None:
         self._rack, self._symbols = rack, symbols
         self._hooked: Hooked | None = hooked
         self.name = hooked.name
-        self.setup: Setup = rack.setup
+        self.setup = setup
         self.config = config
         self._timers: WeakSet[TimerEntry] | None = None
         self._held: list[tuple[Callable[[], object], Callable[[], object]]] | None = None

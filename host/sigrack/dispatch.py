@@ -61,6 +61,7 @@ class HookTap:
     hooked: Hooked
     tap: TapRing
     pool: BlockPool
+    rate_hz: int
     after: "HookTap | None" = None
     """What it has replaced: delivered to the end first."""
     gone: bool = False
@@ -92,7 +93,6 @@ class Snapshot:
 class Dispatcher:
     """Drains all that waits, in rounds: the inbox first, then result rings and taps, beginning with another one each time."""
 
-    rate_hz: int
     inbox: Inbox[Post | DataBatch] = field(default_factory=Inbox)
     timers: Timers = field(default_factory=Timers)
     snapshot: Snapshot = field(default_factory=Snapshot)
@@ -214,7 +214,7 @@ class Dispatcher:
             return way.gone  # its heir has its turn now
         lease, frame = way.tap.read_planar(way.pool, frames)
         self.blocks += 1
-        way.hooked.hook("on_block", Block(lease.view[:frames], self.rate_hz, frame))
+        way.hooked.hook("on_block", Block(lease.view[:frames], way.rate_hz, frame))
         way.pool.done(lease)
         return True
 

@@ -112,7 +112,7 @@ class FileDriver:
         with ExitStack() as undo:
             self._files = FileFeeds(document)
             undo.callback(self._files.close)
-            make = open_sink(document, rack.setup, reader.frames)
+            make = open_sink(document, rack.out_setup, reader.frames * rack.engine.ratio)
             undo.pop_all()
         self._feeds = PatientFeeds(rack, self._files)
         self._writer = make() if make else None
@@ -125,6 +125,8 @@ class FileDriver:
         chunk = max(CHUNK_FRAMES // self._block, 1) * self._block
         self._buffers = FreewheelBuffers(rack.engine, chunk)
         self._skip = rack.latency_frames
+        self._owed = 0
+        """Frames of output that belong to what was read and are not written yet."""
         self._yielded = 0.0
 
     def start(self) -> None:
@@ -136,9 +138,10 @@ class FileDriver:
         while not self._stopping:
             samples = self._read(chunk)
             if not len(samples):
-                await self._flush(self._rack.latency_frames)
+                await self._flush(-(-self._rack.latency_frames // self._rack.engine.ratio))
                 self.finished = True
                 break
+            self._owed += len(samples) * self._rack.engine.ratio
             await self._process(samples)
             if self._progress:
                 self._progress(len(samples))
@@ -184,7 +187,7 @@ class FileDriver:
             if time.monotonic() - self._yielded > TURN_S:
                 await asyncio.sleep(0)
                 self._yielded = time.monotonic()
-        self._write(self._buffers.output[:, :frames].T)
+        self._write(self._buffers.output[:, : frames * self._rack.engine.ratio].T)
 
     def _time_ns(self, frame: int) -> int:
         return frame * SECOND // self._rack.setup.rate_hz
@@ -192,10 +195,12 @@ class FileDriver:
     def _write(self, samples: Samples) -> None:
         skip = min(self._skip, len(samples))
         self._skip -= skip
-        if self._writer is None or skip == len(samples):
+        samples = samples[skip : skip + self._owed]
+        self._owed -= len(samples)
+        if self._writer is None or not len(samples):
             return
         try:
-            self._writer.write(np.ascontiguousarray(samples[skip:]))
+            self._writer.write(np.ascontiguousarray(samples))
         except SoundFileError as error:
             raise EngineError(str(error)) from None
 
@@ -232,11 +237,11 @@ class ClockDriver:
         with ExitStack() as undo:
             self._feeds = LiveFeeds(document, rack)
             undo.callback(self._feeds.close, 0.0)
-            self._make_writer = open_sink(document, setup, 0)
+            self._make_writer = open_sink(document, rack.out_setup, 0)
             undo.pop_all()
         frames = max(round(RING_S * setup.rate_hz), 4 * rack.block_frames)
         self._source = None if isinstance(reader, Silence) else Ring(setup.channels, frames)
-        self._sink = Ring(setup.channels, frames) if self._make_writer else None
+        self._sink = Ring(setup.channels, frames * rack.engine.ratio) if self._make_writer else None
         self._clock = Clock(
             rack.engine,
             self._source,

@@ -8,6 +8,7 @@ from sigrack.errors import ConfigError
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
+from sigrack_plugins import Setup
 
 __all__ = ["Plan", "adjust", "can_stay", "check_fixed", "check_kept", "check_latency", "in_words"]
 
@@ -39,8 +40,8 @@ def can_stay(slot: Slot, table: SlotTable) -> bool:
 def check_kept(document: Document, index: int, slot: Slot) -> None:
     """Raise ConfigError if a running slot cannot take its new parameters. [main]"""
     table = document.config.slot[index]
-    if table.bypass and slot.core is None:
-        document.fail(("slot", index, "bypass"), f'"{slot.name}" only listens: there is nothing to bypass')
+    if table.bypass and (why := slot.unbypassable):
+        document.fail(("slot", index, "bypass"), why)
     for name, value in table.params.items():
         try:
             slot.param(name).check(value)
@@ -59,14 +60,27 @@ def check_fixed(old: Config, document: Document) -> None:
             document.fail(key, f"{shown} cannot change while the rack runs; restart it")
 
 
+def check_rates(document: Document, setup: Setup, slots: Sequence[Slot]) -> None:
+    """Raise ConfigError if a slot would get another rate than it was made for: with a source of `setup`. [main]"""
+    rate_hz = setup.rate_hz
+    for slot in slots:
+        if slot.setup.rate_hz != rate_hz:
+            raise ConfigError(
+                f"{document.path}: {slot.name} runs at {slot.setup.rate_hz} Hz and would get {rate_hz} Hz: what changes the rate "
+                "can come and go only by the rack's file, at a start"
+            )
+        rate_hz = slot.out_rate_hz
+
+
 def check_latency(document: Document, before: Sequence[Slot], after: Sequence[Slot]) -> None:
     """Raise ConfigError if the latency changes where the head of the output was trimmed by it: with a file source. [main]"""
     if document.config.source.driver == "file" and _latency(before) != _latency(after):
         raise ConfigError(f"{document.path}: the latency cannot change while a file source runs; start again")
 
 
-def _latency(slots: Sequence[Slot]) -> int:
-    return sum(slot.latency_frames for slot in slots)
+def _latency(slots: Sequence[Slot]) -> float:
+    """Return the latency of all in seconds."""
+    return sum(slot.latency_frames / slot.out_rate_hz for slot in slots)
 
 
 def in_words(before: Sequence[Thing], plan: Plan) -> list[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from sigrack.changes import Changes
 from sigrack.config import Document
 from sigrack.dispatch import Dispatcher, Snapshot
 from sigrack.errors import ConfigError, EngineError, nearest
+from sigrack.groups import Group, GroupPlan, plan_groups
 from sigrack.lifecycle import ControlThread
 from sigrack.reaper import Reaper, Thing
 from sigrack.signals import SignalEngine
@@ -47,18 +48,24 @@ class Prepared:
 
     slots: tuple[Slot, ...]
     signals: tuple[SignalEngine, ...]
+    groups: GroupPlan
     run_list: RunList | None
     """None: the one that runs."""
+    names: tuple[str, ...]
+    """Whose each step is."""
     snapshot: Snapshot
     gone: tuple[Thing, ...] = ()
     """What is taken out: what it still has is delivered until `forget`."""
     deaf: frozenset[Thing] = frozenset()
     """Those of them that no longer get what others post."""
+    old_groups: tuple[Group, ...] = ()
+    """That go."""
     leaving: Snapshot = field(default_factory=Snapshot)
     """Of them."""
 
     def free(self) -> None:
         """It will not be published. [main, worker]"""
+        self.groups.free()
         if self.run_list:
             self.run_list.free()
 
@@ -78,18 +85,22 @@ class Rack:
         config = document.config
         self.block_frames = config.rack.block_frames
         self.hook_frames = config.rack.hook_frames
-        self.fade_frames = max(1, round(config.rack.fade_ms * 1e-3 * setup.rate_hz))
+        self._fade_s = config.rack.fade_ms * 1e-3
         self.control = ControlThread()
         self.bell = Bell()
-        self.engine = Engine(setup.channels, self.block_frames, self.fade_frames)
-        self.dispatcher = Dispatcher(setup.rate_hz)
+        self.engine = Engine(setup.channels, self.block_frames, self.fade_at(setup.rate_hz))
+        self.dispatcher = Dispatcher()
         self.dispatcher.inbox.patient = not live
         self.watch = HookWatch(config.rack.hook_budget_ms, config.rack.hook_limit_ms)
         self.builder = Builder(self)
         self.changes = Changes(self)
         self.reaper = Reaper(self)
         self.slots: tuple[Slot, ...] = ()
+        self.groups: tuple[Group, ...] = ()
+        """What the linear slots were compiled into, in their order."""
         self.signals: tuple[SignalEngine, ...] = ()
+        self.out_setup = setup
+        """What goes out."""
         self.on_event: Callable[..., object] = lambda kind, **data: None
         """Is told of what comes and goes. [main]"""
         self.coming: tuple[Thing, ...] = ()
@@ -112,11 +123,15 @@ class Rack:
         self._past_tallies: dict[str, Tally] = {}
         """What instances that are gone did and lost, by name."""
         self._steps: tuple[SlotCore | TapRing, ...] | None = None
+        self._names: tuple[str, ...] = ()
         self._cores: tuple[SlotCore, ...] = ()
         self._serial = 0
         try:
             for index in range(len(config.slot)):
-                self.slots = (*self.slots, self.builder.slot(document, index))
+                slot = self.builder.slot(document, index, self.out_setup)
+                self.slots = (*self.slots, slot)
+                self.out_setup = Setup(slot.out_rate_hz, setup.channels)
+            self.engine.set_ratio(self.out_setup.rate_hz // setup.rate_hz)
             for index in range(len(config.signal)):
                 self.signals = (*self.signals, self.builder.signal(document, index))
             self.publish(self.prepare(self.slots, self.signals))
@@ -139,6 +154,14 @@ class Rack:
         for thing in self.things:
             thing.begin()
 
+    def block_at(self, rate_hz: int) -> int:
+        """Return the most frames of a block at the place where this is the rate. [any]"""
+        return self.block_frames * (rate_hz // self.setup.rate_hz)
+
+    def fade_at(self, rate_hz: int) -> int:
+        """Return the frames of a fade at this rate. [any]"""
+        return max(1, round(self._fade_s * rate_hz))
+
     # What runs
 
     @property
@@ -148,11 +171,12 @@ class Rack:
 
     def publish(self, prepared: Prepared) -> int:
         """Make what was prepared the rack; return the run list's serial. [main]"""
-        self.slots, self.signals = prepared.slots, prepared.signals
+        self.slots, self.signals, self.groups = prepared.slots, prepared.signals, tuple(prepared.groups.groups)
+        self._regroup(prepared.groups)
         if (run_list := prepared.run_list) is not None:
             dip = bool(self._serial) and run_list.cores != self._cores
             self._serial = self.engine.publish(run_list, dip=dip)
-            self._steps, self._cores = run_list.steps, run_list.cores
+            self._steps, self._cores, self._names = run_list.steps, run_list.cores, prepared.names
         self.dispatcher.snapshot = prepared.snapshot
         for source in prepared.leaving.sources:
             source.last = self._serial
@@ -161,19 +185,57 @@ class Rack:
         self.dispatcher.leaving = self.dispatcher.leaving.joined(prepared.leaving)
         return self._serial
 
-    def prepare(self, slots: Sequence[Slot], signals: Sequence[SignalEngine], heard: Iterable[Thing] = ()) -> Prepared:
+    def _regroup(self, plan: GroupPlan) -> None:
+        """Let groups that stay fade over to their new filters, and slots know their groups."""
+        for morph in plan.morphs:
+            group = morph.group
+            group.parts, group.linear = morph.parts, morph.linear
+            group.convolver.change(morph.fir)
+        for run, group in plan.runs:
+            group.members = run
+            for slot in run:
+                slot.group = group
+            if any(slot.bypass != left_out for slot, left_out in group.parts) and len(group.members) > 1:
+                self.changes.regroup()  # switched while this was compiled
+            group.core.activate(not (len(group.members) == 1 and group.members[0].bypass))
+
+    def prepare(
+        self, slots: Sequence[Slot], signals: Sequence[SignalEngine], heirs: Mapping[Thing, Thing] | None = None
+    ) -> Prepared:
         """Make what a rack of these needs. Raises ConfigError if that is too much for one. [main, worker]
 
-        `heard`: what goes, and has an heir that gets from now on what others post.
+        `heirs`: new ones, and whose place they take: they get from now on what others post.
         """
-        steps = (*(step for slot in slots for step in slot.steps), *(tap for signal in signals for tap in signal.taps))
-        if len(steps) > MOST_STEPS:
-            raise ConfigError(f"{self.document.path}: the rack has more than {MOST_STEPS} processors and taps")
-        run_list = RunList(steps) if steps != self._steps else None
+        heirs = heirs or {}
+        taking = {new: old for new, old in heirs.items() if isinstance(new, Slot) and isinstance(old, Slot)}
+        groups = plan_groups(self, slots, self.groups, taking)
+        try:
+            named = _steps(slots, groups, signals)
+            steps, names = tuple(step for step, _ in named), tuple(name for _, name in named)
+            if len(steps) > MOST_STEPS:
+                raise ConfigError(f"{self.document.path}: the rack has more than {MOST_STEPS} processors and taps")
+            run_list = RunList(steps) if steps != self._steps else None
+            if run_list and run_list.ratio != self.engine.ratio:
+                run_list.free()
+                raise ConfigError(f"{self.document.path}: the rate that goes out cannot change while the rack runs; restart it")
+        except BaseException:
+            groups.free()
+            raise
         things: tuple[Thing, ...] = (*slots, *signals)
         gone = tuple(thing for thing in self.things if thing not in things)
-        deaf = frozenset(heard)
-        return Prepared(tuple(slots), tuple(signals), run_list, _snapshot(things), gone, deaf, _snapshot(gone, deaf))
+        deaf = frozenset(heirs.values())
+        return Prepared(
+            slots=tuple(slots),
+            signals=tuple(signals),
+            groups=groups,
+            run_list=run_list,
+            names=names,
+            snapshot=_snapshot(things),
+            gone=gone,
+            deaf=deaf,
+            old_groups=tuple(group for group in self.groups if group not in groups.groups),
+            leaving=_snapshot(gone, deaf),
+        )
 
     def _refresh(self) -> None:
         """Tell the dispatcher what is leaving."""
@@ -216,8 +278,8 @@ class Rack:
 
     @property
     def latency_frames(self) -> int:
-        """From source to sink, over all slots. [main]"""
-        return sum(slot.latency_frames for slot in self.slots)
+        """From source to sink, over all slots, in frames that go out. [main]"""
+        return sum(slot.latency_frames * (self.out_setup.rate_hz // slot.out_rate_hz) for slot in self.slots)
 
     @property
     def engines(self) -> list[SignalEngine]:
@@ -237,9 +299,10 @@ class Rack:
         return total
 
     def tap_space(self) -> int:
-        """Frames that the engine can process before a tap would lose some. [main]"""
-        taps = [tap for thing in (*self._leaving, *self.things) for tap in thing.taps]
-        return min((tap.space for tap in taps if not tap.finished), default=1 << 30)
+        """Frames that may come in before a tap would lose some. [main]"""
+        things = (*self._leaving, *self.things)
+        taps = [(tap, thing.out_rate_hz // self.setup.rate_hz) for thing in things for tap in thing.taps]
+        return min((tap.space // ratio for tap, ratio in taps if not tap.finished), default=1 << 30)
 
     def drain(self) -> bool:
         """Deliver what waits, for one turn; True: there is more. [main]"""
@@ -261,15 +324,16 @@ class Rack:
     @property
     def quiet(self) -> bool:
         """Whether freewheel may go on: no coroutine hook runs, no change is prepared, no ring fills behind another. [main]"""
-        if self.changes.preparing or any(thing.hooked.busy for thing in (*self._leaving, *self.things) if thing.hooked):
+        if self.changes.preparing or any(group.convolver.catching_up for group in self.groups):
+            return False
+        if any(thing.hooked.busy for thing in (*self._leaving, *self.things) if thing.hooked):
             return False
         heirs = [s for s in (*self.dispatcher.leaving.sources, *self.dispatcher.snapshot.sources) if s.after]
         return not heirs or not any(heir.crowded(self.engine.stats.running) for heir in heirs)
 
     def step_name(self, number: int) -> str:
         """Return what step `number` (from 1) of the run list belongs to, for messages. [main]"""
-        names = [slot.name for slot in self.slots for _ in slot.steps] + [signal.name for signal in self.signals]
-        return names[number - 1] if 0 < number <= len(names) else "no slot"
+        return self._names[number - 1] if 0 < number <= len(self._names) else "no slot"
 
     def slot(self, name: str) -> Slot:
         """Return a slot. Raises KeyError with the nearest name. [main]"""
@@ -327,7 +391,7 @@ class Rack:
     def end_streams(self) -> None:
         """Say to all that no more audio will come. [main, when the engine runs no more]"""
         self.idle = True
-        for thing in self.things:
+        for thing in (*self.things, *self.groups):
             thing.end_streams()
 
     def joined(self) -> bool:
@@ -355,12 +419,12 @@ class Rack:
         self._warn_of_losses()
         await self.reaper.idle(LAST_S)  # so that those that stay hear the last of those that leave
         self.dispatcher.inbox.give_up()
-        things = self.things
-        self.slots, self.signals = (), ()
+        things, groups = self.things, self.groups
+        self.slots, self.signals, self.groups = (), (), ()
         self.dispatcher.snapshot = Snapshot()
         self._leaving = (*self._leaving, *things)
         self._refresh()
-        self.reaper.take(things, 0, drain=True)
+        self.reaper.take((*things, *groups), 0, drain=True)
         await self.reaper.idle()
 
     def close(self) -> None:
@@ -398,6 +462,17 @@ def _snapshot(things: Iterable[Thing], deaf: frozenset[Thing] = frozenset()) -> 
         factor_hooks=tuple(hooked for hooked in listening if hooked.methods & {"on_factors", "on_factor"}),
         data_hooks=tuple(hooked for hooked in listening if "on_data" in hooked.methods),
     )
+
+
+def _steps(slots: Sequence[Slot], groups: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[SlotCore | TapRing, str]]:
+    """Return the steps of a run list, and whose each is. A group stands where its first member does."""
+    first = {run[0]: group for run, group in groups.runs}
+    steps: list[tuple[SlotCore | TapRing, str]] = []
+    for slot in slots:
+        if group := first.get(slot):
+            steps.append((group.core, slot.name))
+        steps += [(step, slot.name) for step in slot.steps]
+    return [*steps, *((tap, signal.name) for signal in signals for tap in signal.taps)]
 
 
 def _slot_of(slots: Iterable[Slot], name: str) -> Slot:

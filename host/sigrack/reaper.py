@@ -7,17 +7,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sigrack.errors import EngineError
+from sigrack.groups import Group
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
 
-__all__ = ["Reaper", "Thing"]
+__all__ = ["Leaver", "Reaper", "Thing"]
 
 log = logging.getLogger("sigrack")
 
 Thing = Slot | SignalEngine
+Leaver = Thing | Group
 
 LOOK_S = 0.002
 """How often it looks whether somebody has left."""
@@ -35,8 +37,8 @@ class Reaper:
 
     def __init__(self, rack: "Rack") -> None:
         self._rack = rack
-        self._tasks: dict[asyncio.Task[None], Sequence[Thing]] = {}
-        self.held: set[Thing] = set()
+        self._tasks: dict[asyncio.Task[None], Sequence[Leaver]] = {}
+        self.held: set[Leaver] = set()
         """Stopped, but still held by a pin, by a thread inside a post, or by a native call that was abandoned."""
 
     @property
@@ -47,7 +49,7 @@ class Reaper:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def take(self, things: Sequence[Thing], serial: int, *, drain: bool) -> None:
+    def take(self, things: Sequence[Leaver], serial: int, *, drain: bool) -> None:
         """Begin the end of `things`, which are in no run list from number `serial` on. [main]
 
         `drain`: what they have posted, and audio that waits for them, is delivered; else it is counted as stale and lost.
@@ -57,7 +59,7 @@ class Reaper:
         for group in groups:  # a running rack's each for itself: none waits for another's threads
             self._begin(self._retire(group, serial, drain=drain), group)
 
-    def _begin(self, work: Coroutine[Any, Any, None], things: Sequence[Thing] = ()) -> None:
+    def _begin(self, work: Coroutine[Any, Any, None], things: Sequence[Leaver] = ()) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = things
         task.add_done_callback(self._done)
@@ -86,7 +88,7 @@ class Reaper:
         """Wait until the engine runs list `serial` or a newer one."""
         await self._until(lambda: self._rack.idle or self._rack.engine.has_left(serial))
 
-    async def _retire(self, things: list[Thing], serial: int, *, drain: bool) -> None:
+    async def _retire(self, things: list[Leaver], serial: int, *, drain: bool) -> None:
         rack = self._rack
         if any(thing.steps for thing in things):  # freewheel may wait for others before it runs the block that is waited for
             await self._left(serial)
@@ -107,7 +109,7 @@ class Reaper:
             thing.stop()
         rack.turn()  # what on_stop has posted
         for thing in things:
-            if thing not in alive:
+            if thing not in alive and not isinstance(thing, Group):
                 rack.forget(thing)
         await asyncio.gather(*(self._destroy(thing) for thing in alive))
 
@@ -135,7 +137,7 @@ class Reaper:
             await asyncio.wait((future,), timeout=LOOK_S)
         future.result()
 
-    async def _joined(self, things: Sequence[Thing]) -> list[Thing]:
+    async def _joined(self, things: Sequence[Leaver]) -> list[Leaver]:
         """Wait for workers and feeders, in freewheel as long as they need; return those whose have ended, note the others."""
         if not await self._patiently(lambda: all(thing.join(0) for thing in things)):
             for thing in things:
@@ -155,7 +157,7 @@ class Reaper:
             return False
         return True
 
-    async def _deliver(self, things: Sequence[Thing], *, drain: bool) -> None:
+    async def _deliver(self, things: Sequence[Leaver], *, drain: bool) -> None:
         if drain:
             await self._patiently(lambda: all(_delivered(thing) for thing in things))
         for thing in things:
@@ -165,7 +167,7 @@ class Reaper:
                 thing.source.ring.discard()
                 thing.source.gone = True
 
-    async def _finish_hooks(self, things: Sequence[Thing]) -> None:
+    async def _finish_hooks(self, things: Sequence[Leaver]) -> None:
         """Let no hook begin, and coroutine hooks end; cancel those that do not."""
         hooks = [thing.hooked for thing in things if thing.hooked]
         for thing in things:
@@ -175,15 +177,16 @@ class Reaper:
                 hooked.cancel()
             await self._until(lambda: not any(hooked.busy for hooked in hooks), JOIN_S)
 
-    async def _destroy(self, thing: Thing) -> None:
+    async def _destroy(self, thing: Leaver) -> None:
         if not await self._let_go(thing):
             self._rack.left_behind.append(f"{thing.name}, which somebody still holds")
             return
-        self._rack.forget(thing)
+        if not isinstance(thing, Group):
+            self._rack.forget(thing)
         if not self._rack.engine_lost and await self._native(f"{thing.name}: destroy", thing.destroy):
             thing.free()
 
-    async def _let_go(self, thing: Thing) -> bool:
+    async def _let_go(self, thing: Leaver) -> bool:
         """Wait until nobody holds `thing` any more; once the rack has stopped, not for long."""
         stop: float | None = None
         while not _free(thing):
@@ -198,11 +201,11 @@ class Reaper:
         return True
 
 
-def _delivered(thing: Thing) -> bool:
+def _delivered(thing: Leaver) -> bool:
     return (thing.hook_tap is None or thing.hook_tap.gone) and (thing.source is None or not thing.source.ring.queued)
 
 
-def _free(thing: Thing) -> bool:
+def _free(thing: Leaver) -> bool:
     """Whether nobody can be inside any more; from the first True on, its ring is gone."""
     if thing.occupied or (thing.hooked and thing.hooked.pins):
         return False

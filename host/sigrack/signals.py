@@ -127,7 +127,7 @@ class SignalEngine:
         """What feeds bring it."""
         self.fed = 0
         """Frames handed to the engine."""
-        self._rate_hz = rack.setup.rate_hz
+        self._rate_hz = rack.out_setup.rate_hz
         self._live = rack.live
         self._feeder: threading.Thread | None = None
         self._ending = threading.Event()
@@ -142,7 +142,7 @@ class SignalEngine:
             self.ring.close()
             raise
         if table.feed == "audio":
-            self.tap = WorkerTap(rack.setup.channels, self._rate_hz, FEED_S, rack.block_frames)
+            self.tap = WorkerTap(rack.setup.channels, self._rate_hz, FEED_S, rack.block_at(self._rate_hz))
 
     def _create(self, path: Path, sizes: dict[int, tuple[str, int]]) -> tuple[_Engine, int]:
         library = open_library(path)
@@ -165,6 +165,11 @@ class SignalEngine:
             engine.destroy(handle)
             raise ConfigError(f'{path}: signal_register_callback failed for "{self.table.name}"')
         return handle
+
+    @property
+    def out_rate_hz(self) -> int:
+        """The rate that its tap sees."""
+        return self._rate_hz
 
     @property
     def name(self) -> str:

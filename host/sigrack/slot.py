@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigrack.config import SlotTable
@@ -18,29 +16,18 @@ from sigrack.hooks import Hooked, nothing
 from sigrack.lifecycle import start_thread
 from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
 from sigrack.state import PluginState, restore, save
-from sigrack_engine.fir import Fir
-from sigrack_engine.pool import BlockPool
-from sigrack_engine.results import POST_ADDRESS, ResultRing
+from sigrack_engine.compiler import Linear
 from sigrack_engine.slot import Processor, SlotCore
 from sigrack_engine.tap import TapRing, WorkerTap
-from sigrack_plugins import Plugin
-from sigrack_plugins.abi import MAX_CHANNELS, Contract
+from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
+    from sigrack.groups import Group
     from sigrack.loading.native import NativeInstance
-    from sigrack.rack import Rack
 
-__all__ = ["Carried", "Slot", "build_slot"]
+__all__ = ["Carried", "Slot"]
 
 log = logging.getLogger("sigrack")
-
-MOST_LATENCY_S = 10
-MOST_FIR_CHANNELS = 8
-"""Limit of the core's convolver, in and out."""
-METER_RECORDS = 1024
-"""Records of a native plugin's that may wait, at least."""
-HOOK_TAP_S = 4.0
-"""How far hooks may fall behind before frames are lost, in seconds of audio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +47,20 @@ class Slot:
 
     table: SlotTable
     plugin: NativePlugin | PythonPlugin
+    setup: Setup
+    """What comes in at its place."""
     values: dict[str, float] = field(default_factory=dict)
     """Wanted parameter values."""
     bypass: bool = False
     core: SlotCore | None = None
+    """Of a native processor."""
     processor: Processor | None = None
+    linear: Linear | None = None
+    """The filter of a linear plugin: it is compiled into a group."""
+    group: "Group | None" = None
+    """Which one, once the slot is in the rack."""
+    refresh: Callable[[], object] = nothing
+    """Called when the group must be compiled anew. [main]"""
     source: Source | None = None
     hooked: Hooked | None = None
     context: PluginContext | None = None
@@ -75,7 +71,6 @@ class Slot:
     lost_call: Future[Any] | None = None
     """A call into the native instance that was abandoned."""
     _instance: "NativeInstance | None" = None
-    _fir: Fir | None = None
     _worker: threading.Thread | None = None
     _started: bool = False
 
@@ -96,14 +91,28 @@ class Slot:
         return [self.core, *self.taps] if self.core else [*self.taps]
 
     @property
+    def ratio(self) -> int:
+        """Frames that go out for each that comes in."""
+        return self.linear.ratio if self.linear else 1
+
+    @property
+    def out_rate_hz(self) -> int:
+        """The rate that it puts out, and its taps see."""
+        return self.setup.rate_hz * self.ratio
+
+    @property
     def latency_frames(self) -> int:
-        """By how much its output is behind its input."""
+        """By how much its output is behind its input, in frames of its output."""
+        if self.linear:
+            return self.linear.latency_frames
         return self.processor.latency_frames if self.processor else 0
 
     @property
-    def memory_bytes(self) -> int:
-        """Memory that the engine's convolver holds for this slot."""
-        return self._fir.bytes if self._fir else 0
+    def unbypassable(self) -> str:
+        """Why it cannot be bypassed, in words; empty if it can."""
+        if self.core is None and self.linear is None:
+            return f'"{self.name}" only listens: there is nothing to bypass'
+        return f'"{self.name}" changes the rate: it cannot be bypassed' if self.ratio > 1 else ""
 
     def param(self, name: str) -> ParamInfo:
         """Return a parameter's description. Raises KeyError with the nearest. [any]"""
@@ -123,11 +132,16 @@ class Slot:
         return number
 
     def set_bypass(self, bypass: bool) -> None:
-        """Cross-fade to the input or back. Raises ValueError for a slot that only listens. [main]"""
-        if self.core is None:
-            raise ValueError(f'"{self.name}" only listens: there is nothing to bypass')
+        """Cross-fade to the input or back. Raises ValueError for a slot that cannot be bypassed. [main]"""
+        if why := self.unbypassable:
+            raise ValueError(why)
         self.bypass = bypass
-        self.core.activate(not bypass)
+        if self.core:
+            self.core.activate(not bypass)
+        elif self.group and len(self.group.members) == 1:
+            self.group.core.activate(not bypass)
+        else:
+            self.refresh()
 
     @property
     def occupied(self) -> bool:
@@ -171,7 +185,7 @@ class Slot:
             if self.hooked:
                 self.hooked.inherit(old.hooked)
             old.hooked.resume()  # for what the new one has no hook for
-        if self.carried and self.core:
+        if self.carried and not self.unbypassable:
             self._catch_up(self.carried, old)
 
     def _catch_up(self, carried: Carried, old: "Slot") -> None:
@@ -249,157 +263,7 @@ class Slot:
             self.hooked.on_rest = nothing
         if self.core:
             self.core.close()
-        if self._fir:
-            self._fir.close()
         if self.hook_tap:
             self.hook_tap.tap.close()
         if self.worker_tap:
             self.worker_tap.close()
-
-
-def build_slot(
-    rack: "Rack",
-    table: SlotTable,
-    plugin: NativePlugin | PythonPlugin,
-    resolve: Callable[[str], Path],
-    carried: Carried | None = None,
-) -> Slot:
-    """Make a slot that is ready to run. Raises ConfigError (without file and line), EngineError. [main, worker]"""
-    slot = Slot(table, plugin, bypass=carried.bypass if carried else table.bypass, carried=carried)
-    try:
-        if isinstance(plugin, NativePlugin):
-            _build_native(rack, slot, plugin, carried)
-        else:
-            _build_python(rack, slot, plugin, resolve)
-        if slot.bypass and slot.core is None:
-            raise ConfigError(f'"{slot.name}" only listens: there is nothing to bypass', ("bypass",))
-    except BaseException:
-        if slot.source:
-            slot.source.ring.close()
-        rack.destroy(f"{slot.name}: destroy", slot.destroy)
-        slot.free()
-        raise
-    return slot
-
-
-def _make_core(rack: "Rack", slot: Slot, processor: Processor) -> None:
-    slot.processor = processor
-    slot.core = SlotCore(
-        processor,
-        channels=rack.setup.channels,
-        max_frames=rack.block_frames,
-        fade_frames=rack.fade_frames,
-        active=not slot.bypass,
-    )
-
-
-def _initial_values(plugin: NativePlugin, params: Mapping[str, Any], name: str) -> dict[str, float]:
-    values = {info.id: info.initial for info in plugin.params}
-    for key, value in params.items():
-        for info in plugin.params:
-            if info.id == key:
-                try:
-                    values[key] = info.check(value)
-                except ValueError as error:
-                    raise ConfigError(f"{name}: {error}", ("params", key)) from None
-                break
-        else:
-            raise ConfigError(f'{plugin.id} has no parameter "{key}"{nearest(key, list(values))}', ("params", key))
-    return values
-
-
-def _kept_values(plugin: NativePlugin, carried: Carried) -> dict[str, float]:
-    """Return the carried values that the plugin still takes."""
-    ranges = {info.id: (info.minimum, info.maximum) for info in plugin.params}
-    return {
-        name: value for name, value in carried.values.items() if name in ranges and ranges[name][0] <= value <= ranges[name][1]
-    }
-
-
-def _meter_records(factors: int, block_frames: int, rate_hz: int) -> int:
-    """Return how many records a ring needs for two blocks in which each factor is posted every millisecond.
-
-    Freewheel drains between blocks, and goes on as long as half of the ring is free.
-    """
-    posts = block_frames // max(rate_hz // 1000, 1) + 1
-    return max(METER_RECORDS, 2 * factors * posts)
-
-
-def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carried | None) -> None:
-    slot.values = _initial_values(plugin, slot.table.params, slot.name)
-    if carried:
-        slot.values |= _kept_values(plugin, carried)
-    state = carried.state if carried and carried.state and carried.state.plugin == plugin.id else None
-    if plugin.factors:
-        records = _meter_records(len(plugin.factors), rack.block_frames, rack.setup.rate_hz)
-        ring = ResultRing(rack.bell, list(plugin.factors), rack.engine.frame_address, records, MAX_CHANNELS)
-        slot.source = Source(slot.name, ring, rack.setup.rate_hz)
-    cookie = slot.source.ring.cookie if slot.source else 0
-    config = slot.table.config
-
-    def make() -> "tuple[NativeInstance, Contract]":
-        instance = plugin.create(config, cookie, POST_ADDRESS)
-        try:
-            if state and plugin.stateful:
-                instance.load_state(state.version, state.data)
-            contract = instance.activate(
-                rate_hz=rack.setup.rate_hz,
-                max_frames=rack.block_frames,
-                channels=rack.setup.channels,
-                values=[slot.values[info.id] for info in plugin.params],
-            )
-        except ConfigError:
-            instance.destroy()
-            raise
-        return instance, contract
-
-    slot._instance, contract = rack.control.call(f"{slot.name}: create", make)
-    if contract.latency_frames > MOST_LATENCY_S * rack.setup.rate_hz:
-        raise ConfigError(f"{plugin.id}: states a latency of {contract.latency_frames} frames; {MOST_LATENCY_S} s is the most")
-    processor = Processor(
-        slot._instance.process_address,
-        slot._instance.reset_address,
-        slot._instance.pointer,
-        latency_frames=contract.latency_frames,
-    )
-    _make_core(rack, slot, processor)
-
-
-def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Callable[[str], Path]) -> None:
-    if slot.table.params:
-        raise ConfigError(f'"{slot.name}" ({plugin.id}) has no parameters; its options go into [slot.config]', ("params",))
-    birth = Hooked(slot.name, Plugin(), frozenset(), rack.watch, lossless=True)
-    instance = rack.on_main(birth.attempt, "__init__", plugin.create, slot.table.config, resolve)
-    slot.hooked = Hooked(slot.name, instance, plugin.methods, rack.watch, lossless=not rack.live)
-    slot.context = PluginContext(rack, slot.hooked, slot.table.config, plugin.factors)
-    instance.ctx = slot.context
-    channels, rate_hz = rack.setup.channels, rack.setup.rate_hz
-    if "fir" in plugin.methods:
-        slot._fir = _make_fir(rack, plugin, instance)
-        processor = Processor(Fir.process_address, Fir.reset_address, slot._fir.pointer)
-        _make_core(rack, slot, processor)
-        assert slot.core is not None
-        slot.hooked.on_rest = partial(slot.core.activate, False)
-    if "on_block" in plugin.methods:
-        frames = max(round(HOOK_TAP_S * rate_hz), 4 * (rack.hook_frames + rack.block_frames))
-        tap = TapRing(channels, frames, rack.hook_frames, rack.bell)
-        slot.hook_tap = HookTap(slot.hooked, tap, BlockPool(channels, rack.hook_frames))
-    if "work" in plugin.methods:
-        slot.worker_tap = WorkerTap(channels, rate_hz, plugin.tap_seconds, rack.block_frames)
-
-
-def _make_fir(rack: "Rack", plugin: PythonPlugin, instance: Plugin) -> Fir:
-    import numpy as np
-
-    try:
-        taps = np.asarray(instance.fir(rack.setup), np.float32)  # type: ignore[attr-defined]
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{plugin.id}: {said(error)}") from error
-    channels = rack.setup.channels
-    if channels > MOST_FIR_CHANNELS:
-        raise ConfigError(f"{plugin.id}: a filter takes up to {MOST_FIR_CHANNELS} channels, the bus has {channels}")
-    if taps.ndim != 3 or taps.shape[:2] != (channels, channels) or not taps.shape[2]:
-        raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({channels}, {channels}, taps)")
-    if not np.isfinite(taps).all():
-        raise ConfigError(f"{plugin.id}: fir gave taps that are not finite")
-    return Fir(taps, block=rack.block_frames)

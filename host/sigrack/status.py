@@ -32,6 +32,7 @@ def status(session: "Session") -> dict[str, Any]:
         "driver": config.source.driver,
         "source": str(session.document.resolve(config.source.path)) if config.source.path else None,
         "rate_hz": rack.setup.rate_hz,
+        "out_rate_hz": rack.out_setup.rate_hz,
         "channels": rack.setup.channels,
         "block_frames": rack.block_frames,
         "latency_frames": rack.latency_frames,
@@ -41,7 +42,8 @@ def status(session: "Session") -> dict[str, Any]:
                 "name": slot.name,
                 "plugin": slot.plugin.id,
                 "version": slot.plugin.version,
-                "lane": "inline" if slot.core else None,
+                "lane": "inline" if slot.core or slot.linear else None,
+                "group": slot.group.name if slot.group else None,
                 "bypass": slot.bypass,
                 "latency_frames": slot.latency_frames,
                 "params": slot.values,
@@ -91,7 +93,8 @@ def stats(session: "Session") -> dict[str, Any]:
 
 
 def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:
-    meters = slot.core.meters if slot.core else None
+    core = slot.group.core if slot.group else slot.core
+    meters = core.meters if core else None
     hooked = slot.hooked
     return {
         "name": slot.name,

@@ -312,7 +312,7 @@ def test_a_full_inbox_is_delivered_in_rounds() -> None:
 
     hooked = Hooked("listener", Listener(), frozenset({"on_factors"}), HookWatch(), lossless=False)
     hooked.closed = False
-    dispatcher = Dispatcher(48_000, snapshot=Snapshot(factor_hooks=(hooked,)))
+    dispatcher = Dispatcher(snapshot=Snapshot(factor_hooks=(hooked,)))
     for number in range(2000):
         dispatcher.inbox.post(Post("s", "x", np.array([number]), 0, 0, np.ones((1, 1))))
     more = [dispatcher.drain(0, turn_ns=1) for _ in range(5)]

@@ -86,8 +86,7 @@ def _slots(rack: Rack) -> list[dict[str, Any]]:
             "plugin": slot.plugin.id,
             "runs": _runs(slot),
             "bypass": slot.bypass,
-            "latency_frames": slot.processor.latency_frames if slot.processor else 0,
-            "memory_bytes": slot.memory_bytes,
+            "latency_frames": slot.latency_frames,
             "params": slot.values,
         }
         for slot in rack.slots
@@ -95,8 +94,8 @@ def _slots(rack: Rack) -> list[dict[str, Any]]:
 
 
 def _runs(slot: Slot) -> str:
-    parts = ["engine"] if slot.core else []
-    parts += ["main loop"] if slot.hooked and slot.hooked.methods - {"fir", "work"} else []
+    parts = ["engine"] if slot.core or slot.linear else []
+    parts += ["main loop"] if slot.hooked and slot.hooked.methods - {"fir", "ratio", "latency_frames", "work"} else []
     return ", ".join([*parts, "worker"] if slot.worker_tap else parts)
 
 
@@ -116,11 +115,10 @@ def _show_rack(rack: dict[str, Any], *, as_json: bool) -> None:
             slot["runs"],
             "bypassed" if slot["bypass"] else "active",
             slot["latency_frames"],
-            f"{slot['memory_bytes'] / 1024:.0f} KiB",
             ", ".join(f"{name} = {value:g}" for name, value in slot["params"].items()),
         )
         for slot in rack["slots"]
     ]
-    print(table(("slot", "plugin", "runs on", "state", "latency", "filter", "parameters"), rows))
+    print(table(("slot", "plugin", "runs on", "state", "latency", "parameters"), rows))
     if rack["signals"]:
         print(f"\nsignal engines: {', '.join(rack['signals'])}")

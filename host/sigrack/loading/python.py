@@ -28,6 +28,8 @@ _ARGUMENTS = {
     "on_state_save": 0,
     "on_state_restore": 2,
     "fir": 1,
+    "ratio": 1,
+    "latency_frames": 1,
     "work": 1,
 }
 _COROUTINES = {"on_block", "on_factors", "on_factor", "on_data"}
@@ -60,6 +62,8 @@ def _check_methods(kind: type[Plugin], where: object) -> frozenset[str]:
         raise ConfigError(f"{where}: {kind.__name__} has only one of on_state_save and on_state_restore: state needs both")
     for name in methods:
         _check_arguments(getattr(kind, name), name, f"{where}: {kind.__name__}.{name}")
+    if (extra := methods & {"ratio", "latency_frames"}) and "fir" not in methods:
+        raise ConfigError(f"{where}: {kind.__name__}.{min(extra)} says something of a filter, but there is no fir")
     if kind.Config is not None and not dataclasses.is_dataclass(kind.Config):
         raise ConfigError(f"{where}: {kind.__name__}.Config must be a dataclass")
     return methods

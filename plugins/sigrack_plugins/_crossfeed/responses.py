@@ -69,4 +69,3 @@ def doubles(content: bytes) -> Array:
 def as_taps(paths: Array) -> "Samples":
     """Turn shape (4, taps) into float32 of shape (ear, channel, taps). [any]"""
     return np.ascontiguousarray(paths.reshape(2, 2, -1).swapaxes(0, 1), np.float32)
-

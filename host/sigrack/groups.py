@@ -1,0 +1,228 @@
+"""Groups: adjacent linear slots, compiled into one convolver."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sigrack_engine.compiler import Linear, compiled, length
+from sigrack_engine.fir import Fir
+from sigrack_engine.group import GroupCore
+from sigrack_engine.slot import Processor, SlotCore
+from sigrack_plugins import Setup
+
+if TYPE_CHECKING:
+    from sigrack.rack import Rack
+    from sigrack.slot import Slot
+
+__all__ = ["Group", "GroupPlan", "Morph", "plan_groups", "runs"]
+
+MOST_TAPS = 4 << 20
+"""FIR_MAX_TAPS: a product that is longer is cut into two groups."""
+MARGIN_S = 0.5
+"""Input that a group keeps beyond the length of its filter, for another one to catch up in peace."""
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """What the rack holds for some adjacent linear slots. Ends like a slot, when the engine has left it."""
+
+    members: "tuple[Slot, ...]"
+    setup: Setup
+    """What comes in."""
+    linear: Linear
+    """What it does now: the product of the members that are not bypassed."""
+    core: SlotCore
+    convolver: GroupCore
+    parts: "tuple[tuple[Slot, bool], ...]" = ()
+    """The members, and whether each was bypassed, of which it was compiled."""
+    hooked: None = field(default=None, init=False)
+    hook_tap: None = field(default=None, init=False)
+    source: None = field(default=None, init=False)
+    occupied: bool = field(default=False, init=False)
+
+    @property
+    def name(self) -> str:
+        """The names of its members."""
+        return " + ".join(member.name for member in self.members)
+
+    @property
+    def taps(self) -> "list[object]":
+        """It has none: a tap is a group's border."""
+        return []
+
+    @property
+    def steps(self) -> list[SlotCore]:
+        """Its part of the run list."""
+        return [self.core]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that its convolver holds."""
+        return self.convolver.fir.bytes
+
+    def begin(self) -> None:
+        """Nothing: it has no thread until its filter is changed. [main]"""
+
+    def end_streams(self) -> None:
+        """Let a change that is on its way end. [main, when the engine has left it]"""
+        self.convolver.end()
+
+    def hurry(self) -> None:
+        """Nothing. [main]"""
+
+    def join(self, limit_s: float) -> bool:
+        """Wait for a change that is on its way; False: it has not ended in time. [main]"""
+        return self.convolver.join(limit_s)
+
+    def close_hooks(self) -> None:
+        """It has none. [main]"""
+
+    def stop(self) -> None:
+        """Nothing. [main]"""
+
+    def destroy(self) -> None:
+        """Nothing: it has no instance of a plugin's. [control]"""
+
+    def free(self) -> None:
+        """Free what the engine used. [main, worker]"""
+        self.core.close()
+        self.convolver.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Morph:
+    """Another filter for a group that stays."""
+
+    group: Group
+    parts: "tuple[tuple[Slot, bool], ...]"
+    linear: Linear
+    fir: Fir
+
+
+@dataclass(slots=True)
+class GroupPlan:
+    """The groups that a rack is to have, and what was made for them."""
+
+    runs: "list[tuple[tuple[Slot, ...], Group]]" = field(default_factory=list)
+    """Which slots become, or stay, which group."""
+    fresh: list[Group] = field(default_factory=list)
+    morphs: list[Morph] = field(default_factory=list)
+
+    @property
+    def groups(self) -> list[Group]:
+        """All of them, in their order."""
+        return [group for _, group in self.runs]
+
+    def free(self) -> None:
+        """It is not to be. [main, worker]"""
+        for group in self.fresh:
+            group.free()
+        for morph in self.morphs:
+            morph.fir.close()
+
+
+def runs(slots: "Sequence[Slot]") -> "list[tuple[Slot, ...]]":
+    """Return the stretches of linear slots that can be one filter: what sees the signal between two of them is a border. [any]"""
+    found: list[list[Slot]] = []
+    open_run = False
+    for slot in slots:
+        if slot.linear is None:
+            open_run = open_run and not slot.steps
+            continue
+        if open_run and length([*(member.linear for member in found[-1] if member.linear), slot.linear]) <= MOST_TAPS:
+            found[-1].append(slot)
+        else:
+            found.append([slot])
+        open_run = not slot.taps
+    return [tuple(run) for run in found]
+
+
+def plan_groups(
+    rack: "Rack", slots: "Sequence[Slot]", groups: Sequence[Group], heirs: "Mapping[Slot, Slot] | None" = None
+) -> GroupPlan:
+    """Plan the groups of `slots`: of `groups`, which are there now, those go on that can. Raises ConfigError. [main, worker]
+
+    `heirs`: new slots, and whose place they take.
+    """
+    plan, left = GroupPlan(), list(groups)
+    try:
+        for run in runs(slots):
+            _add(rack, plan, run, left, heirs or {})
+    except BaseException:
+        plan.free()
+        raise
+    return plan
+
+
+def _add(rack: "Rack", plan: GroupPlan, run: "tuple[Slot, ...]", left: list[Group], heirs: "Mapping[Slot, Slot]") -> None:
+    """Add the group of one run to the plan: an old one as it is, an old one with another filter, or a new one."""
+    parts = _parts(run)
+    ancestors = {heirs.get(slot, slot) for slot in run}
+    old = next((group for group in left if ancestors & set(group.members)), None)
+    linear = None if old and old.parts == parts else _compiled(parts)
+    if old and (linear is None or _fits(old, run[0].setup, linear)):
+        left.remove(old)
+        if linear:
+            plan.morphs.append(Morph(old, parts, linear, _fir(rack, linear, old.setup)))
+        plan.runs.append((run, old))
+        return
+    group = _build(rack, run, parts, linear or _compiled(parts))
+    plan.runs.append((run, group))
+    plan.fresh.append(group)
+
+
+def _parts(run: "Sequence[Slot]") -> "tuple[tuple[Slot, bool], ...]":
+    """Return the slots of a run, and which of them a product leaves out. A single one has the bypass of its core instead."""
+    return tuple((slot, slot.bypass and len(run) > 1) for slot in run)
+
+
+def _compiled(parts: "Sequence[tuple[Slot, bool]]") -> Linear:
+    return compiled([_nothing(slot) if bypassed else slot.linear for slot, bypassed in parts if slot.linear])
+
+
+def _nothing(slot: "Slot") -> Linear:
+    """Return what a bypassed slot does: it only delays, as it does when it is heard."""
+    taps = np.zeros((slot.setup.channels, slot.setup.channels, slot.latency_frames + 1), np.float32)
+    taps[range(slot.setup.channels), range(slot.setup.channels), -1] = 1.0
+    return Linear(taps, 1, slot.latency_frames)
+
+
+def _fits(group: Group, setup: Setup, linear: Linear) -> bool:
+    """Whether a group can fade over to another filter: same rates, channels, latency, and enough history."""
+    taps = -(-linear.taps.shape[2] // linear.ratio)
+    same = (setup, linear.ratio, linear.latency_frames) == (group.setup, group.linear.ratio, group.linear.latency_frames)
+    return same and taps <= group.convolver.history_frames
+
+
+def _fir(rack: "Rack", linear: Linear, setup: Setup) -> Fir:
+    taps = linear.taps.astype(np.float32, copy=False)
+    return Fir(taps, phases=linear.ratio, block=rack.block_at(setup.rate_hz))
+
+
+def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "tuple[tuple[Slot, bool], ...]", linear: Linear) -> Group:
+    setup = run[0].setup
+    taps = -(-linear.taps.shape[2] // linear.ratio)
+    fade_frames = rack.fade_at(setup.rate_hz)
+    convolver = GroupCore(
+        _fir(rack, linear, setup),
+        max_frames=rack.block_at(setup.rate_hz),
+        history_frames=taps + round(MARGIN_S * setup.rate_hz),
+        fade_frames=fade_frames * linear.ratio,
+    )
+    processor = Processor(
+        GroupCore.process_address,
+        GroupCore.reset_address,
+        convolver.pointer,
+        latency_frames=linear.latency_frames,
+        ratio=linear.ratio,
+    )
+    core = SlotCore(
+        processor,
+        channels=setup.channels,
+        max_frames=rack.block_at(setup.rate_hz),
+        fade_frames=fade_frames,
+        active=not (len(run) == 1 and run[0].bypass),
+    )
+    return Group(run, setup, linear, core, convolver, parts)
