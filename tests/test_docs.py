@@ -89,6 +89,27 @@ def test_the_equalisers_page_names_every_line() -> None:
         assert re.search(rf"`[^`]*\b{name}\b[^`]*`", text), name
 
 
+def test_the_manuals_design_runs_as_printed(tmp_path: Path) -> None:
+    """The filter guide's program designs, saves and loads what it says."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    code = snippets("docs/design.md", "python")[0]
+
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert re.fullmatch(r"-12\d\.\d dB from 24000 Hz, half at 23\d\d\d Hz\n", found.stdout)
+
+
+@pytest.mark.slow
+def test_the_manuals_design_commands_run_as_printed(tmp_path: Path) -> None:
+    """Each line of the filter guide's first block succeeds, in order."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    for line in snippets("docs/design.md", "sh")[0].splitlines():
+        subprocess.run(line, shell=True, cwd=tmp_path, env=environment, check=True)
+
+
 def test_the_rack_reference_is_valid_and_complete() -> None:
     """The reference rack parses, and shows every key that there is."""
     text = snippets("docs/racks.md", "toml")[0]

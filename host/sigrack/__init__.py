@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sigrack.control.client import Client as Client
     from sigrack.control.schema import CommandError as CommandError
+    from sigrack.designing import design as design
     from sigrack.errors import ConfigError as ConfigError
     from sigrack.errors import EngineError as EngineError
     from sigrack.errors import RackError as RackError
@@ -18,12 +19,13 @@ _HOMES = {
     "ConfigError": "sigrack.errors",
     "EngineError": "sigrack.errors",
     "RackError": "sigrack.errors",
+    "design": "sigrack.designing",
     "render": "sigrack.rendering",
     "run_rack": "sigrack.session",
 }
 
 __version__ = "0.1.0"
-__all__ = ["Client", "CommandError", "ConfigError", "EngineError", "RackError", "render", "run_rack"]
+__all__ = ["Client", "CommandError", "ConfigError", "EngineError", "RackError", "design", "render", "run_rack"]
 
 
 def __getattr__(name: str) -> object:

@@ -20,6 +20,7 @@ _COMMANDS = {
     "info": "describe a plugin or a rack",
     "ctl": "send one command to a running rack",
     "top": "show a running rack: slots, load, levels, drops",
+    "design": "design a filter for upsampling, or measure one",
     "soak": "load, swap and unload plugins at random for long, and account for everything",
     "doctor": "tell what this machine can and cannot do",
     "up": "run a rack under supervisord and show it; Ctrl-C ends all of it",
