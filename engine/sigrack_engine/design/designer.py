@@ -26,13 +26,15 @@ class Filter:
     taps: npt.NDArray[np.float32]
     measured: Measured
 
+    def __post_init__(self) -> None:
+        self.taps.flags.writeable = False
+
 
 def design(spec: Specification, progress: Progress = lambda step: None) -> Filter:
     """Design and measure a filter. Raises DesignError if the rounded taps do not do what is asked. [worker]"""
     progress("window")
     response = _response(spec, progress)
     taps = (response * (spec.dc_gain / response.sum())).astype(np.float32)
-    taps.flags.writeable = False
     progress("measuring")
     measured = measure(taps, spec)
     if missed := misses(measured, spec):
@@ -42,12 +44,12 @@ def design(spec: Specification, progress: Progress = lambda step: None) -> Filte
 
 def _response(spec: Specification, progress: Progress) -> npt.NDArray[np.float64]:
     """Return the impulse response, of any gain, and as long as is asked."""
-    missing = spec.taps - spec.taps_needed
+    missing = spec.taps - spec.taps_used
     if spec.passes_all:
         window = np.ones(1)
     else:
         cutoff = (spec.pass_edge_hz + spec.stop_edge_hz) / 2.0 / spec.output_rate_hz
-        window = lowpass(spec.taps_needed, cutoff, spec.design_db)
+        window = lowpass(spec.taps_used, cutoff, spec.design_db)
     if spec.phase == "linear":
         return np.pad(window, missing // 2)
     if not spec.passes_all:

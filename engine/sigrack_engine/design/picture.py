@@ -48,7 +48,7 @@ def draw(made: Filter, path: Path) -> None:
     )
     taps = made.taps.astype(np.float64) / made.measured.dc_gain
     spectrum = np.fft.rfft(taps, fft_length(len(taps)))
-    frequencies: Curve = np.arange(len(spectrum)) * (spec.output_rate_hz / fft_length(len(taps)))
+    frequencies = np.arange(len(spectrum), dtype=np.float64) * (spec.output_rate_hz / fft_length(len(taps)))
     level = _db(np.abs(spectrum))
     _whole_band(panels[0, 0], frequencies, level, spec)
     _slope(panels[0, 1], frequencies, level, spec)

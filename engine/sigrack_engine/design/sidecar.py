@@ -83,5 +83,5 @@ def read_sidecar(path: Path) -> Sidecar:
         raise DesignError(f"{beside}: no such file: it says what the taps in {path.name} must do") from None
     except OSError as error:
         raise DesignError(f"{beside}: {error.strerror}") from None
-    except (msgspec.DecodeError, DesignError, UnicodeDecodeError, TypeError) as error:
+    except (msgspec.DecodeError, ValueError, TypeError) as error:
         raise DesignError(f"{beside}: {error}") from None

@@ -77,15 +77,15 @@ class Specification:
     @property
     def design_db(self) -> float:
         """Attenuation that the window is made for: a windowed design ripples as much in the pass band."""
-        return design_db(self.attenuation_db, self.ripple_db)
+        return _design_db(self.attenuation_db, self.ripple_db)
 
     @property
-    def taps_needed(self) -> int:
-        """Length of the window that gives the slope; taps beyond it are zeros."""
-        return 1 if self.passes_all else _allowed(taps_for(self.slope, self.design_db), self.phase)
+    def taps_used(self) -> int:
+        """Length of the window that gives the slope, if there are so many; taps beyond it are zeros."""
+        return 1 if self.passes_all else min(self.taps, _allowed(taps_for(self.slope, self.design_db), self.phase))
 
 
-def design_db(attenuation_db: float, ripple_db: float) -> float:
+def _design_db(attenuation_db: float, ripple_db: float) -> float:
     """Return the attenuation to design for. [any]"""
     return max(attenuation_db, -20.0 * math.log10(math.expm1(ripple_db * math.log(10.0) / 20.0))) + MARGIN_DB
 
@@ -119,7 +119,7 @@ def specify(
     if taps is None:
         taps = 1 if everything else TAPS_PER_PHASE * ratio
     taps = _allowed(taps, phase)
-    steepest = stop - width_for(taps, design_db(attenuation_db, ripple_db)) * rate_hz
+    steepest = stop - width_for(taps, _design_db(attenuation_db, ripple_db)) * rate_hz
     wanted = pass_edge_hz if pass_edge_hz is not None else stop if everything else max(steepest, 1e-3)
     spec = Specification(
         input_rate_hz=input_rate_hz,

@@ -95,12 +95,14 @@ def _told(made: Filter) -> dict[str, Any]:
 def _rows(made: Filter) -> list[tuple[str, str, str]]:
     asked, found = made.specification, made.measured
     peak_ms = 1000.0 * found.peak_index / asked.output_rate_hz
-    stop = ("nothing", "") if asked.passes_all else (f"-{asked.attenuation_db:g} dB from {asked.stop_edge_hz:.6g} Hz", "")
-    level = "" if asked.passes_all else f"{found.stop_db:.2f} dB at {found.stop_worst_hz:.2f} Hz"
+    stop = (
+        f"-{asked.attenuation_db:g} dB from {asked.stop_edge_hz:.6g} Hz",
+        f"{found.stop_db:.2f} dB at {found.stop_worst_hz:.2f} Hz",
+    )
     return [
         ("rates", f"{asked.input_rate_hz} Hz x{asked.ratio}", f"{asked.output_rate_hz} Hz"),
-        ("taps", f"{asked.taps}", f"{min(asked.taps_needed, asked.taps)} needed"),
-        ("stop band, worst", stop[0], level),
+        ("taps", f"{asked.taps}", f"{asked.taps_used} used"),
+        ("stop band, worst", *(("nothing", "") if asked.passes_all else stop)),
         ("pass band, worst", f"{asked.ripple_db:g} dB to {asked.pass_edge_hz:.2f} Hz", f"{found.ripple_db:.2g} dB"),
         ("-6 dB point", "", f"{found.half_hz:.2f} Hz"),
         ("gain at 0 Hz", f"{asked.dc_gain:g}", f"{found.dc_gain:.7g}"),
