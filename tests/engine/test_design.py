@@ -149,10 +149,11 @@ def test_an_edge_that_is_given_is_honoured(phase: str) -> None:
 
 
 def test_surplus_taps_make_the_slope_steeper() -> None:
-    """Without an edge given, twice the taps halve the width of the slope."""
+    """Without an edge given, twice the taps halve the width of the slope; no pass band goes beyond half the input rate."""
     wide, narrow = (22_050.0 - specify(taps=taps).pass_edge_hz for taps in (320_000, 640_000))
 
     assert abs(wide / narrow - 2.0) < 1e-4
+    assert 22_050.0 == specify(stop_edge_hz=24_100.0).pass_edge_hz
 
 
 def test_minimum_phase_is_the_spectral_factor_that_roots_give() -> None:

@@ -66,7 +66,7 @@ def test_a_spoiled_file_is_refused_with_the_figure(tmp_path: Path) -> None:
         (("--phase", "hybrid"), "argument --phase: invalid choice: 'hybrid'"),
         (("--pass-edge", 30_000), "pass_edge_hz: 30000 is not between"),
         (("--check", "f.wav", "--taps", 9), "--check measures a file as it is"),
-        (("--check", "nothing.wav"), "nothing.json: no such file"),
+        (("--check", "nothing.wav"), "nothing.wav: no such file"),
         ((*SMALL, "--output", "f.txt"), 'f.txt: unknown kind of file ".txt"'),
         ((*SMALL, "--output", "nowhere/f.wav"), "nowhere: no such folder"),
         ((*SMALL, "--picture", "f.txt"), 'f.txt: unknown kind of picture ".txt"; use .png, .pdf, .svg'),

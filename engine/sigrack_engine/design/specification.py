@@ -105,9 +105,9 @@ def specify(
 
     `taps`: 40,000 per phase if left open; an even number for linear phase becomes one more, so that the delay of (taps - 1) / 2
     is whole, in input frames too. `stop_edge_hz`: half the input rate. `pass_edge_hz`: as near to the stop band as taps and
-    attenuation allow, and at least 20 kHz (at lower rates 0.907 of the stop band's edge); if given, the slope fills the whole
-    room between the edges, and taps beyond what that needs are zeros. Raises DesignError: it says how many taps or which edge
-    would do.
+    attenuation allow, at least 20 kHz (at lower rates 0.907 of the stop band's edge), and half the input rate at most; if given,
+    the slope fills the whole room between the edges, and taps beyond what that needs are zeros. Raises DesignError: it says how
+    many taps or which edge would do.
     """
     _check_choice("ratio", ratio, RATIOS)
     _check_choice("phase", phase, PHASES)
@@ -120,7 +120,7 @@ def specify(
         taps = 1 if everything else TAPS_PER_PHASE * ratio
     taps = _allowed(taps, phase)
     steepest = stop - width_for(taps, _design_db(attenuation_db, ripple_db)) * rate_hz
-    wanted = pass_edge_hz if pass_edge_hz is not None else stop if everything else max(steepest, 1e-3)
+    wanted = pass_edge_hz if pass_edge_hz is not None else stop if everything else min(max(steepest, 1e-3), input_rate_hz / 2.0)
     spec = Specification(
         input_rate_hz=input_rate_hz,
         ratio=ratio,

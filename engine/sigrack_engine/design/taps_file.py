@@ -70,12 +70,12 @@ def load(path: Path) -> Filter:
 def read(path: Path) -> Filter:
     """Read a filter and measure it, whatever the figures say. Raises DesignError if it cannot be read. [worker]"""
     _check_kind(path)
+    if not path.is_file():
+        raise DesignError(f"{path}: no such file")
     sidecar = read_sidecar(path)
     spec = sidecar.specification
     try:
         taps = _read(path, spec)
-    except FileNotFoundError:
-        raise DesignError(f"{path}: no such file") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise DesignError(str(error) if isinstance(error, DesignError) else f"{path}: cannot be read: {error}") from None
     if taps.shape != (spec.taps,):

@@ -101,7 +101,7 @@ def _rows(made: Filter) -> list[tuple[str, str, str]]:
     )
     return [
         ("rates", f"{asked.input_rate_hz} Hz x{asked.ratio}", f"{asked.output_rate_hz} Hz"),
-        ("taps", f"{asked.taps}", f"{asked.taps_used} used"),
+        ("taps", f"{asked.taps}", f"{int((made.taps != 0.0).sum())} used"),
         ("stop band, worst", *(("nothing", "") if asked.passes_all else stop)),
         ("pass band, worst", f"{asked.ripple_db:g} dB to {asked.pass_edge_hz:.2f} Hz", f"{found.ripple_db:.2g} dB"),
         ("-6 dB point", "", f"{found.half_hz:.2f} Hz"),
