@@ -19,9 +19,11 @@ DISPATCH = (
     *("stall_memory_mb", "swap_p99_us", "pool_hit_rate", "dispatch_ns_per_record", "dispatch_ns_per_item", "wakeups_per_s"),
 )
 
+LIMITER = ("ns_quiet_48k", "ns_loud_48k", "core_quiet_705k6", "core_loud_705k6", "copy_ratio_loud_705k6")
+
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler called cc")
-@pytest.mark.parametrize(("script", "names"), [("chain.py", CHAIN), ("dispatch.py", DISPATCH)])
+@pytest.mark.parametrize(("script", "names"), [("chain.py", CHAIN), ("dispatch.py", DISPATCH), ("limiter.py", LIMITER)])
 def test_a_benchmark_prints_its_figures(script: str, names: tuple[str, ...]) -> None:
     """`--quick --json` ends with one JSON object that has every figure as a finite number."""
     command = [sys.executable, str(BENCHMARKS / script), "--quick", "--json"]

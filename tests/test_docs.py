@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from oracles.truepeak import true_peak_db
 from racks import noise
 from sigrack.config import Config, load, parse
+from sigrack.loading import NativePlugin
 from sigrack.rendering import render
 from sigrack_plugins import bundled
 from sigrack_plugins._equalizer.parsing import COMMANDS, FOREIGN_TYPES, REFUSED, TYPES
@@ -108,6 +110,28 @@ def test_the_manuals_design_commands_run_as_printed(tmp_path: Path) -> None:
 
     for line in snippets("docs/design.md", "sh")[0].splitlines():
         subprocess.run(line, shell=True, cwd=tmp_path, env=environment, check=True)
+
+
+def test_the_limiters_rack_runs_as_printed(tmp_path: Path) -> None:
+    """The limiter page's rack, copied out, makes noise louder and keeps its true peak below the ceiling that it names."""
+    (tmp_path / "rack.toml").write_text(snippets("docs/limiter.md", "toml")[0])
+    soundfile.write(tmp_path / "in.wav", noise(20_000), 48_000, subtype="FLOAT")
+
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, _ = soundfile.read(tmp_path / "out.wav")
+
+    assert -2.0 < true_peak_db(heard.T) <= -1.0
+
+
+def test_the_limiters_page_is_complete() -> None:
+    """Each parameter stands in its table with its default, each factor in the other."""
+    text = (ROOT / "docs" / "limiter.md").read_text()
+    plugin = NativePlugin(bundled()["limiter"])
+
+    for param in plugin.params:
+        assert f"| `{param.id}` | {param.initial:g} {param.unit} |" in text
+    for factor in plugin.factors:
+        assert f"| `{factor}` |" in text
 
 
 def test_the_rack_reference_is_valid_and_complete() -> None:

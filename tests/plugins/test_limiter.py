@@ -76,7 +76,7 @@ def test_just_above_it_is_not() -> None:
 def test_latency(rate_hz: int, lookahead_ms: float | None, latency: int) -> None:
     """It is the look-ahead, 64 frames at least, and 64 frames that the measurement takes; the output comes that late."""
     with Limiter(1, rate_hz, lookahead_ms) as limiter:
-        sound = np.asarray(noise(40_000, 1).T / 4)
+        sound = np.asarray(noise(40_000, 1).T / 4, np.float32)
         out = limiter.block(sound)
 
     assert latency + 64 == limiter.latency
