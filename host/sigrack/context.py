@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -162,6 +163,29 @@ class PluginContext:
         hooked = self._on_main("subscribe")
         for form in self._rack.check_subscription(source, symbol):
             hooked.subscribe(source, form)
+
+    def low_pass(
+        self, rate_hz: int, ratio: int, *, phase: str = "minimum", taps: int | None = None, file: Path | None = None
+    ) -> "npt.NDArray[np.float32]":
+        """Return the taps of a filter for upsampling. Raises ValueError. [worker]"""
+        from sigrack_engine.design import DesignError, cached, load, specify
+
+        try:
+            if file is None:
+                return cached(specify(input_rate_hz=rate_hz, ratio=ratio, phase=phase, taps=taps), self._tell_design).taps
+            found = load(file)
+        except DesignError as error:
+            raise ValueError(str(error)) from None
+        spec = found.specification
+        if (spec.input_rate_hz, spec.ratio) != (rate_hz, ratio):
+            raise ValueError(
+                f"{file} is for {spec.input_rate_hz} Hz x{spec.ratio}, not for {rate_hz} Hz x{ratio}: "
+                f"sigrack design --rate {rate_hz} --ratio {ratio} makes one"
+            )
+        return found.taps
+
+    def _tell_design(self, step: str) -> None:
+        log.info("%s: designing its filter: %s", self.name, step)
 
     def pinned(self) -> AbstractContextManager[None]:
         """Keep the plugin from being destroyed while the context lasts. [main]"""

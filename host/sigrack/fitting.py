@@ -177,8 +177,8 @@ def _linear(plugin: PythonPlugin, instance: Plugin, setup: Setup) -> Linear:
         return int(getattr(instance, name)(setup)) if name in plugin.methods else otherwise
 
     try:
-        ratio, latency_frames = ask("ratio", 1), ask("latency_frames", 0)
         taps = np.asarray(instance.fir(setup), np.float32)  # type: ignore[attr-defined]
+        ratio, latency_frames = ask("ratio", 1), ask("latency_frames", 0)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{plugin.id}: {said(error)}") from error
     channels = setup.channels

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     from concurrent.futures import Future
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -191,6 +192,21 @@ class Context(Protocol):
     def set_param(self, slot: str, param: str, value: float) -> None:
         """Set a parameter of any slot; the change is transient (not saved). Raises KeyError, ValueError. [main]"""
 
+    def low_pass(
+        self,
+        rate_hz: int,
+        ratio: int,
+        *,
+        phase: str = "minimum",
+        taps: int | None = None,
+        file: "Path | None" = None,
+    ) -> "Samples":
+        """Return a filter for upsampling from `rate_hz` by `ratio`: its taps, float32 of shape (taps,), at the output's rate.
+
+        It is designed, which may take seconds, and kept for the next time; or read from `file` and measured against what the file
+        says of it. Raises ValueError in one line for what cannot be had. [worker: in `fir`]
+        """
+
     def pinned(self) -> "AbstractContextManager[None]":
         """`with ctx.pinned():` in a coroutine hook: the plugin is not destroyed meanwhile, whoever else uses it. [main]"""
 
@@ -259,6 +275,11 @@ class Plugin:
         Take over what `on_state_save` of the plugin's `version` gave. Called after on_start; ValueError says why it cannot be.
     fir(self, setup: Setup) -> array of shape (channels out, channels in, taps), float32
         Makes the plugin a linear processor: the engine convolves the bus with these taps. Called before on_start. [worker]
+    ratio(self, setup: Setup) -> int
+        Frames that go out for each that comes in, 1 to 32, after `fir`: its taps are at the rate that goes out, and the input is
+        taken with zeros between its frames. A slot that raises the rate cannot be bypassed. [worker]
+    latency_frames(self, setup: Setup) -> int
+        By how much the filter's output is late, in frames that go out, after `fir`: renders are in time by it. [worker]
     work(self, tap: Tap)
         Runs on a thread of its own with a tap of its own, from start until the tap ends. Touches no other host object than
         `ctx.log` and `ctx.post`. [worker]
