@@ -25,7 +25,7 @@ struct core_group {
     /* Shared. */
     alignas(64) _Atomic uint64_t written;
     _Atomic uint64_t kept_from; /* after a reset: what came before counts no more */
-    _Atomic uint64_t changes;
+    _Atomic uint64_t begun, changes; /* fades; those that have ended */
     alignas(64) _Atomic(struct core_fir *) offered;
     _Atomic uint64_t offered_at;
     _Atomic(struct core_fir *) retired;
@@ -113,8 +113,11 @@ static void look_for_offer(struct core_group *group) {
     uint64_t now = atomic_load_explicit(&group->written, memory_order_relaxed);
     if (now - atomic_load_explicit(&group->offered_at, memory_order_relaxed) > MOST_LAG * group->setup.max_frames)
         return; /* who has offered it will see, and catch up once more */
-    if (!atomic_compare_exchange_strong(&group->offered, &fir, NULL))
+    atomic_fetch_add(&group->begun, 1); /* before the offer is gone: somebody may look whether it is busy */
+    if (!atomic_compare_exchange_strong(&group->offered, &fir, NULL)) {
+        atomic_fetch_sub(&group->begun, 1);
         return;
+    }
     /* It may have been withdrawn and offered anew meanwhile: then it lags less. */
     make_up(group, fir, atomic_load_explicit(&group->offered_at, memory_order_relaxed), now);
     group->incoming = fir;
@@ -229,6 +232,10 @@ int core_group_offer(struct core_group *group, struct core_fir *fir, uint64_t at
 }
 
 int core_group_offered(const struct core_group *group) { return atomic_load(&group->offered) != NULL; }
+
+int core_group_busy(const struct core_group *group) {
+    return core_group_offered(group) || atomic_load(&group->begun) != atomic_load(&group->changes);
+}
 
 int core_group_withdraw(struct core_group *group) { return atomic_exchange(&group->offered, NULL) != NULL; }
 

@@ -44,8 +44,9 @@ CORE_API uint64_t core_group_feed(const struct core_group *group, struct core_fi
 /* Offer `fir`, which has had all input before frame `at`. The engine takes it over if it lags by no more than it can make up for within
    a block. Returns 0 if another offer stands. [worker] */
 CORE_API int core_group_offer(struct core_group *group, struct core_fir *fir, uint64_t at);
-/* Whether an offer stands. [any] */
+/* Whether an offer stands; whether one stands or is being faded in. [any] */
 CORE_API int core_group_offered(const struct core_group *group);
+CORE_API int core_group_busy(const struct core_group *group);
 /* Take an offer back: 1 if the engine has not taken it. [worker] */
 CORE_API int core_group_withdraw(struct core_group *group);
 /* The convolver that was faded out, or NULL: the caller's to free. While one is uncollected no other offer is taken. [main] */

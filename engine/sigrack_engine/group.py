@@ -36,8 +36,8 @@ class GroupCore:
         self._wanted: Fir | None = None
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
-        self.catching_up = False
-        """Whether a filter is on its way that has not been offered yet: freewheel waits."""
+        self._behind = False
+        """The worker lets a filter catch up."""
 
     def change(self, fir: Fir) -> None:
         """Fade over to `fir`, which is taken over, as soon as it has caught up. [main]"""
@@ -45,10 +45,14 @@ class GroupCore:
             if self._wanted is not None:
                 self._wanted.close()
             self._wanted, self.fir = fir, fir
-            self.catching_up = True
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="sigrack-group", daemon=True)
                 self._thread.start()
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether a filter is on its way for which no block must run: freewheel waits. [main]"""
+        return self._behind or (self._wanted is not None and not lib.core_group_busy(self.pointer))
 
     @property
     def changing(self) -> bool:
@@ -63,16 +67,15 @@ class GroupCore:
     def _next(self) -> Fir | None:
         with self._lock:
             fir, self._wanted = self._wanted, None
+            self._behind = fir is not None
             if fir is None:
                 self._thread = None
-                self.catching_up = False
             return fir
 
     def _work(self) -> None:
         while (fir := self._next()) is not None:
             if self._ending.is_set() or not self._bring(fir):
                 fir.close()
-                self.catching_up = False
                 continue
             self.on_change()
 
@@ -88,10 +91,10 @@ class GroupCore:
                 fir.reset()
                 continue
             lib.core_group_offer(self.pointer, fir.pointer, at)
-            with self._lock:
-                self.catching_up = self._wanted is not None
+            self._behind = False
             if self._taken():
                 return self._faded(before)
+            self._behind = True
         return False
 
     def _catch_up(self, fir: Fir) -> int:

@@ -1,0 +1,395 @@
+"""Linear slots are compiled into groups: what is heard is what they do one after the other, also while they change."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import soundfile
+
+from oracles.chain import error_db, gain, interpolated, matrix_fir
+from racks import freewheel, noise, write
+from sigrack import render
+from sigrack.config import load
+from sigrack.errors import ConfigError
+from sigrack.session import Session
+
+LIMIT_DB = -120.0
+FADE = 960
+"""Frames of a cross-fade at 48 kHz by default."""
+FILTER = '''
+import numpy as np
+from dataclasses import dataclass
+from sigrack_plugins import Plugin
+
+@dataclass
+class Settings:
+    seed: int = 1
+    taps: int = 100
+    ratio: int = 1
+    late: int = 0
+
+def taps_of(seed, taps, late=0):
+    """A filter of noise that falls by 60 dB, `late` frames of silence before it."""
+    random = np.random.default_rng(seed)
+    made = random.uniform(-1, 1, (2, 2, taps)) * np.exp(-6.9 * np.arange(taps) / taps) / np.sqrt(taps)
+    return np.concatenate([np.zeros((2, 2, late)), made], axis=2).astype(np.float32)
+
+class Filter(Plugin):
+    """A random filter."""
+    Config = Settings
+    def fir(self, setup):
+        return taps_of(self.config.seed, self.config.taps, self.config.late)
+    def ratio(self, setup):
+        return self.config.ratio
+    def latency_frames(self, setup):
+        return self.config.late
+'''
+DIRECTOR = '''
+from sigrack_plugins import Plugin
+
+class Director(Plugin):
+    """Does what a test has asked for when its frame has come."""
+    steps = {}
+    def on_start(self):
+        self.futures = []
+    def on_block(self, block):
+        for frame in sorted(self.steps):
+            if frame <= block.frame and (future := self.steps.pop(frame)(self.ctx)):
+                self.futures.append(future)
+'''
+Signal = npt.NDArray[np.float64]
+
+
+def slot(name: str, plugin: str = "./filter.py", config: str = "", rest: str = "") -> str:
+    """Return a slot's table."""
+    return f'[[slot]]\nname = "{name}"\nplugin = "{plugin}"\n{rest}\n' + (f"[slot.config]\n{config}\n" if config else "")
+
+
+def filtered(name: str, **config: int) -> str:
+    """Return the table of a slot with a random filter."""
+    return slot(name, config="\n".join(f"{key} = {value}" for key, value in config.items()))
+
+
+def taps_of(seed: int, taps: int, late: int = 0) -> npt.NDArray[np.float32]:
+    """Return what filter.py makes of these settings."""
+    space: dict[str, Any] = {}
+    exec(FILTER, space)
+    made: npt.NDArray[np.float32] = space["taps_of"](seed, taps, late)
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Holds the plugins of these tests."""
+    (tmp_path / "filter.py").write_text(FILTER)
+    (tmp_path / "director.py").write_text(DIRECTOR)
+    return tmp_path
+
+
+def played(folder: Path, tables: str, sound: npt.NDArray[np.float32], rack: str = "") -> Signal:
+    """Return what a render through a rack gives."""
+    path = write(folder, f'[rack]\n{rack}\n[source]\ndriver = "file"\npath = "in.wav"\n{tables}', sound)
+    render(path, folder / "in.wav", folder / "out.wav", overwrite=True)
+    heard: Signal = soundfile.read(folder / "out.wav")[0]
+    return heard
+
+
+def members(session: Session) -> list[str]:
+    """Return the names of the groups."""
+    return [group.name for group in session.rack.groups]
+
+
+# What becomes one filter
+
+
+def test_adjacent_linear_slots_are_one_group(folder: Path) -> None:
+    """Observers, native slots and taps are borders; a linear slot that also listens ends its group."""
+    tables = filtered("a", seed=1) + filtered("b", seed=2) + slot("volume", "gain") + filtered("c", seed=3)
+    tables += slot("ears", "./collector.py") + filtered("d", seed=4) + filtered("e", seed=5)
+    session = freewheel(folder, tables, noise(10))
+    session.run()
+
+    assert ["a + b", "c", "d + e"] == _groups(folder, tables)
+    assert ["a", "volume", "c", "ears", "d"] == _step_names(folder, tables)
+
+
+def _groups(folder: Path, tables: str) -> list[str]:
+    session = freewheel(folder, tables, noise(10))
+    names = members(session)
+    session.run()
+    return names
+
+
+def _step_names(folder: Path, tables: str) -> list[str]:
+    session = freewheel(folder, tables, noise(10))
+    rack = session.rack
+    names = [name for number in range(1, 10) if (name := rack.step_name(number)) != "no slot"]
+    session.run()
+    return names
+
+
+def test_a_product_that_is_too_long_is_two_groups(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two filters whose product would have more taps than a convolver takes stay apart."""
+    monkeypatch.setattr("sigrack.groups.MOST_TAPS", 999)
+    assert ["a + b"] == _groups(folder, filtered("a", taps=500) + filtered("b", taps=500))
+    assert ["a", "b"] == _groups(folder, filtered("a", taps=500) + filtered("b", taps=501))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_random_rack_does_what_its_slots_do(folder: Path, seed: int) -> None:
+    """Filters, gains and an upsampler in random order, at random block sizes, equal the float64 chain, in time."""
+    random = np.random.default_rng(seed)
+    sound = noise(6000, seed=seed)
+    wanted, rate = sound.astype(np.float64), 1
+    tables = ""
+    for number in range(int(random.integers(2, 6))):
+        kind = random.choice(["filter", "filter", "gain", "late", "faster"])
+        length = int(np.exp(random.uniform(0, np.log(3000))))
+        if kind == "gain":
+            tables += slot(f"s{number}", "gain", rest="params = { gain_db = -3.0 }")
+            wanted = gain(wanted, -3.0)
+        elif kind == "faster" and rate == 1:
+            rate = int(random.choice([2, 3, 4, 8]))
+            tables += filtered(f"s{number}", seed=number, taps=length, ratio=rate)
+            spread = np.zeros((len(wanted) * rate, 2))
+            spread[::rate] = wanted
+            wanted = matrix_fir(spread, taps_of(number, length))
+        else:
+            late = int(random.integers(1, 500)) if kind == "late" else 0
+            tables += filtered(f"s{number}", seed=number, taps=length, late=late)
+            wanted = matrix_fir(wanted, taps_of(number, length))
+    heard = played(folder, tables, sound, f"block_frames = {random.choice([64, 441, 1024, 8192])}")
+
+    assert error_db(heard, wanted) < LIMIT_DB
+
+
+def test_negative_control_the_order_of_rates_matters(folder: Path) -> None:
+    """A filter before an upsampler is not one behind it."""
+    sound = noise(3000)
+    tables = filtered("a", seed=1, taps=300) + filtered("up", seed=2, taps=300, ratio=2)
+    spread = np.zeros((6000, 2))
+    spread[::2] = sound
+    wrong = matrix_fir(matrix_fir(spread, taps_of(2, 300)), taps_of(1, 300))
+
+    assert error_db(played(folder, tables, sound), wrong) > -20.0
+
+
+def test_an_upsampler_keeps_the_sound(tmp_path: Path) -> None:
+    """44.1 kHz through the upsampler at x4: the file is at 176.4 kHz, and a tone in it is that tone, at its level."""
+    time = np.arange(44_100) / 44_100
+    tone = np.column_stack([np.sin(2 * np.pi * 997 * time), np.cos(2 * np.pi * 15_013 * time)]).astype(np.float32) * 0.5
+    config = 'ratio = 4\ntaps = 4001\nphase = "linear"'
+    path = write(tmp_path, '[source]\ndriver = "file"\npath = "in.wav"\n' + slot("up", "upsample", config), tone, 44_100)
+    render(path, tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, rate_hz = soundfile.read(tmp_path / "out.wav")
+    later = np.arange(4 * 44_100) / 176_400
+    wanted = 0.5 * np.column_stack([np.sin(2 * np.pi * 997 * later), np.cos(2 * np.pi * 15_013 * later)])
+
+    assert (176_400, 4 * 44_100) == (rate_hz, len(heard))
+    assert error_db(heard[4000:-4000], wanted[4000:-4000]) < -100.0  # the filter's own ripple
+
+
+def test_hooks_and_meters_behind_it_run_at_the_rate_of_their_place(folder: Path) -> None:
+    """A listener before and one behind an upsampler get the same time in frames of their own rates."""
+    tables = slot("before", "./collector.py") + filtered("up", taps=50, ratio=4) + slot("behind", "./collector.py")
+    tables += slot("meter", "level")
+    session = freewheel(folder, tables, noise(48_000))
+    hooks = {name: session.rack.slot(name).hooked for name in ("before", "behind")}
+    session.run()
+    before, behind = (hooked.plugin for hooked in hooks.values() if hooked)
+
+    assert [48_000] == list({block.rate_hz for block in before.blocks})  # type: ignore[attr-defined]
+    assert [192_000] == list({block.rate_hz for block in behind.blocks})  # type: ignore[attr-defined]
+    assert 48_000 == sum(block.frames for block in before.blocks)  # type: ignore[attr-defined]
+    assert 192_000 == sum(block.frames for block in behind.blocks)  # type: ignore[attr-defined]
+    assert behind.blocks[-1].time_ns == pytest.approx(1e9, rel=0.05)  # type: ignore[attr-defined]
+    assert 192_000 == session.rack.out_setup.rate_hz
+    assert 10 * 2 == session.rack.counts()["meter"].posted
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (filtered("up", ratio=2) + "", ""),
+        (slot("up", "upsample", "ratio = 3"), "ratio: 3 is none of 1, 2, 4, 8, 16, 32"),
+        (slot("up", "upsample", "up_to_hz = 1000"), "up_to_hz: 1000 is below the source's 48000 Hz"),
+        (slot("up", "upsample", 'phase = "minimal"'), "phase"),
+        (slot("up", "upsample", "ratio = 2\ntaps = 10"), "taps"),
+        (filtered("up", ratio=33), "a ratio of 33; 1 to 32 can be had"),
+        (slot("up", "./filter.py", "ratio = 2", "bypass = true"), "changes the rate: it cannot be bypassed"),
+    ],
+)
+def test_what_cannot_be_is_said(folder: Path, tables: str, message: str) -> None:
+    """Wrong ratios, phases, lengths; the first one is right, as control."""
+    if not message:
+        assert ["up"] == _groups(folder, tables)
+        return
+    with pytest.raises(ConfigError) as caught:
+        freewheel(folder, tables, noise(10))
+    assert message in str(caught.value)
+
+
+# Changes
+
+
+Steps = dict[int, Callable[[Any], Any]]
+
+
+def changed(folder: Path, tables: str, sound: npt.NDArray[np.float32], steps: Steps, rack: str = "") -> tuple[Session, Signal]:
+    """Play `sound` through a rack to a file, doing the steps at their frames; return the session and what was heard."""
+    table = '[sink]\ndriver = "file"\npath = "heard.wav"\noverwrite = true\n[control]\nenabled = false\n'
+    head = f'[rack]\nblock_frames = 64\nhook_frames = 64\n{rack}\n[source]\ndriver = "file"\npath = "in.wav"\n{table}'
+    session = Session(load(write(folder, head + slot("director", "./director.py") + tables, sound)))
+    hooked = session.rack.slot("director").hooked
+    assert hooked is not None
+    director: Any = hooked.plugin
+    director.steps = dict(steps)
+    assert 0 == session.run()
+    assert not director.steps
+    assert [None] * len(director.futures) == [future.exception() for future in director.futures]
+    heard: Signal = soundfile.read(folder / "heard.wav")[0]
+    return session, heard
+
+
+def faded(heard: Signal, old: Signal, new: Signal, start: int, fade: int = FADE) -> float:
+    """Return the error against the ideal cross-fade from `old` to `new` that begins at frame `start`."""
+    ramp = np.clip((np.arange(len(heard)) - start + 1) / fade, 0.0, 1.0)[:, None]
+    return error_db(heard, (1.0 - ramp) * old + ramp * new)
+
+
+def beginning(heard: Signal, old: Signal) -> int:
+    """Return the first frame that is not the old filter's any more."""
+    return int(np.argmax(np.abs(heard - old).max(axis=1) > 1e-5))
+
+
+@pytest.mark.parametrize("behind", ["", filtered("b", seed=7, taps=200)], ids=["alone", "with another"])
+def test_a_swap_is_the_ideal_cross_fade(folder: Path, behind: str) -> None:
+    """Another filter in the place of one of 2,000 taps: the old one, then 20 ms of a linear fade, then the new one."""
+    sound = noise(30_000)
+    session, heard = changed(
+        folder,
+        filtered("a", seed=1, taps=2000) + behind,
+        sound,
+        {10_000: lambda ctx: ctx.swap("a", config={"seed": 2, "taps": 2300})},
+    )
+
+    def through(seed: int, taps: int) -> Signal:
+        out = matrix_fir(sound.astype(np.float64), taps_of(seed, taps))
+        return matrix_fir(out, taps_of(7, 200)) if behind else out
+
+    old, new = through(1, 2000), through(2, 2300)
+    start = beginning(heard, old) // 64 * 64
+
+    assert 10_000 <= start <= 10_500
+    assert faded(heard, old, new, start) < -110.0
+    assert faded(heard, old, new, start + 8) > -80.0  # the comparison sees eight frames
+    assert 1 == session.rack.engine.stats.applied
+
+
+def test_a_bypass_in_a_group_is_a_cross_fade(folder: Path) -> None:
+    """One of two filters is bypassed and comes back: both times with full history."""
+    sound = noise(40_000)
+    tables = filtered("a", seed=1, taps=900) + filtered("b", seed=2, taps=700)
+
+    def switch(on: bool) -> Callable[[Any], None]:
+        return lambda ctx: ctx._rack.slot("b").set_bypass(on)
+
+    _, heard = changed(folder, tables, sound, {10_000: switch(True), 25_000: switch(False)})
+    only = matrix_fir(sound.astype(np.float64), taps_of(1, 900))
+    both = matrix_fir(only, taps_of(2, 700))
+    first = beginning(heard, both) // 64 * 64
+    second = (first + FADE) + beginning(heard[first + FADE :], only[first + FADE :])
+    second = second // 64 * 64
+
+    assert faded(heard[:24_000], both[:24_000], only[:24_000], first) < -110.0
+    assert faded(heard[24_000:], only[24_000:], both[24_000:], second - 24_000) < -110.0
+
+
+def test_loading_beside_a_group_is_a_cross_fade(folder: Path) -> None:
+    """A filter is loaded behind another, and unloaded: the group fades over, nothing dips."""
+    sound = noise(40_000)
+    _, heard = changed(
+        folder,
+        filtered("a", seed=1, taps=500),
+        sound,
+        {10_000: lambda ctx: ctx.load("b", "./filter.py", config={"seed": 2, "taps": 300}), 25_000: lambda ctx: ctx.unload("b")},
+    )
+    only = matrix_fir(sound.astype(np.float64), taps_of(1, 500))
+    both = matrix_fir(only, taps_of(2, 300))
+    first = beginning(heard, only) // 64 * 64
+
+    assert faded(heard[:24_000], only[:24_000], both[:24_000], first) < -110.0
+    assert error_db(heard[30_000:], only[30_000:]) < LIMIT_DB
+
+
+def test_a_hundred_changes_in_a_second(folder: Path) -> None:
+    """Each 480 frames another filter is asked for, faster than fades end: the newest counts, and at the end it alone is heard."""
+    sound = noise(3 * 48_000)
+
+    def swap(seed: int) -> Callable[[Any], Any]:
+        return lambda ctx: ctx.swap("a", config={"seed": seed, "taps": 400})
+
+    swaps = {10_000 + 480 * i: swap(10 + i) for i in range(100)}
+    _, heard = changed(folder, filtered("a", seed=1, taps=400), sound, swaps)
+    old, new = (matrix_fir(sound.astype(np.float64), taps_of(seed, 400)) for seed in (1, 109))
+
+    assert error_db(heard[:10_000], old[:10_000]) < LIMIT_DB
+    assert error_db(heard[-40_000:], new[-40_000:]) < LIMIT_DB
+    assert np.abs(heard).max() < 1.5 * max(np.abs(old).max(), np.abs(new).max())
+
+
+def test_what_changes_the_latency_dips(folder: Path) -> None:
+    """A live rack takes a filter with another latency by a new group; the old one ends."""
+    head = '[source]\ndriver = "none"\n[control]\nenabled = false\n'
+    session = Session(load(write(folder, head + filtered("a", seed=1, taps=100))))
+
+    async def work() -> None:
+        before = session.rack.groups[0]
+        await session.rack.changes.swap("a", config={"late": 50})
+        assert session.rack.groups[0] is not before
+        assert 50 == session.rack.latency_frames
+        await session.rack.changes.swap("a", config={"late": 50, "seed": 3})
+        assert session.rack.groups[0].linear.latency_frames == 50
+
+    assert 0 == session.run(beside=work)
+
+
+def test_what_changes_the_rate_is_refused_while_it_runs(folder: Path) -> None:
+    """An upsampler cannot come, go, or get another ratio in a running rack; one of the same ratio may be swapped."""
+    head = '[source]\ndriver = "none"\n[control]\nenabled = false\n'
+    session = Session(load(write(folder, head + filtered("a", taps=10) + filtered("up", taps=64, ratio=2))))
+
+    async def work() -> None:
+        changes = session.rack.changes
+        with pytest.raises(ConfigError, match=r"can come and go only by the rack's file|rate that goes out cannot change"):
+            await changes.swap("a", config={"ratio": 2})
+        with pytest.raises(ConfigError, match="rate that goes out cannot change"):
+            await changes.unload("up")
+        await changes.swap("up", config={"ratio": 2, "taps": 80})
+        assert 96_000 == session.rack.out_setup.rate_hz
+
+    assert 0 == session.run(beside=work)
+
+
+def test_a_filter_behind_an_upsampler_equals_its_definition(folder: Path) -> None:
+    """The longest way round: upsampler and filter as a group at x16, some frames of which are computed by definition."""
+    sound = noise(4000)
+    tables = filtered("up", seed=1, taps=6000, ratio=16) + filtered("b", seed=2, taps=900)
+    heard = played(folder, tables, sound, "block_frames = 256")
+    frames = np.random.default_rng(1).integers(0, 64_000, 60)
+    up, behind = taps_of(1, 6000), taps_of(2, 900)
+    product = sum_product(up, behind)
+
+    assert error_db(heard[frames], interpolated(sound.astype(np.float64), product, 16, frames)) < LIMIT_DB
+
+
+def sum_product(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> Any:
+    """Return the taps of two matrix filters one after the other, by plain convolution."""
+    pairs: Sequence[Sequence[Any]] = [
+        [sum(np.convolve(first[m, i].astype(np.float64), second[o, m].astype(np.float64)) for m in range(2)) for i in range(2)]
+        for o in range(2)
+    ]
+    return np.array(pairs)
