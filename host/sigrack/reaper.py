@@ -77,12 +77,13 @@ class Reaper:
         return not left
 
     async def gone(self, name: str, limit_s: float) -> None:
-        """Wait for `limit_s` at most until what was called `name` is gone; not for what somebody holds already. [main]"""
-        tasks = [
-            task for task, things in self._tasks.items() if name in {thing.name for thing in things if thing not in self.held}
-        ]
-        if tasks:
-            await asyncio.wait(tasks, timeout=limit_s)
+        """Wait until what was called `name` is gone, or only held by somebody; for `limit_s` at most. [main]"""
+        stop = time.monotonic() + limit_s
+        while name in self._going() and time.monotonic() < stop:
+            await asyncio.sleep(LOOK_S)
+
+    def _going(self) -> set[str]:
+        return {thing.name for things in self._tasks.values() for thing in things if thing not in self.held}
 
     async def _left(self, serial: int) -> None:
         """Wait until the engine runs list `serial` or a newer one."""
