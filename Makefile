@@ -41,6 +41,7 @@ lint: setup
 
 bench: build
 	$(BIN)/python benchmarks/chain.py
+	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/dispatch.py
 
 clean:

@@ -18,12 +18,18 @@ DISPATCH = (
     *("engine_call_p999_ratio", "sustained_per_s", "sustained_per_item_per_s", "latency_p50_us", "stall_recovery_ms"),
     *("stall_memory_mb", "swap_p99_us", "pool_hit_rate", "dispatch_ns_per_record", "dispatch_ns_per_item", "wakeups_per_s"),
 )
-
+CONVOLUTION = (
+    *("error_64k_b512_p2", "rtf_64k_b512_p2", "plan_loss_64k_b512_p2", "scipy_64k_b512_p2"),
+    *("scipy_64k_b64_p4", "rtf_up16_640k_b256", "scipy_up16_640k_b256", "stuffed_up16_640k_b256", "plan_loss_up16_640k_b256"),
+)
 LIMITER = ("ns_quiet_48k", "ns_loud_48k", "core_quiet_705k6", "core_loud_705k6", "copy_ratio_loud_705k6")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler called cc")
-@pytest.mark.parametrize(("script", "names"), [("chain.py", CHAIN), ("dispatch.py", DISPATCH), ("limiter.py", LIMITER)])
+@pytest.mark.parametrize(
+    ("script", "names"),
+    [("chain.py", CHAIN), ("convolution.py", CONVOLUTION), ("dispatch.py", DISPATCH), ("limiter.py", LIMITER)],
+)
 def test_a_benchmark_prints_its_figures(script: str, names: tuple[str, ...]) -> None:
     """`--quick --json` ends with one JSON object that has every figure as a finite number."""
     command = [sys.executable, str(BENCHMARKS / script), "--quick", "--json"]
