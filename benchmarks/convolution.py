@@ -34,7 +34,7 @@ class Measurement:
 
     def __init__(self, report: Report, folder: Path, *, quick: bool) -> None:
         self._report, self._quick = report, quick
-        self._rounds, self._seconds = (2, 0.02) if quick else (5, 0.25)
+        self._rounds, self._seconds = (2, 0.02) if quick else (7, 0.25)
         self._makers: dict[str, Maker] = {}
         self._results: list[dict[str, Any]] = []
         self._missing: dict[str, str] = {}
@@ -93,7 +93,7 @@ class Measurement:
 
     def _judge_plan(self, task: Task, result: dict[str, Any]) -> None:
         most = 3 if self._quick else None
-        loss, plans = convolution_plans.compare(task, rounds=2 * self._rounds - 1, seconds=self._seconds / 8, most=most)
+        loss, plans = convolution_plans.compare(task, rounds=self._rounds, seconds=self._seconds / 8, most=most)
         result |= {"plan_loss": loss, "plans": plans}
         about = f"time of the chosen stages over the best of {len(plans)} lists, minus 1"
         self._report.add(f"plan_loss_{task.case.name}", loss, "", about, goal=0.1)

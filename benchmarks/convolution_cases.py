@@ -51,7 +51,7 @@ class Case:
 
 
 def _upsampler(name: str, taps: int, block: int, rtf_floor: float | None = None, *, quick: bool = False) -> Case:
-    return Case(name, 705_600, taps, block, phases=16, floors={"zita": 6, "stuffed": 2.8}, rtf_floor=rtf_floor, quick=quick)
+    return Case(name, 705_600, taps, block, phases=16, floors={"zita": 6}, rtf_floor=rtf_floor, quick=quick)
 
 
 CASES = (

@@ -1,8 +1,10 @@
 """Other convolvers, if they are there: none is linked, vendored or a dependency. Each is found when the benchmark runs."""
 
 import ctypes as c
+import functools
 import importlib
 import importlib.metadata
+import operator
 import resource
 import shlex
 import shutil
@@ -22,10 +24,10 @@ __all__ = ["FINDERS", "SCALING", "Maker", "NotInstalledError", "NotPossibleError
 
 SCALING = ("pedalboard", "ffmpeg")
 """Peers that scale the filter by a factor of their own: their output is right but for that."""
-MOST_FILE_FRAMES = 30 * 705_600
+FILE_LENGTHS = 8
+"""A file in filter lengths; much longer ones cost scipy more per frame."""
 ZITA_MOST_FRAMES = 8192
 ZITA_MOST_TAPS = 1 << 20
-AFIR_MOST_FRAMES = 32_768
 
 
 class NotInstalledError(Exception):
@@ -53,22 +55,20 @@ def _repeated(samples: Samples, frames: int) -> Samples:
 class _WholeFile(Convolver):
     """scipy.signal.oaconvolve over a file in memory, path by path: no streaming, so no latency that could be compared."""
 
-    def __init__(self, task: Task, oaconvolve: Callable[..., Any], times_taps: int) -> None:
-        self._taps, self._oaconvolve = task.taps, oaconvolve
-        samples = task.without_phases().samples
-        self._file = _repeated(samples, min(times_taps * task.case.taps, MOST_FILE_FRAMES))
+    def __init__(self, task: Task, oaconvolve: Callable[..., Any]) -> None:
+        self._paths = [[(i, path) for i, path in enumerate(row) if path.any()] for row in task.taps]
+        self._oaconvolve = oaconvolve
+        self._file = _repeated(task.without_phases().samples, FILE_LENGTHS * task.case.taps)
+
+    def _rows(self, samples: Samples) -> list[Samples]:
+        return [functools.reduce(operator.iadd, (self._oaconvolve(samples[i], path) for i, path in row)) for row in self._paths]
 
     def convolve(self, samples: Samples) -> Samples:
-        found = np.zeros_like(samples)
-        for to, row in zip(found, self._taps, strict=True):
-            for channel, path in zip(samples, row, strict=True):
-                if path.any():
-                    to += self._oaconvolve(channel, path)[: len(channel)]
-        return found
+        return np.stack([row[: samples.shape[1]] for row in self._rows(samples)])
 
     def ns_per_frame(self) -> float:
         begun = time.process_time_ns()
-        self.convolve(self._file)
+        self._rows(self._file)
         return (time.process_time_ns() - begun) / int(self._file.shape[1])
 
 
@@ -77,7 +77,7 @@ def _find_scipy(folder: Path, quick: bool) -> tuple[str, Maker]:
         signal = importlib.import_module("scipy.signal")
     except ImportError:
         raise NotInstalledError("pip install scipy") from None
-    return importlib.metadata.version("scipy"), lambda task: _WholeFile(task, signal.oaconvolve, 8 if quick else 64)
+    return importlib.metadata.version("scipy"), lambda task: _WholeFile(task, signal.oaconvolve)
 
 
 class _Pedalboard(Stream):
@@ -158,7 +158,7 @@ class _Afir(Convolver):
 
     def _run(self, source: str, sink: str) -> None:
         block = self._task.case.block
-        most = max(8192, AFIR_MOST_FRAMES if block >= 4096 else 0)
+        most = 8192 if block < 4096 else 32_768
         raw = f"-f f32le -ar {self._task.case.rate_hz} -ac 2"
         graph = f"[0:a][1:a]afir=gtype=none:irfmt=input:minp={block}:maxp={most}"
         command = f"ffmpeg -v error -nostdin -y -threads 1 -filter_complex_threads 1 {raw} -i {source} {raw} -i filter.f32"
@@ -169,9 +169,8 @@ class _Afir(Convolver):
     def convolve(self, samples: Samples) -> Samples:
         self._write("check.f32", samples)
         self._run("check.f32", "out.f32")
-        found = np.fromfile(self._folder / "out.f32", "<f4").reshape(-1, 2).T
-        wanted_frames = samples.shape[1]
-        return np.pad(found[:, :wanted_frames], ((0, 0), (0, max(0, wanted_frames - found.shape[1]))))
+        found: Samples = np.fromfile(self._folder / "out.f32", "<f4").reshape(-1, 2).T
+        return found[:, : samples.shape[1]]
 
     def ns_per_frame(self) -> float:
         taken = []
