@@ -15,6 +15,7 @@ import soundfile
 from oracles.truepeak import true_peak_db
 from racks import noise
 from sigrack.config import Config, load, parse
+from sigrack.drivers import built
 from sigrack.loading import NativePlugin
 from sigrack.rendering import render
 from sigrack_plugins import bundled
@@ -110,6 +111,22 @@ def test_the_manuals_design_commands_run_as_printed(tmp_path: Path) -> None:
 
     for line in snippets("docs/design.md", "sh")[0].splitlines():
         subprocess.run(line, shell=True, cwd=tmp_path, env=environment, check=True)
+
+
+def test_the_upsamplers_rack_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rack of the upsampling page, at a quarter of its ratio: one group, and a file at four times the rate."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = snippets("docs/upsampling.md", "toml")[0]
+    assert "ratio = 16" in text
+    (tmp_path / "rack.toml").write_text(text.replace("ratio = 16", "ratio = 4"))
+    soundfile.write(tmp_path / "in.wav", noise(20_000), 44_100, subtype="FLOAT")
+
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, rate_hz = soundfile.read(tmp_path / "out.wav")
+
+    assert (176_400, 80_000) == (rate_hz, len(heard))
+    with built(load(tmp_path / "rack.toml")) as rack:
+        assert ["tone + upsample + crossfeed"] == [group.name for group in rack.groups]
 
 
 def test_the_limiters_rack_runs_as_printed(tmp_path: Path) -> None:
