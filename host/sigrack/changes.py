@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +14,7 @@ import msgspec
 
 from sigrack.config import Document, SignalTable, SlotTable, check_signals
 from sigrack.errors import ConfigError, RackError, nearest, said
+from sigrack.groups import Group, Parts, Variant, variant_of
 from sigrack.lifecycle import AbandonedError, start_thread
 from sigrack.loading import NativePlugin
 from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, check_rates, in_words
@@ -21,6 +22,7 @@ from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
 from sigrack.state import PluginState
+from sigrack_engine.errors import CoreError
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ class Changes:
         self._regrouping = False
         """Groups are about to be compiled anew."""
         self._committing = False
+        self._ahead: asyncio.Task[None] | None = None
         self.abandoned = 0
         """Things that were not built in time."""
         self.unfinished = False
@@ -172,6 +175,31 @@ class Changes:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def look_ahead(self) -> None:
+        """Compile what groups will need when one of their members is switched, beside all else. [main]"""
+        if self._rack.live and self._loop is not None and not self._ending and (self._ahead is None or self._ahead.done()):
+            self._ahead = self._loop.create_task(self._compile_ahead())
+
+    async def _compile_ahead(self) -> None:
+        budget = self._rack.document.config.rack.ahead_mb << 20
+        while (wanted := next(self._missing(), None)) is not None:
+            group, parts = wanted
+            held = sum(variant.fir.bytes for other in self._rack.groups for variant in other.ahead.values())
+            if held + group.memory_bytes > budget:
+                return
+            try:
+                variant: Variant = await self._beside(f"{group.name}, with a switch turned", variant_of, self._rack, parts)
+            except (RackError, CoreError) as error:
+                log.warning("not compiled ahead: %s", error)
+                return
+            if group in self._rack.groups and parts in group.switches:
+                group.ahead[parts] = variant
+            else:
+                variant.free()
+
+    def _missing(self) -> "Iterator[tuple[Group, Parts]]":
+        return ((g, parts) for g in self._rack.groups for parts in g.switches if parts not in g.ahead)
+
     async def _regroup(self) -> None:
         async def make(plan: Plan) -> None:
             self._regrouping = False
@@ -251,11 +279,14 @@ class Changes:
             for begin in self._early:
                 loop.call_soon(begin)
             self._early.clear()
+        self.look_ahead()
 
     async def end(self) -> None:
         """Let the change that is being made come to its end, for a while; refuse others. [main]"""
         with self._asking:
             self._ending = True
+        if self._ahead:
+            self._ahead.cancel()
         for request in list(self._asked):
             if not request.running():
                 self.refuse(request, "the rack is stopping")
@@ -386,6 +417,7 @@ class Changes:
         serial = self._replace(plan, prepared)
         self.commit_ns.append(time.perf_counter_ns() - begun)
         rack.reaper.take((*prepared.gone, *prepared.old_groups), serial, drain=plan.drain)
+        self.look_ahead()
 
     def _replace(self, plan: Plan, prepared: "Prepared") -> int:
         """Do what cannot fail; return the run list's serial."""
@@ -434,7 +466,7 @@ class Changes:
 
         start_thread("build", run)
         if not (await asyncio.wait((future,), timeout=SLOW_S))[0]:
-            log.warning("%s is still being built after %g s; other changes wait for it", what, SLOW_S)
+            log.warning("%s is still being built after %g s", what, SLOW_S)
             await asyncio.wait((future,), timeout=BUILD_S - SLOW_S)
         if not future.done():
             future.cancel()

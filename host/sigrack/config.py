@@ -71,6 +71,8 @@ class RackTable(_Table, frozen=True, kw_only=True):
     """Length of the blocks that `on_block` gets."""
     fade_ms: Annotated[float, Meta(ge=0, le=10_000)] = 20.0
     """Length of cross-fades and dips."""
+    ahead_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
+    """Memory for filters that are compiled ahead, so that a switch in a group of slots answers at once; MiB."""
     priority: Annotated[int, Meta(ge=0, le=90)] = 70
     """SCHED_FIFO priority of the engine thread; 0 asks for none."""
     hook_budget_ms: Annotated[float, Meta(gt=0, le=1e6)] = 10.0

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from sigrack.rack import Rack
     from sigrack.slot import Slot
 
-__all__ = ["Group", "GroupPlan", "Morph", "plan_groups", "runs"]
+__all__ = ["Group", "GroupPlan", "Morph", "Parts", "Variant", "plan_groups", "runs", "variant_of"]
+
+Parts = tuple[tuple["Slot", bool], ...]
+"""Members, each with whether it is left out."""
 
 MOST_TAPS = 4 << 20
 """FIR_MAX_TAPS: a product that is longer is cut into two groups."""
@@ -35,8 +38,10 @@ class Group:
     """What it does now: the product of the members that are not bypassed."""
     core: SlotCore
     convolver: GroupCore
-    parts: "tuple[tuple[Slot, bool], ...]" = ()
+    parts: "Parts" = ()
     """The members, and whether each was bypassed, of which it was compiled."""
+    ahead: "dict[Parts, Variant]" = field(default_factory=dict, init=False)
+    """Filters that are ready for when a member is switched."""
     hooked: None = field(default=None, init=False)
     hook_tap: None = field(default=None, init=False)
     source: None = field(default=None, init=False)
@@ -86,9 +91,35 @@ class Group:
         """Nothing: it has no instance of a plugin's. [control]"""
 
     def free(self) -> None:
-        """Free what the engine used. [main, worker]"""
+        """Free what the engine used, and what was made for later. [main, worker]"""
         self.core.close()
         self.convolver.close()
+        self.forget_variants()
+
+    @property
+    def switches(self) -> "list[Parts]":
+        """What it would be made of with one of its members switched. [main]"""
+        if len(self.parts) < 2:
+            return []
+        flipped = [index for index, (slot, _) in enumerate(self.parts) if not slot.unbypassable]
+        return [tuple((slot, out != (index == at)) for index, (slot, out) in enumerate(self.parts)) for at in flipped]
+
+    def forget_variants(self, *, but: "Sequence[Parts]" = ()) -> None:
+        """Free what was made for later, all `but` these. [main]"""
+        for parts in [parts for parts in self.ahead if parts not in but]:
+            self.ahead.pop(parts).free()
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A filter that a group may fade over to."""
+
+    linear: Linear
+    fir: Fir
+
+    def free(self) -> None:
+        """It is not wanted. [any]"""
+        self.fir.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +127,8 @@ class Morph:
     """Another filter for a group that stays."""
 
     group: Group
-    parts: "tuple[tuple[Slot, bool], ...]"
-    linear: Linear
-    fir: Fir
+    parts: "Parts"
+    variant: Variant
 
 
 @dataclass(slots=True)
@@ -120,7 +150,7 @@ class GroupPlan:
         for group in self.fresh:
             group.free()
         for morph in self.morphs:
-            morph.fir.close()
+            morph.variant.free()
 
 
 def runs(slots: "Sequence[Slot]") -> "list[tuple[Slot, ...]]":
@@ -161,24 +191,34 @@ def _add(rack: "Rack", plan: GroupPlan, run: "tuple[Slot, ...]", left: list[Grou
     parts = _parts(run)
     ancestors = {heirs.get(slot, slot) for slot in run}
     old = next((group for group in left if ancestors & set(group.members)), None)
-    linear = None if old and old.parts == parts else _compiled(parts)
-    if old and (linear is None or _fits(old, run[0].setup, linear)):
+    if old and old.parts == parts:
         left.remove(old)
-        if linear:
-            plan.morphs.append(Morph(old, parts, linear, _fir(rack, linear, old.setup)))
         plan.runs.append((run, old))
         return
-    group = _build(rack, run, parts, linear or _compiled(parts))
+    variant = (old.ahead.pop(parts, None) if old else None) or variant_of(rack, parts)
+    if old and _fits(old, run[0].setup, variant.linear):
+        left.remove(old)
+        plan.runs.append((run, old))
+        plan.morphs.append(Morph(old, parts, variant))
+        return
+    group = _build(rack, run, parts, variant)
     plan.runs.append((run, group))
     plan.fresh.append(group)
 
 
-def _parts(run: "Sequence[Slot]") -> "tuple[tuple[Slot, bool], ...]":
+def variant_of(rack: "Rack", parts: "Parts") -> Variant:
+    """Compile the filter of some members, those left out that are said to be. [main, worker]"""
+    linear = _compiled(parts)
+    taps = linear.taps.astype(np.float32, copy=False)
+    return Variant(linear, Fir(taps, phases=linear.ratio, block=rack.block_at(parts[0][0].setup.rate_hz)))
+
+
+def _parts(run: "Sequence[Slot]") -> "Parts":
     """Return the slots of a run, and which of them a product leaves out. A single one has the bypass of its core instead."""
     return tuple((slot, slot.bypass and len(run) > 1) for slot in run)
 
 
-def _compiled(parts: "Sequence[tuple[Slot, bool]]") -> Linear:
+def _compiled(parts: "Parts") -> Linear:
     return compiled([_nothing(slot) if bypassed else slot.linear for slot, bypassed in parts if slot.linear])
 
 
@@ -196,17 +236,12 @@ def _fits(group: Group, setup: Setup, linear: Linear) -> bool:
     return same and taps <= group.convolver.history_frames
 
 
-def _fir(rack: "Rack", linear: Linear, setup: Setup) -> Fir:
-    taps = linear.taps.astype(np.float32, copy=False)
-    return Fir(taps, phases=linear.ratio, block=rack.block_at(setup.rate_hz))
-
-
-def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "tuple[tuple[Slot, bool], ...]", linear: Linear) -> Group:
-    setup = run[0].setup
+def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "Parts", variant: Variant) -> Group:
+    setup, linear = run[0].setup, variant.linear
     taps = -(-linear.taps.shape[2] // linear.ratio)
     fade_frames = rack.fade_at(setup.rate_hz)
     convolver = GroupCore(
-        _fir(rack, linear, setup),
+        variant.fir,
         max_frames=rack.block_at(setup.rate_hz),
         history_frames=taps + round(MARGIN_S * setup.rate_hz),
         fade_frames=fade_frames * linear.ratio,

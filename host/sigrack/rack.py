@@ -189,8 +189,8 @@ class Rack:
         """Let groups that stay fade over to their new filters, and slots know their groups."""
         for morph in plan.morphs:
             group = morph.group
-            group.parts, group.linear = morph.parts, morph.linear
-            group.convolver.change(morph.fir)
+            group.parts, group.linear = morph.parts, morph.variant.linear
+            group.convolver.change(morph.variant.fir)
         for run, group in plan.runs:
             group.members = run
             for slot in run:
@@ -198,6 +198,7 @@ class Rack:
             if any(slot.bypass != left_out for slot, left_out in group.parts) and len(group.members) > 1:
                 self.changes.regroup()  # switched while this was compiled
             group.core.activate(not (len(group.members) == 1 and group.members[0].bypass))
+            group.forget_variants(but=group.switches)
 
     def prepare(
         self, slots: Sequence[Slot], signals: Sequence[SignalEngine], heirs: Mapping[Thing, Thing] | None = None

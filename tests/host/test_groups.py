@@ -1,5 +1,6 @@
 """Linear slots are compiled into groups: what is heard is what they do one after the other, also while they change."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,35 @@ def test_a_hundred_changes_in_a_second(folder: Path) -> None:
     assert error_db(heard[:10_000], old[:10_000]) < LIMIT_DB
     assert error_db(heard[-40_000:], new[-40_000:]) < LIMIT_DB
     assert np.abs(heard).max() < 1.5 * max(np.abs(old).max(), np.abs(new).max())
+
+
+@pytest.mark.parametrize("ahead_mb", [256, 0])
+def test_switches_are_compiled_ahead_within_the_budget(folder: Path, ahead_mb: int) -> None:
+    """In a live rack the filter for each switch is ready before it is turned, and is the one that is used; or none is."""
+    head = f'[rack]\nahead_mb = {ahead_mb}\n[source]\ndriver = "none"\n[control]\nenabled = false\n'
+    session = Session(load(write(folder, head + filtered("a", seed=1) + filtered("b", seed=2) + filtered("c", seed=3))))
+
+    async def until(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.005)
+
+    async def work() -> None:
+        (group,) = session.rack.groups
+        if not ahead_mb:
+            session.rack.slot("b").set_bypass(True)
+            await until(lambda: group.parts[1][1])
+            assert not group.ahead
+            return
+        await until(lambda: len(group.ahead) == 3)
+        ready = {variant.fir for variant in group.ahead.values()}
+        session.rack.slot("b").set_bypass(True)
+        await until(lambda: group.parts[1][1])
+        assert group.convolver.fir in ready
+        await until(lambda: len(group.ahead) == 3 and not group.convolver.changing)
+        assert {parts[1][1] for parts in group.ahead} == {True, False}
+
+    assert 0 == session.run(beside=work)
 
 
 def test_what_changes_the_latency_dips(folder: Path) -> None:
