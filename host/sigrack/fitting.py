@@ -18,7 +18,7 @@ from sigrack_engine.results import POST_ADDRESS, ResultRing
 from sigrack_engine.slot import Processor, SlotCore
 from sigrack_engine.tap import TapRing, WorkerTap
 from sigrack_plugins import Plugin, Setup
-from sigrack_plugins.abi import MAX_CHANNELS, Contract
+from sigrack_plugins.abi import MAX_CHANNELS, UNIFORM, Contract
 
 if TYPE_CHECKING:
     from sigrack.loading.native import NativeInstance
@@ -145,6 +145,7 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carri
         slot._instance.pointer,
         latency_frames=contract.latency_frames,
     )
+    slot.uniform = bool(contract.flags & UNIFORM) and not contract.latency_frames and slot.source is None
     _make_core(rack, slot, processor)
 
 

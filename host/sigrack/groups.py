@@ -154,19 +154,29 @@ class GroupPlan:
 
 
 def runs(slots: "Sequence[Slot]") -> "list[tuple[Slot, ...]]":
-    """Return the stretches of linear slots that can be one filter: what sees the signal between two of them is a border. [any]"""
+    """Return the stretches of linear slots that can be one filter: what sees the signal between two of them is a border. [any]
+
+    A gain that is the same for all channels is none: it comes behind the filter instead, so the rate must not rise after it.
+    """
     found: list[list[Slot]] = []
-    open_run = False
+    open_run = crossed = False
     for slot in slots:
         if slot.linear is None:
-            open_run = open_run and not slot.steps
+            open_run = open_run and (slot.uniform or not slot.steps)
+            crossed |= slot.uniform
             continue
-        if open_run and length([*(member.linear for member in found[-1] if member.linear), slot.linear]) <= MOST_TAPS:
+        if open_run and not (crossed and slot.ratio > 1) and _product(found[-1], slot) <= MOST_TAPS:
             found[-1].append(slot)
         else:
             found.append([slot])
+            crossed = False
         open_run = not slot.taps
     return [tuple(run) for run in found]
+
+
+def _product(run: "Sequence[Slot]", slot: "Slot") -> int:
+    """Return the taps of a run with one slot more."""
+    return length([member.linear for member in (*run, slot) if member.linear])
 
 
 def plan_groups(

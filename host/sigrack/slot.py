@@ -55,6 +55,8 @@ class Slot:
     core: SlotCore | None = None
     """Of a native processor."""
     processor: Processor | None = None
+    uniform: bool = False
+    """Its processor is one gain for all channels: filters may be exchanged with it."""
     linear: Linear | None = None
     """The filter of a linear plugin: it is compiled into a group."""
     group: "Group | None" = None

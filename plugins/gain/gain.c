@@ -39,7 +39,7 @@ static int activate(void *self, const struct sigrack_setup *setup, struct sigrac
     gain->rate_hz = setup->rate_hz;
     gain->goal = linear(setup->values[GAIN_DB]);
     gain->smooth_ms = setup->values[SMOOTH_MS];
-    contract->flags = SIGRACK_LINEAR;
+    contract->flags = SIGRACK_LINEAR | SIGRACK_UNIFORM;
     return 0;
 }
 

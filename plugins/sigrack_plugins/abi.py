@@ -6,6 +6,7 @@ __all__ = [
     "ABI",
     "ENTRY",
     "MAX_CHANNELS",
+    "UNIFORM",
     "UNLOADABLE",
     "Block",
     "Contract",
@@ -21,6 +22,7 @@ __all__ = [
 ABI = 1
 ENTRY = "sigrack_plugin_entry"
 MAX_CHANNELS = 32
+UNIFORM = 2  # SIGRACK_UNIFORM
 UNLOADABLE = 1  # SIGRACK_UNLOADABLE
 
 Post = c.CFUNCTYPE(c.c_int, c.c_uint64, c.c_uint32, c.c_uint64, c.c_void_p, c.c_uint32)

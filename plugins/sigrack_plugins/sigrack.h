@@ -63,12 +63,14 @@ struct sigrack_setup {
     const double *values; /* one per parameter: where they begin, without smoothing; valid until `activate` returns */
 };
 
-#define SIGRACK_LINEAR 1u /* the output is a linear, time-invariant function of the input */
+#define SIGRACK_LINEAR 1u  /* the output is a linear, time-invariant function of the input */
+#define SIGRACK_UNIFORM 2u /* the output is the input times a gain that is the same for all channels, and may move: the host may
+                              exchange it with a filter */
 
 /* What the plugin promises under these conditions. Zeroed by the host before `activate`. */
 struct sigrack_contract {
     uint32_t size;           /* sizeof(struct sigrack_contract) */
-    uint32_t flags;          /* SIGRACK_LINEAR or 0 */
+    uint32_t flags;          /* SIGRACK_LINEAR, SIGRACK_UNIFORM */
     uint32_t latency_frames; /* delay of the output against the input */
     uint32_t tail_frames;    /* how long the output lasts after the input has ended */
 };

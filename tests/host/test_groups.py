@@ -107,14 +107,38 @@ def members(session: Session) -> list[str]:
 
 
 def test_adjacent_linear_slots_are_one_group(folder: Path) -> None:
-    """Observers, native slots and taps are borders; a linear slot that also listens ends its group."""
-    tables = filtered("a", seed=1) + filtered("b", seed=2) + slot("volume", "gain") + filtered("c", seed=3)
+    """Observers and native slots are borders."""
+    tables = filtered("a", seed=1) + filtered("b", seed=2) + slot("meter", "level") + filtered("c", seed=3)
     tables += slot("ears", "./collector.py") + filtered("d", seed=4) + filtered("e", seed=5)
-    session = freewheel(folder, tables, noise(10))
-    session.run()
 
     assert ["a + b", "c", "d + e"] == _groups(folder, tables)
-    assert ["a", "volume", "c", "ears", "d"] == _step_names(folder, tables)
+    assert ["a", "meter", "c", "ears", "d"] == _step_names(folder, tables)
+
+
+@pytest.mark.parametrize(
+    ("tables", "groups", "steps"),
+    [
+        (filtered("a") + slot("volume", "gain") + filtered("b"), ["a + b"], ["a", "volume"]),
+        (filtered("a", ratio=2) + slot("volume", "gain") + filtered("b"), ["a + b"], ["a", "volume"]),
+        (filtered("a") + slot("volume", "gain") + filtered("b", ratio=2), ["a", "b"], ["a", "volume", "b"]),
+        (
+            filtered("a") + slot("volume", "gain") + slot("meter", "level") + filtered("b"),
+            ["a", "b"],
+            ["a", "volume", "meter", "b"],
+        ),
+    ],
+)
+def test_a_volume_between_two_filters_comes_behind_them(folder: Path, tables: str, groups: list[str], steps: list[str]) -> None:
+    """One gain for all channels commutes with filters, unless the rate rises after it."""
+    sound = noise(2000)
+    quiet, plain = (
+        played(folder, tables.replace('plugin = "gain"', f'plugin = "gain"\n{setting}'), sound)
+        for setting in ("params = { gain_db = -6.0 }", "bypass = true")
+    )
+
+    assert groups == _groups(folder, tables)
+    assert steps == _step_names(folder, tables)
+    assert error_db(quiet, gain(plain, -6.0)) < LIMIT_DB
 
 
 def _groups(folder: Path, tables: str) -> list[str]:
