@@ -221,8 +221,8 @@ class Dispatcher:
 
 def _waits(way: Source | HookTap) -> bool:
     """Whether what `way` has replaced still has something to deliver."""
-    if way.after and way.after.gone:
-        way.after = None
+    while way.after and way.after.gone:
+        way.after = way.after.after  # it may have gone without a word while it waited itself
     return way.after is not None
 
 

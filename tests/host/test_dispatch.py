@@ -1,5 +1,6 @@
 """Results and audio reach hooks on the main loop, in order, and nothing is lost in freewheel."""
 
+import ctypes as c
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,16 @@ import pytest
 
 from racks import freewheel, noise
 from sigrack.batches import Post
-from sigrack.dispatch import Dispatcher, Snapshot
+from sigrack.dispatch import Dispatcher, Snapshot, Source
 from sigrack.errors import ConfigError
 from sigrack.hooks import Hooked
 from sigrack.session import Session
 from sigrack.watch import HookWatch
+from sigrack_engine.bell import Bell
+from sigrack_engine.results import POST_ADDRESS, ResultRing
 from sigrack_plugins import SECOND, FactorBatch, Plugin
 
+POST = c.CFUNCTYPE(c.c_int, c.c_uint64, c.c_uint32, c.c_uint64, c.c_void_p, c.c_uint32)(POST_ADDRESS)
 COLLECT = '[[slot]]\nname = "ears"\nplugin = "./collector.py"\n'
 METER = '[[slot]]\nname = "meter"\nplugin = "level"\n'
 
@@ -129,6 +133,26 @@ def test_batches_cannot_be_changed(tmp_path: Path, name: str) -> None:
 
     assert {"meter", "vandal"} <= sources
     assert vandal.tries == vandal.refused > 100
+
+
+def test_who_replaces_a_waiting_source_waits_for_both() -> None:
+    """A source whose predecessor has gone with nothing to say, while it waited itself, comes after the one before that."""
+    dispatcher = Dispatcher()
+    sources = [Source("s", ResultRing(Bell(), ["N"], None), None) for _ in range(3)]
+    heard: list[int] = []
+    dispatcher.on_batch = lambda batch: heard.extend(batch.frame.tolist())
+    for number, source in enumerate(sources):
+        source.after = sources[number - 1] if number else None
+    sources[1].gone = True
+    for frame, source in ((1, sources[0]), (2, sources[2])):
+        POST(source.ring.cookie, 0, frame, (c.c_double * 1)(), 1)
+    dispatcher.snapshot = Snapshot(sources=tuple(reversed(sources)))
+    dispatcher.flush(0)
+    before = list(heard)
+    sources[0].gone = True
+    dispatcher.flush(0)
+
+    assert ([1], [1, 2]) == (before, heard)
 
 
 RAISER = """
