@@ -442,32 +442,37 @@ class Changes:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
+        made: list[Any] = []
 
         def fail(error: Exception) -> None:
             if not future.done():
                 future.set_exception(error)
 
-        def give(result: Any) -> None:
+        def give() -> None:  # the thread holds nothing of it any more: plugins end on the main thread
             if future.done():
-                self._let_go(result)
+                self._let_go(made.pop())
             else:
-                future.set_result(result)
+                future.set_result(made.pop())
 
         def run() -> None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 try:
-                    result = call(*arguments)
+                    made.append(call(*arguments))
                 except Exception as error:
                     loop.call_soon_threadsafe(fail, error)
                 except BaseException as error:  # what ends programs must not end the loop
                     loop.call_soon_threadsafe(fail, ConfigError(f"{what}: what was loaded raised {said(error)}"))
                 else:
-                    loop.call_soon_threadsafe(give, result)
+                    loop.call_soon_threadsafe(give)
 
         start_thread("build", run)
-        if not (await asyncio.wait((future,), timeout=SLOW_S))[0]:
-            log.warning("%s is still being built after %g s", what, SLOW_S)
-            await asyncio.wait((future,), timeout=BUILD_S - SLOW_S)
+        try:
+            if not (await asyncio.wait((future,), timeout=SLOW_S))[0]:
+                log.warning("%s is still being built after %g s", what, SLOW_S)
+                await asyncio.wait((future,), timeout=BUILD_S - SLOW_S)
+        except asyncio.CancelledError:
+            future.cancel()
+            raise
         if not future.done():
             future.cancel()
             self.abandoned += 1

@@ -16,8 +16,8 @@ import pytest
 
 from factories import Compile
 from plugin_source import plugin_source
-from racks import freewheel, noise
-from sigrack.config import Document
+from racks import freewheel, noise, write
+from sigrack.config import Document, load
 from sigrack.errors import ConfigError, RackError
 from sigrack.loading.libraries import listing
 from sigrack.loading.native import NativeInstance
@@ -656,7 +656,8 @@ def test_a_reload_that_fails_at_its_second_slot_leaves_both_as_they_were(folder:
 def test_who_asks_may_go_away(folder: Path, cc: Compile) -> None:
     """A change whose caller is cancelled is carried out or taken back whole: no handle and no user of a library stays."""
     library = cc(plugin_source(), "plain")
-    session = freewheel(folder, COUNT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\n', noise(20 * FRAMES))
+    silence = '[source]\ndriver = "none"\n[control]\nenabled = false\n'
+    session = Session(load(write(folder, silence + COUNT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\n')))
     before = lib.core_handle_count()
     counts: list[int] = []
 
