@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
+from weakref import ref
 
 import numpy as np
 
@@ -27,7 +29,7 @@ MARGIN_S = 0.5
 """Input that a group keeps beyond the length of its filter, for another one to catch up in peace."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, weakref_slot=True)
 class Group:
     """What the rack holds for some adjacent linear slots. Ends like a slot, when the engine has left it."""
 
@@ -95,6 +97,7 @@ class Group:
         self.core.close()
         self.convolver.close()
         self.forget_variants()
+        self.members = self.parts = ()
 
     @property
     def switches(self) -> "list[Parts]":
@@ -270,4 +273,6 @@ def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "Parts", variant: Varia
         fade_frames=fade_frames,
         active=not (len(run) == 1 and run[0].bypass),
     )
-    return Group(run, setup, linear, core, convolver, parts)
+    group = Group(run, setup, linear, core, convolver, parts)
+    convolver.on_change = partial(rack.tell_applied, ref(group))
+    return group

@@ -1,12 +1,15 @@
 """The rack: slots and signal engines, the engine that runs them, and what is delivered to whom."""
 
 import asyncio
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, TypeVar
+from weakref import ref
 
 from sigrack.building import Builder
 from sigrack.changes import Changes
@@ -184,6 +187,12 @@ class Rack:
         self._deaf |= prepared.deaf
         self.dispatcher.leaving = self.dispatcher.leaving.joined(prepared.leaving)
         return self._serial
+
+    def tell_applied(self, group: "ref[Group]") -> None:
+        """Tell all that a group's new filter is faded in. [worker]"""
+        if self._loop is not None and (changed := group()) is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(partial(self.on_event, "applied", name=changed.name))
 
     def _regroup(self, plan: GroupPlan) -> None:
         """Let groups that stay fade over to their new filters, and slots know their groups."""

@@ -259,6 +259,7 @@ class Slot:
 
         No cycle holds the plugin afterwards, so that it ends here and not on whatever thread collects garbage.
         """
+        self.group = None
         if self.context:
             self.context.detach()
         if self.hooked:

@@ -111,6 +111,27 @@ class Mayfly(Plugin):
         self.ended = True
 '''
 
+FILTER = '''
+"""Filters the audio: it becomes part of a group, whose filter fades over each time that somebody comes or goes."""
+import random
+import numpy as np
+from sigrack.soak.lifetimes import MAYFLIES
+from sigrack_plugins import Plugin
+
+class Filter(Plugin):
+    """Another one each time."""
+
+    def __init__(self):
+        MAYFLIES["made"] += 1
+
+    def __del__(self):
+        MAYFLIES["gone"] += 1
+
+    def fir(self, setup):
+        taps = np.zeros((setup.channels, setup.channels, random.randrange(1, 3000)), np.float32)
+        taps[:, :, [0, -1]] = 0.4
+        return taps
+'''
 
 MAYFLIES = {"attempts": 0, "use_after_free": 0, "made": 0, "gone": 0}
 """What the mayflies of a run count; here, since their own modules go with them."""
@@ -184,7 +205,7 @@ class _Soak:
         self._contents: set[bytes] = set()
         MAYFLIES.update(dict.fromkeys(MAYFLIES, 0))
         ASKED.clear()
-        for name, text in (("rack.toml", RACK), ("listener.py", LISTENER)):
+        for name, text in (("rack.toml", RACK), ("listener.py", LISTENER), ("filter.py", FILTER)):
             (folder / name).write_text(text)
         for name in ("plugin", "unloadable", "engine"):
             self._rewrite(name)
@@ -274,7 +295,7 @@ class _Soak:
         if len(self._rack.things) - 1 >= MOST_SLOTS:
             return await self._dispatch()
         self._named += 1
-        kind = self._random.choices(("plugin", "unloadable", "mayfly", "engine"), (40, 3, 40, 17))[0]
+        kind = self._random.choices(("plugin", "unloadable", "mayfly", "filter", "engine"), (30, 3, 30, 20, 17))[0]
         if kind == "engine" and len(self._rack.signals) < MOST_SIGNALS:
             await self._change(self._rack.changes.load(self._signal_table()))
         else:
@@ -293,8 +314,8 @@ class _Soak:
 
     def _slot_table(self, kind: str) -> SlotTable:
         name = f"n{self._named}"
-        if kind == "mayfly":
-            return SlotTable(name=name, plugin="./mayfly.py")
+        if kind in ("mayfly", "filter"):
+            return SlotTable(name=name, plugin=f"./{kind}.py")
         return SlotTable(name=name, plugin=f"./{kind}.so", config=self._config())
 
     def _config(self) -> dict[str, Any]:
@@ -317,12 +338,13 @@ class _Soak:
         await self._swap()
 
     async def _set(self) -> None:
-        slots = [slot for slot in self._rack.slots if slot.core]
+        slots = [slot for slot in self._rack.slots if not slot.unbypassable]
         if slots:
             slot = self._random.choice(slots)
-            with contextlib.suppress(ValueError):  # too many wait
-                slot.set_param("x", self._random.random())
-                slot.set_bypass(self._random.random() < 0.5)
+            slot.set_bypass(self._random.random() < 0.5)
+            if slot.core:
+                with contextlib.suppress(ValueError):  # too many wait
+                    slot.set_param("x", self._random.random())
 
     async def _ask(self) -> None:
         """Let a hook ask for a change, perhaps of its own slot."""
