@@ -4,7 +4,7 @@
 
 #include "check.h"
 #include "engine.h"
-#include "fir.h"
+#include "group.h"
 #include "handle.h"
 #include "results.h"
 #include "threads.h"
@@ -26,7 +26,8 @@ struct rack {
     struct core_symbols *symbols;
     struct core_results *results;
     uint64_t cookie, random;
-    struct core_fir *fir;
+    struct core_group *group;
+    struct core_fir *offered; /* to the group */
     struct core_slot *slots[3];
     struct core_tap *tap;
     struct core_engine *engine;
@@ -67,6 +68,36 @@ static inline struct core_slot *rack_slot(core_process process, core_reset reset
     return slot;
 }
 
+static inline struct core_fir *rack_fir(struct rack *rack) {
+    float taps[RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS];
+    for (uint32_t i = 0; i < RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS; i++)
+        taps[i] = (float)draw(&rack->random, 1000) * 1e-6f;
+    struct core_fir_spec spec = {RACK_CHANNELS, RACK_CHANNELS, 1, RACK_TAPS, taps, 0, {256, 512}};
+    struct core_fir *fir = core_fir_new(&spec);
+    CHECK(fir);
+    return fir;
+}
+
+/* Offer the group another filter, or take the offer back. */
+static inline void rack_refilter(struct rack *rack) {
+    core_fir_free(core_group_collect(rack->group));
+    if (rack->offered) {
+        if (core_group_withdraw(rack->group))
+            core_fir_free(rack->offered);
+        rack->offered = NULL;
+        return;
+    }
+    struct core_fir *fir = rack_fir(rack);
+    uint64_t at = core_group_feed(rack->group, fir, core_group_oldest(rack->group), UINT32_MAX, 1);
+    if (at == GROUP_LOST) {
+        core_fir_free(fir);
+        return;
+    }
+    core_fir_catch_up(fir);
+    CHECK(core_group_offer(rack->group, fir, at));
+    rack->offered = fir;
+}
+
 static inline struct core_run_list *rack_list(const struct rack *rack, uint32_t turn) {
     struct core_step steps[4] = {{.slot = rack->slots[0]}, {.tap = rack->tap}, {.slot = rack->slots[1 + turn % 2]},
                                  {.slot = rack->slots[2 - turn % 2]}};
@@ -76,22 +107,19 @@ static inline struct core_run_list *rack_list(const struct rack *rack, uint32_t 
 }
 
 static inline void rack_open(struct rack *rack) {
-    static float taps[RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS];
     static const char *const names[] = {"level"};
     *rack = (struct rack){.random = 11, .head.gain = 1};
-    for (uint32_t i = 0; i < RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS; i++)
-        taps[i] = (float)draw(&rack->random, 1000) * 1e-6f;
     rack->bell = core_bell_new();
     rack->symbols = core_symbols_new(names, 1);
     rack->results = core_results_new(64, RACK_CHANNELS, rack->symbols, rack->bell, NULL);
     rack->cookie = core_handle_open(rack->results);
-    struct core_fir_spec spec = {RACK_CHANNELS, RACK_CHANNELS, 1, RACK_TAPS, taps, 0, {256, 512}};
-    rack->fir = core_fir_new(&spec);
+    const struct core_group_setup setup = {RACK_CHANNELS, RACK_BLOCK, 1, RACK_TAPS, 100};
+    rack->group = core_group_new(&setup, rack_fir(rack));
     rack->tap = core_tap_new(RACK_CHANNELS, 1024, 256, rack->bell);
     rack->engine = core_engine_new(RACK_CHANNELS, RACK_BLOCK, 150);
-    CHECK(rack->bell && rack->symbols && rack->results && rack->cookie && rack->fir && rack->tap && rack->engine);
+    CHECK(rack->bell && rack->symbols && rack->results && rack->cookie && rack->group && rack->tap && rack->engine);
     rack->slots[0] = rack_slot(rack_gain, NULL, &rack->head, 0);
-    rack->slots[1] = rack_slot(core_fir_process, core_fir_reset, rack->fir, 30);
+    rack->slots[1] = rack_slot(core_group_process, core_group_reset, rack->group, 30);
     rack->slots[2] = rack_slot(rack_level, NULL, rack, 0);
     CHECK(!core_engine_publish(rack->engine, rack_list(rack, 0), 0));
 }
@@ -102,7 +130,7 @@ static inline void rack_close(struct rack *rack) {
         core_slot_free(rack->slots[i]);
     CHECK(core_handle_close(rack->cookie) && core_handle_release(rack->cookie));
     core_tap_free(rack->tap);
-    core_fir_free(rack->fir);
+    core_group_free(rack->group); /* with what was offered and not taken */
     core_results_free(rack->results);
     core_symbols_free(rack->symbols);
     core_bell_free(rack->bell);
@@ -114,6 +142,8 @@ static inline void rack_disturb(struct rack *rack) {
     core_slot_set(rack->slots[0], 0, 1e-3 * draw(&rack->random, 1000), 0);
     if (!draw(&rack->random, 7))
         core_slot_activate(rack->slots[draw(&rack->random, 3)], (int)draw(&rack->random, 2));
+    if (!draw(&rack->random, 9))
+        rack_refilter(rack);
     if (!draw(&rack->random, 15)) {
         struct core_run_list *list = rack_list(rack, draw(&rack->random, 2));
         core_run_list_free(core_engine_publish(rack->engine, list, (int)draw(&rack->random, 2)));

@@ -110,6 +110,7 @@ static void a_busy_rack_calls_nothing_forbidden(void) {
     CHECK(atomic_load(&rings) > 0 && atomic_load(&rings) <= 5000); /* one per arming */
     CHECK(stats.dropped && stats.refused && core_tap_lost(rack.tap));
     CHECK(atomic_load(&core_slot_meters(rack.slots[0])->faults) && atomic_load(&rack.engine->applied) > 10);
+    CHECK(core_group_changes(rack.group) > 10);
     rack_close(&rack);
 }
 
