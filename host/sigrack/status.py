@@ -12,6 +12,7 @@ from sigrack.slot import Slot
 from sigrack.tally import Tally
 from sigrack_engine.core import lib
 from sigrack_engine.pool import BlockPool
+from sigrack_engine.slot import SlotCore
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -68,7 +69,7 @@ def stats(session: "Session") -> dict[str, Any]:
         "bad_input_blocks": engine.bad_input,
         "rack_time_s": rack.now_ns * 1e-9,
         "first_block_monotonic_ns": engine.first_block_ns,
-        "load": sum(slot["load"] for slot in slots),
+        "load": sum(core.meters.mean_ns for core in {_core(slot) for slot in rack.slots} if core) / period_ns,
         "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "driver": session.driver.stats,
         "slots": slots,
@@ -92,14 +93,19 @@ def stats(session: "Session") -> dict[str, Any]:
     }
 
 
+def _core(slot: Slot) -> SlotCore | None:
+    """Return what runs a slot: its group's, which has all members' time."""
+    return slot.group.core if slot.group else slot.core
+
+
 def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:
-    core = slot.group.core if slot.group else slot.core
-    meters = core.meters if core else None
+    meters = core.meters if (core := _core(slot)) else None
     hooked = slot.hooked
     return {
         "name": slot.name,
         "plugin": slot.plugin.id,
         "bypass": slot.bypass,
+        "group": slot.group.name if slot.group else None,
         "load": meters.mean_ns / period_ns if meters else 0.0,
         "meters": asdict(meters) if meters else None,
         "lost_frames": total.lost_frames,

@@ -16,6 +16,7 @@ from sigrack import render
 from sigrack.config import load
 from sigrack.errors import ConfigError
 from sigrack.session import Session
+from sigrack.status import stats
 
 LIMIT_DB = -120.0
 FADE = 960
@@ -395,6 +396,9 @@ def test_switches_are_compiled_ahead_within_the_budget(folder: Path, ahead_mb: i
         await until(lambda: told)
         assert {parts[1][1] for parts in group.ahead} == {True, False}
         assert [("applied", "a + b + c")] == told
+        told_load = stats(session)
+        assert {"a + b + c"} == {entry["group"] for entry in told_load["slots"]}
+        assert told_load["load"] == pytest.approx(told_load["slots"][0]["load"], rel=0.5)  # once for all three
 
     assert 0 == session.run(beside=work)
 
