@@ -223,12 +223,13 @@ uint64_t core_group_feed(const struct core_group *group, struct core_fir *fir, u
     return memory ? at : GROUP_LOST;
 }
 
-int core_group_offer(struct core_group *group, struct core_fir *fir, uint64_t at) {
-    if (atomic_load(&group->offered))
-        return 0;
+uint64_t core_group_offer(struct core_group *group, struct core_fir *fir, uint64_t from) {
+    uint64_t at = core_group_feed(group, fir, from, UINT32_MAX, 0);
+    if (at == GROUP_LOST)
+        return at;
     atomic_store_explicit(&group->offered_at, at, memory_order_relaxed);
     atomic_store_explicit(&group->offered, fir, memory_order_release);
-    return 1;
+    return at;
 }
 
 int core_group_offered(const struct core_group *group) { return atomic_load(&group->offered) != NULL; }

@@ -41,9 +41,9 @@ CORE_API uint64_t core_group_oldest(const struct core_group *group);
    ran out: then it must begin anew, from `core_group_oldest`. [worker] */
 CORE_API uint64_t core_group_feed(const struct core_group *group, struct core_fir *fir, uint64_t from, uint32_t limit, int quick);
 
-/* Offer `fir`, which has had all input before frame `at`. The engine takes it over if it lags by no more than it can make up for within
-   a block. Returns 0 if another offer stands. [worker] */
-CORE_API int core_group_offer(struct core_group *group, struct core_fir *fir, uint64_t at);
+/* Give `fir`, which has had all input before frame `from`, the rest, and offer it; no other offer stands. The engine takes it over if it
+   lags by no more than can be made up for within a block. Returns where it stands, or GROUP_LOST as above. [worker] */
+CORE_API uint64_t core_group_offer(struct core_group *group, struct core_fir *fir, uint64_t from);
 /* Whether an offer stands; whether one stands or is being faded in. [any] */
 CORE_API int core_group_offered(const struct core_group *group);
 CORE_API int core_group_busy(const struct core_group *group);

@@ -214,7 +214,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_group_written": (_U64, [_P]),
     "core_group_oldest": (_U64, [_P]),
     "core_group_feed": (_U64, [_P, _P, _U64, _U32, _INT]),
-    "core_group_offer": (_INT, [_P, _P, _U64]),
+    "core_group_offer": (_U64, [_P, _P, _U64]),
     "core_group_offered": (_INT, [_P]),
     "core_group_busy": (_INT, [_P]),
     "core_group_withdraw": (_INT, [_P]),

@@ -86,11 +86,10 @@ class GroupCore:
             if at == LOST:
                 at = self._catch_up(fir)
                 continue
-            at = int(lib.core_group_feed(self.pointer, fir.pointer, at, 2**32 - 1, False))
+            at = int(lib.core_group_offer(self.pointer, fir.pointer, at))
             if at == LOST:
                 fir.reset()
                 continue
-            lib.core_group_offer(self.pointer, fir.pointer, at)
             self._behind = False
             if self._taken():
                 return self._faded(before)

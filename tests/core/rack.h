@@ -94,8 +94,10 @@ static inline void rack_refilter(struct rack *rack) {
         return;
     }
     core_fir_catch_up(fir);
-    CHECK(core_group_offer(rack->group, fir, at));
-    rack->offered = fir;
+    if (core_group_offer(rack->group, fir, at) == GROUP_LOST)
+        core_fir_free(fir);
+    else
+        rack->offered = fir;
 }
 
 static inline struct core_run_list *rack_list(const struct rack *rack, uint32_t turn) {
