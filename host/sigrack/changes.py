@@ -1,28 +1,26 @@
 """Every change of a running rack: load, unload, swap, reload, and a whole new configuration."""
 
 import asyncio
-import contextlib
 import logging
-import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from sigrack.beside import Beside
 from sigrack.config import Document, SignalTable, SlotTable, check_signals
-from sigrack.errors import ConfigError, RackError, nearest, said
-from sigrack.groups import Group, Parts, Variant, variant_of
-from sigrack.lifecycle import AbandonedError, start_thread
+from sigrack.errors import ConfigError, nearest
+from sigrack.lifecycle import AbandonedError
 from sigrack.loading import NativePlugin
 from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, check_rates, in_words
 from sigrack.reaper import Thing
+from sigrack.requests import Requests
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
 from sigrack.state import PluginState
-from sigrack_engine.errors import CoreError
+from sigrack.switches import Switches
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -38,32 +36,8 @@ SAMPLES = 100_000
 """Measured commits that are kept."""
 BUSY_S = 1.0
 """How long a swap waits for coroutine hooks of the old instance."""
-SLOW_S, BUILD_S = 10.0, 300.0
-"""How long something may be built until that is told; until it is given up, so that other changes have their turn."""
 LAST_S = 2.0
 """How long the end of the rack waits for the change that is being made."""
-
-
-class Request(Future[None]):
-    """What became of a change that was asked for; done when it is in force, or when nothing was changed."""
-
-    def __init__(self, main_thread: int) -> None:
-        super().__init__()
-        self._main_thread = main_thread
-
-    def result(self, timeout: float | None = None) -> None:
-        """Wait for it. Raises what has kept it from being made; RuntimeError in a hook, which would wait for ever. [any]"""
-        self._check()
-        super().result(timeout)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for it, and return what `result` would raise. [any]"""
-        self._check()
-        return super().exception(timeout)
-
-    def _check(self) -> None:
-        if not self.done() and threading.get_ident() == self._main_thread:
-            raise RuntimeError("a change begins when the hook has returned: a hook cannot wait for it; a coroutine can")
 
 
 class Changes:
@@ -77,17 +51,10 @@ class Changes:
         self._rack = rack
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ending = False
-        self._asked: set[Request] = set()
-        self._asking = threading.Lock()
-        self._early: list[Callable[[], None]] = []
-        self._regrouping = False
-        """Groups are about to be compiled anew."""
         self._committing = False
-        self._ahead: asyncio.Task[None] | None = None
-        self.abandoned = 0
-        """Things that were not built in time."""
+        self.requests = Requests(rack.main_thread)
+        self.switches = Switches(rack, self)
+        self.beside = Beside(self._let_go)
         self.unfinished = False
         """A thread still builds something: it may use all that the rack has."""
         self.commit_ns: deque[int] = deque(maxlen=SAMPLES)
@@ -166,145 +133,40 @@ class Changes:
 
         return await self._run(make)
 
-    def regroup(self) -> None:
-        """Compile groups anew, one of whose members was switched; what comes meanwhile is done with it. [main]"""
-        if self._regrouping or self._loop is None or self._ending:
-            return
-        self._regrouping = True
-        task = self._loop.create_task(self._regroup())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def renew(self, begin: Callable[[], object]) -> None:
+        """Put the rack as it is into force once more: its groups follow their switches. Raises RackError. [main]
 
-    def look_ahead(self) -> None:
-        """Compile what groups will need when one of their members is switched, beside all else. [main]"""
-        if self._rack.live and self._loop is not None and not self._ending and (self._ahead is None or self._ahead.done()):
-            self._ahead = self._loop.create_task(self._compile_ahead())
+        `begin` is called when it is this change's turn.
+        """
 
-    async def _compile_ahead(self) -> None:
-        budget = self._rack.document.config.rack.ahead_mb << 20
-        while (wanted := next(self._missing(), None)) is not None:
-            group, parts = wanted
-            held = sum(variant.fir.bytes for other in self._rack.groups for variant in other.ahead.values())
-            if held + group.memory_bytes > budget:
-                return
-            try:
-                variant: Variant = await self._beside(f"{group.name}, with a switch turned", variant_of, self._rack, parts)
-            except (RackError, CoreError) as error:
-                log.warning("not compiled ahead: %s", error)
-                return
-            if group in self._rack.groups and parts in group.switches:
-                group.ahead[parts] = variant
-            else:
-                variant.free()
-
-    def _missing(self) -> "Iterator[tuple[Group, Parts]]":
-        return ((g, parts) for g in self._rack.groups for parts in g.switches if parts not in g.ahead)
-
-    async def _regroup(self) -> None:
         async def make(plan: Plan) -> None:
-            self._regrouping = False
+            begin()
             await self._commit(plan)
 
-        try:
-            await self._run(make)
-        except RackError as error:
-            log.warning("a bypass is not heard: %s", error)
-        finally:
-            self._regrouping = False
-
-    def request(self, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> Request:
-        """Ask for a change from anywhere, also from inside a hook; it is carried out when the hook has returned.
-
-        What it raises is in the log, too. Raises ConfigError when the rack is stopping. [any]
-        """
-        request, begin = self.ask(make, who)
-        with self._asking:
-            if self._loop is None:
-                self._early.append(begin)
-            else:
-                self._loop.call_soon_threadsafe(begin)
-        return request
-
-    def refuse(self, request: Request, why: str) -> None:
-        """Let a change that has not begun never begin. [main]"""
-        self._asked.discard(request)
-        if not request.done():
-            request.set_exception(ConfigError(f"{why}: nothing was changed"))
-
-    def ask(self, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> tuple[Request, Callable[[], None]]:
-        """Note that a change is asked for; return what becomes of it, and what lets it begin. Raises ConfigError. [any]"""
-        request = Request(self._rack.main_thread)
-
-        def begin() -> None:
-            if request.done() or not request.set_running_or_notify_cancel():
-                self._asked.discard(request)
-                return
-            task = asyncio.get_running_loop().create_task(self._carry_out(request, make, who))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-        with self._asking:
-            self.check_open()
-            self._asked.add(request)
-        return request, begin
-
-    async def _carry_out(self, request: Request, make: Callable[[], Coroutine[Any, Any, None]], who: str) -> None:
-        failure: BaseException | None = None
-        try:
-            await make()
-        except BaseException as error:
-            failure = error
-            if isinstance(error, RackError | KeyError | ValueError):
-                log.warning("%s asked for a change: %s; nothing was changed", who, said(error))
-            elif not isinstance(error, asyncio.CancelledError):
-                log.exception("%s asked for a change, which failed", who)
-        self._asked.discard(request)
-        if request.done():
-            return
-        if failure:
-            failure.__cause__ = failure.__context__ = None  # their frames would hold instances
-            request.set_exception(failure.with_traceback(None))
-        else:
-            request.set_result(None)
+        await self._run(make)
 
     @property
     def preparing(self) -> bool:
         """Whether a change was asked for that is neither committed nor given up. [main]"""
-        return bool(self._asked) or self._regrouping or self._committing
+        return self.requests.waiting or self.switches.waiting or self._committing
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Carry changes out on `loop`, those first that were asked for before it ran. [main]"""
-        with self._asking:
-            self._loop = loop
-            for begin in self._early:
-                loop.call_soon(begin)
-            self._early.clear()
-        self.look_ahead()
+        """Carry changes out on `loop`. [main]"""
+        self.requests.attach(loop)
+        self.switches.attach(loop)
 
     async def end(self) -> None:
         """Let the change that is being made come to its end, for a while; refuse others. [main]"""
-        with self._asking:
-            self._ending = True
-        if self._ahead:
-            self._ahead.cancel()
-        for request in list(self._asked):
-            if not request.running():
-                self.refuse(request, "the rack is stopping")
+        self.requests.end()
+        self.switches.end()
         try:
             await asyncio.wait_for(self._lock.acquire(), LAST_S)
         except TimeoutError:
             log.warning("stopped in the middle of a change of the rack that takes too long")
             self.unfinished = True
-            for request in list(self._asked):
-                request.set_exception(ConfigError("the rack has stopped: nothing was changed"))
-            self._asked.clear()
+            self.requests.give_up()
         else:
             self._lock.release()
-
-    def check_open(self) -> None:
-        """Raise ConfigError when the rack is ending. [any]"""
-        if self._ending:
-            raise ConfigError("the rack is stopping: nothing can be changed")
 
     # How it is done
 
@@ -324,7 +186,7 @@ class Changes:
 
     async def _alone(self, make: Callable[[Plan], Awaitable[Result]]) -> Result:
         async with self._lock:
-            self.check_open()
+            self.requests.check_open()
             plan = Plan(list(self._rack.slots), list(self._rack.signals))
             try:
                 return await make(plan)
@@ -363,10 +225,10 @@ class Changes:
         one = Document(document.path, document.text, config, given=("slot", "signal"))
         if isinstance(table, SignalTable):
             check_signals(one)
-            thing: Thing = await self._beside(table.name, self._rack.builder.signal, one, 0)
+            thing: Thing = await self.beside.build(table.name, self._rack.builder.signal, one, 0)
         else:
             carried = await self._carried(old, table) if isinstance(old, Slot) else None
-            thing = await self._beside(table.name, self._rack.builder.slot, one, 0, setup, carried)
+            thing = await self.beside.build(table.name, self._rack.builder.slot, one, 0, setup, carried)
         plan.fresh.append(thing)
         return thing
 
@@ -402,7 +264,7 @@ class Changes:
 
     async def _put_in_force(self, plan: Plan) -> None:
         rack = self._rack
-        prepared: Prepared = await self._beside("the run list", rack.prepare, plan.slots, plan.signals, plan.heirs)
+        prepared: Prepared = await self.beside.build("the run list", rack.prepare, plan.slots, plan.signals, plan.heirs)
         try:  # from here on without a pause
             if self.unfinished:
                 raise ConfigError("the rack has stopped: nothing was changed")
@@ -417,7 +279,7 @@ class Changes:
         serial = self._replace(plan, prepared)
         self.commit_ns.append(time.perf_counter_ns() - begun)
         rack.reaper.take((*prepared.gone, *prepared.old_groups), serial, drain=plan.drain)
-        self.look_ahead()
+        self.switches.look_ahead()
 
     def _replace(self, plan: Plan, prepared: "Prepared") -> int:
         """Do what cannot fail; return the run list's serial."""
@@ -434,50 +296,6 @@ class Changes:
             if isinstance(thing, Slot) and thing.context:
                 thing.context.release()
         return serial
-
-    async def _beside(self, what: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        """Run `call` on a thread of its own. It is a daemon: what hangs there does not keep the host from ending.
-
-        Raises ConfigError when it takes longer than BUILD_S; what it makes after all is let go.
-        """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        made: list[Any] = []
-
-        def fail(error: Exception) -> None:
-            if not future.done():
-                future.set_exception(error)
-
-        def give() -> None:  # the thread holds nothing of it any more: plugins end on the main thread
-            if future.done():
-                self._let_go(made.pop())
-            else:
-                future.set_result(made.pop())
-
-        def run() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                try:
-                    made.append(call(*arguments))
-                except Exception as error:
-                    loop.call_soon_threadsafe(fail, error)
-                except BaseException as error:  # what ends programs must not end the loop
-                    loop.call_soon_threadsafe(fail, ConfigError(f"{what}: what was loaded raised {said(error)}"))
-                else:
-                    loop.call_soon_threadsafe(give)
-
-        start_thread("build", run)
-        try:
-            if not (await asyncio.wait((future,), timeout=SLOW_S))[0]:
-                log.warning("%s is still being built after %g s", what, SLOW_S)
-                await asyncio.wait((future,), timeout=BUILD_S - SLOW_S)
-        except asyncio.CancelledError:
-            future.cancel()
-            raise
-        if not future.done():
-            future.cancel()
-            self.abandoned += 1
-            raise ConfigError(f"{what} was not built within {BUILD_S:g} s; it was abandoned")
-        return future.result()
 
     def _let_go(self, result: Any) -> None:
         """Take back what was built for nobody. [main]"""
@@ -520,7 +338,7 @@ class Changes:
                 continue
             same = old if old and old.table.plugin == table.plugin else None
             carried = await self._carried(same, table) if same else None
-            slot: Slot = await self._beside(table.name, self._rack.builder.slot, document, index, setup, carried)
+            slot: Slot = await self.beside.build(table.name, self._rack.builder.slot, document, index, setup, carried)
             plan.fresh.append(slot)
             plan.slots.append(slot)
             setup = Setup(slot.out_rate_hz, setup.channels)
@@ -537,7 +355,7 @@ class Changes:
             if old and old.table == table:
                 plan.signals.append(old)
                 continue
-            signal: SignalEngine = await self._beside(table.name, self._rack.builder.signal, document, index)
+            signal: SignalEngine = await self.beside.build(table.name, self._rack.builder.signal, document, index)
             plan.fresh.append(signal)
             plan.signals.append(signal)
             if old:

@@ -201,12 +201,12 @@ class PluginContext:
             self._held.append((lambda: self._rack.set_param(slot, param, value), nothing))
 
     def _request(self, make: Callable[[], Coroutine[Any, Any, None]]) -> "Future[None]":
-        changes = self._rack.changes
+        requests = self._rack.changes.requests
         if not self._holds():
-            return changes.request(make, self.name)
+            return requests.request(make, self.name)
         assert self._held is not None
-        request, begin = changes.ask(make, self.name)
-        self._held.append((begin, lambda: changes.refuse(request, f"{self.name}, which has asked for it, was not loaded")))
+        request, begin = requests.ask(make, self.name)
+        self._held.append((begin, lambda: requests.refuse(request, f"{self.name}, which has asked for it, was not loaded")))
         return request
 
     def load(

@@ -159,7 +159,7 @@ def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Calla
     instance.ctx = slot.context
     if "fir" in plugin.methods:
         slot.linear = _linear(plugin, instance, slot.setup)
-        slot.refresh = rack.changes.regroup
+        slot.refresh = rack.changes.switches.turned
         slot.hooked.on_rest = partial(slot.set_bypass, True) if slot.linear.ratio == 1 else slot.hooked.on_rest
     channels, rate_hz = slot.setup.channels, slot.out_rate_hz
     if "on_block" in plugin.methods:

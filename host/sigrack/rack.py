@@ -205,7 +205,7 @@ class Rack:
             for slot in run:
                 slot.group = group
             if any(slot.bypass != left_out for slot, left_out in group.parts) and len(group.members) > 1:
-                self.changes.regroup()  # switched while this was compiled
+                self.changes.switches.turned()  # switched while this was compiled
             group.core.activate(not (len(group.members) == 1 and group.members[0].bypass))
             group.forget_variants(but=group.switches)
 

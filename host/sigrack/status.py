@@ -89,7 +89,7 @@ def stats(session: "Session") -> dict[str, Any]:
         "late_calls": lib.core_handle_late(),
         "libraries": kept(),
         "control_calls_abandoned": rack.control.abandoned,
-        "builds_abandoned": rack.changes.abandoned,
+        "builds_abandoned": rack.changes.beside.abandoned,
     }
 
 

@@ -557,7 +557,8 @@ def test_a_signal_engine_is_swapped_in_order(folder: Path, cc: Compile, drain: b
         frame - 8192: lambda: session.rack.signals[0].ring.delivered > 100 for frame in [*frames, FRAMES]
     }
     said = play(
-        session, {frame: lambda ctx: changes.request(lambda: changes.swap("poster", drain=drain), "test") for frame in frames}
+        session,
+        {frame: lambda ctx: changes.requests.request(lambda: changes.swap("poster", drain=drain), "test") for frame in frames},
     )
     numbers = [int(ts) for batch in ears.batches for _, ts, _ in batch]
     counts = session.rack.counts()["poster"]
@@ -643,7 +644,7 @@ def test_a_reload_that_fails_at_its_second_slot_leaves_both_as_they_were(folder:
                 Document(document.path, document.text, msgspec.structs.replace(document.config, slot=tables), ("slot",))
             )
 
-        return changes.request(both, "test")
+        return changes.requests.request(both, "test")
 
     (said,) = play(session, {20_000: spoil})
 
@@ -843,7 +844,7 @@ def test_a_change_that_comes_too_late_is_not_made(folder: Path, monkeypatch: pyt
     asked: list[Any] = []
 
     async def ask() -> None:
-        asked.append(session.rack.changes.request(lambda: session.rack.changes.swap("counter"), "test"))
+        asked.append(session.rack.changes.requests.request(lambda: session.rack.changes.swap("counter"), "test"))
         await asyncio.sleep(0.05)
 
     end = session.rack.end

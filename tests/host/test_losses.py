@@ -56,7 +56,7 @@ def swapped_half_way(session: Session, frames: int, name: str, *, drain: bool = 
         while session.rack.engine.frame < frames // 2:
             await asyncio.sleep(0)
         changes = session.rack.changes
-        await asyncio.wrap_future(changes.request(lambda: changes.swap(name, drain=drain), "test"))
+        await asyncio.wrap_future(changes.requests.request(lambda: changes.swap(name, drain=drain), "test"))
         found.append(stats(session)["slots"][0])
         await asyncio.Event().wait()
 

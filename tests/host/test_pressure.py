@@ -12,7 +12,6 @@ import pytest
 from factories import Compile
 from plugin_source import plugin_source
 from racks import freewheel, noise, write
-from sigrack import changes
 from sigrack.config import SlotTable, load, slot_table
 from sigrack.errors import ConfigError, EngineError
 from sigrack.lifecycle import AbandonedError
@@ -255,8 +254,8 @@ def test_a_build_that_does_not_end_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A module that hangs while it is imported: the load fails, others have their turn, and what comes late is let go."""
-    monkeypatch.setattr(changes, "SLOW_S", 0.05)
-    monkeypatch.setattr(changes, "BUILD_S", 0.3)
+    monkeypatch.setattr("sigrack.beside.SLOW_S", 0.05)
+    monkeypatch.setattr("sigrack.beside.BUILD_S", 0.3)
     gate = threading.Event()
     monkeypatch.setattr(threading, "sigrack_test_gate", gate, raising=False)
     table = plugin(
@@ -268,13 +267,13 @@ def test_a_build_that_does_not_end_is_given_up(
         rack = session.rack
         with pytest.raises(ConfigError, match=r"hangs was not built within 0\.3 s; it was abandoned"):
             await rack.changes.load(table)
-        monkeypatch.setattr(changes, "BUILD_S", LIMIT_S)
+        monkeypatch.setattr("sigrack.beside.BUILD_S", LIMIT_S)
         await rack.changes.load(slot_table({"name": "meter", "plugin": "level"}))
         gate.set()
         await until(lambda: len(rack.reaper) or not any(t.name == "sigrack-build" for t in threading.enumerate()))
         await rack.reaper.idle()
         assert ["meter"] == [slot.name for slot in rack.slots]
-        assert 1 == rack.changes.abandoned
+        assert 1 == rack.changes.beside.abandoned
 
     assert 0 == beside(session, work)
     assert "hangs is still being built after 0.05 s" in caplog.text
