@@ -36,7 +36,7 @@ struct core_fir_stage {
     uint32_t partitions; /* of each path's phase */
     uint32_t from;       /* its first tap, counted at the input's rate */
     uint32_t steps;      /* parts in which it does its work; 0: all at once */
-    double ns;           /* its work per input frame, as the cost model sees it */
+    double ns;           /* its work per input frame, direct taps included, as the cost model sees it */
 };
 
 /* NULL when a number is out of range or memory runs out. [control] */

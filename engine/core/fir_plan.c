@@ -45,12 +45,11 @@ static double stage_ns(const struct shape *shape, const struct core_fir_stage *s
 static void add_stage(const struct shape *shape, struct fir_plan *plan, uint32_t partition, uint32_t from, uint32_t to) {
     struct core_fir_stage *stage = &plan->stage[plan->count++];
     *stage = (struct core_fir_stage){partition, partitions_of(from, to, partition), from, 0, 0};
-    if (plan->count > 1 || stage->partitions > 1) {
+    if (plan->count > 1 || stage->partitions > 1)
         stage->ns = stage_ns(shape, stage);
-        plan->ns += stage->ns;
-    }
     if (plan->count == 1 && (stage->partitions == 1 || !comes_whole(shape, partition)))
-        plan->ns += shape->paths * DIRECT_NS * (to < partition ? to : partition);
+        stage->ns += shape->paths * DIRECT_NS * (to < partition ? to : partition);
+    plan->ns += stage->ns;
 }
 
 /* Return the plan for the given partitions; count 0 if they do not fit. */

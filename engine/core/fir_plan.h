@@ -7,7 +7,7 @@
 struct fir_plan {
     uint32_t count;
     struct core_fir_stage stage[FIR_MAX_STAGES];
-    double ns; /* per input frame, all stages and the direct part */
+    double ns; /* per input frame, all stages */
 };
 
 /* Plan for `spec` with `paths` filters that are not zero, `used` inputs and outputs of them, and `distinct` different ones. With

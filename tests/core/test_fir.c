@@ -273,6 +273,7 @@ static void the_plan_covers_all_taps(void) {
             CHECK(stage[s].from == (s ? 2 * stage[s].partition : 0));
             uint32_t end = stage[s].from + stage[s].partition * stage[s].partitions;
             CHECK(s + 1 < stages ? end == stage[s + 1].from : end >= count && end - count < stage[s].partition);
+            CHECK(stage[s].ns > 0);
         }
         core_fir_free(fir);
     }
