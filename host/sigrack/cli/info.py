@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sigrack.cli.groups import groups, groups_table, rates
 from sigrack.cli.table import table
 from sigrack.config import load
 from sigrack.drivers import built
@@ -71,10 +72,12 @@ def _rack(path: Path) -> dict[str, Any]:
         return {
             "rack": document.name,
             "rate_hz": rack.setup.rate_hz,
+            "out_rate_hz": rack.out_setup.rate_hz,
             "channels": rack.setup.channels,
             "block_frames": rack.block_frames,
             "latency_frames": rack.latency_frames,
             "slots": _slots(rack),
+            "groups": groups(rack),
             "signals": [signal.table.name for signal in rack.signals],
         }
 
@@ -105,8 +108,8 @@ def _show_rack(rack: dict[str, Any], *, as_json: bool) -> None:
         return
     latency = rack["latency_frames"]
     print(
-        f"{rack['rack']}: {rack['rate_hz']} Hz, {rack['channels']} channels, blocks of {rack['block_frames']} frames, "
-        f"latency {latency} frames ({1000 * latency / rack['rate_hz']:.2f} ms)\n"
+        f"{rack['rack']}: {rates(rack['rate_hz'], rack['out_rate_hz'])}, {rack['channels']} channels, "
+        f"blocks of {rack['block_frames']} frames, latency {latency} frames ({1000 * latency / rack['out_rate_hz']:.2f} ms)\n"
     )
     rows = [
         (
@@ -120,5 +123,7 @@ def _show_rack(rack: dict[str, Any], *, as_json: bool) -> None:
         for slot in rack["slots"]
     ]
     print(table(("slot", "plugin", "runs on", "state", "latency", "parameters"), rows))
+    if rack["groups"]:
+        print(f"\n{groups_table(rack['groups'])}")
     if rack["signals"]:
         print(f"\nsignal engines: {', '.join(rack['signals'])}")
