@@ -142,7 +142,8 @@ class SoundWriter:
         except OSError as error:
             raise SoundFileError(f"{path}: {error.strerror}") from None
         except soundfile.LibsndfileError as error:
-            raise SoundFileError(f"{path}: cannot be written: {_reason(error)}") from None
+            remedy = "; a .wav takes any rate" if kind == "FLAC" else ""
+            raise SoundFileError(f"{path}: cannot be written at {rate_hz} Hz: {_reason(error)}{remedy}") from None
 
     def write(self, samples: Samples) -> None:
         """Append `samples` (frames, channels). Raises SoundFileError. [worker]"""

@@ -18,6 +18,7 @@ from sigrack.errors import CLEAN, FORCED, EngineError, RackError, said
 from sigrack.places import RackLock
 from sigrack.rack import Rack, posted
 from sigrack.supervision import outlast_start
+from sigrack.wording import rates
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -201,14 +202,14 @@ class Session:
     def _announce(self) -> None:
         setup, rack = self.rack.setup, self.rack
         log.info(
-            'rack "%s" runs: %s, %d Hz, %d channels, blocks of %d frames (%.2f ms), latency %d frames%s',
+            'rack "%s" runs: %s, %s, %d channels, blocks of %d frames (%.2f ms), latency %.2f ms%s',
             self.document.name,
             "real time" if self._live else "replay" if self.document.config.replay else "freewheel",
-            setup.rate_hz,
+            rates(setup.rate_hz, rack.out_setup.rate_hz),
             setup.channels,
             rack.block_frames,
             1000 * rack.block_frames / setup.rate_hz,
-            rack.latency_frames,
+            1000 * rack.latency_frames / rack.out_setup.rate_hz,
             f"; control {self.server.endpoint}" if self.server else "",
         )
         if isinstance(self.driver, ClockDriver) and self.driver.fifo < 0:

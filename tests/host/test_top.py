@@ -20,6 +20,7 @@ STATUS: dict[str, Any] = {
     "driver": "clock",
     "source": "/music/song.flac",
     "rate_hz": 48_000,
+    "out_rate_hz": 48_000,
     "channels": 2,
     "block_frames": 480,
     "latency_frames": 96,

@@ -11,6 +11,7 @@ from sigrack.drivers import built
 from sigrack.ends import check_sink
 from sigrack.errors import RackError
 from sigrack.places import check_socket_path, default_endpoint, events_endpoint
+from sigrack.wording import rates
 
 __all__ = ["arguments", "run"]
 
@@ -31,7 +32,12 @@ def run(options: argparse.Namespace) -> int:
             if "error" in result:
                 print(f"sigrack: {result['error']}", file=sys.stderr)
             else:
-                print("{file}: fine: {slots} slots, {signals} signal engines, {rate_hz} Hz, {channels} channels".format(**result))
+                shown = rates(result["rate_hz"], result["out_rate_hz"])
+                print(
+                    "{file}: fine: {slots} slots, {signals} signal engines, {shown}, {channels} channels".format(
+                        **result, shown=shown
+                    )
+                )
     return next((result["code"] for result in results if "error" in result), 0)
 
 
@@ -48,6 +54,7 @@ def _check(path: Path) -> dict[str, Any]:
                 "slots": len(rack.slots),
                 "signals": len(rack.signals),
                 "rate_hz": rack.setup.rate_hz,
+                "out_rate_hz": rack.out_setup.rate_hz,
                 "channels": rack.setup.channels,
                 "latency_frames": rack.latency_frames,
             }

@@ -9,10 +9,11 @@ from sigrack.cli.table import table
 from sigrack.groups import Group
 from sigrack.rack import Rack
 from sigrack.slot import Slot
+from sigrack.wording import rates
 from sigrack_engine.core import FirStage
 from sigrack_engine.fir import Fir
 
-__all__ = ["groups", "groups_table", "rates"]
+__all__ = ["groups", "groups_table"]
 
 
 def groups(rack: Rack) -> list[dict[str, Any]]:
@@ -61,11 +62,6 @@ def groups_table(described: Sequence[dict[str, Any]]) -> str:
     """Return what `groups` found as text. [any]"""
     head = ("group", "rate", "taps", "stages: partition x number", "latency", "memory", "model ns", "apart", "saves")
     return table(head, map(_row, described))
-
-
-def rates(in_hz: int, out_hz: int) -> str:
-    """Return the rate that comes in and, if that is another, the one that goes out. [any]"""
-    return f"{in_hz} Hz" if in_hz == out_hz else f"{in_hz} -> {out_hz} Hz"
 
 
 def _row(group: dict[str, Any]) -> tuple[object, ...]:

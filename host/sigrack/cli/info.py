@@ -5,13 +5,14 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sigrack.cli.groups import groups, groups_table, rates
+from sigrack.cli.groups import groups, groups_table
 from sigrack.cli.table import table
 from sigrack.config import load
 from sigrack.drivers import built
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.rack import Rack
 from sigrack.slot import Slot
+from sigrack.wording import rates
 
 __all__ = ["arguments", "run"]
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from sigrack.wording import rates
+
 __all__ = ["render", "summary"]
 
 Answer = dict[str, Any]
@@ -59,11 +61,12 @@ def _paint(line: Line, width: int, color: bool) -> str:
 
 
 def _header(status: Answer, stats: Answer, before: Answer | None) -> list[Line]:
-    rate, frames, latency = status["rate_hz"], status["block_frames"], status["latency_frames"]
+    rate, out_rate = status["rate_hz"], status["out_rate_hz"]
+    frames, latency = status["block_frames"], status["latency_frames"]
     driver = stats["driver"]
     what = (
-        f"{rate} Hz, {status['channels']} channels, blocks of {frames} ({1000 * frames / rate:.2f} ms), "
-        f"latency {1000 * latency / rate:.2f} ms"
+        f"{rates(rate, out_rate)}, {status['channels']} channels, blocks of {frames} ({1000 * frames / rate:.2f} ms), "
+        f"latency {1000 * latency / out_rate:.2f} ms"
     )
     first: Line = [(f"{status['rack']}  {status['state']} {_clock(status['uptime_s'])}", "bold"), (f"  {what}", "")]
     second: Line = [(f"{status['driver']}  load {100 * _load(status, stats, before):.2f} %", ""), *_driver(driver)]
