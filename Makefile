@@ -43,6 +43,7 @@ bench: build
 	$(BIN)/python benchmarks/chain.py
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/dispatch.py
+	$(BIN)/python benchmarks/fused_chain.py
 
 clean:
 	rm -rf .venv build

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from oracles.chain import interpolated
+from sigrack_engine.compiler import Linear
 from sigrack_engine.results import PostCounts
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -22,13 +24,23 @@ CONVOLUTION = (
     *("error_64k_b512_p2", "rtf_64k_b512_p2", "plan_loss_64k_b512_p2", "scipy_64k_b512_p2"),
     *("scipy_64k_b64_p4", "rtf_up16_640k_b256", "scipy_up16_640k_b256", "stuffed_up16_640k_b256", "plan_loss_up16_640k_b256"),
 )
+FUSED_CHAIN = (
+    *("fusion_speedup", "fusion_speedup_256", "fusion_speedup_4096", "fusion_speedup_alike_256", "fusion_limit_4096"),
+    *("compile_s", "fused_mb_256", "apart_mb_256", "error_db", "realtime_factor", "worst_block_256", "worst_block_rack_4096"),
+)
 LIMITER = ("ns_quiet_48k", "ns_loud_48k", "core_quiet_705k6", "core_loud_705k6", "copy_ratio_loud_705k6")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler called cc")
 @pytest.mark.parametrize(
     ("script", "names"),
-    [("chain.py", CHAIN), ("convolution.py", CONVOLUTION), ("dispatch.py", DISPATCH), ("limiter.py", LIMITER)],
+    [
+        ("chain.py", CHAIN),
+        ("convolution.py", CONVOLUTION),
+        ("dispatch.py", DISPATCH),
+        ("fused_chain.py", FUSED_CHAIN),
+        ("limiter.py", LIMITER),
+    ],
 )
 def test_a_benchmark_prints_its_figures(script: str, names: tuple[str, ...]) -> None:
     """`--quick --json` ends with one JSON object that has every figure as a finite number."""
@@ -39,6 +51,25 @@ def test_a_benchmark_prints_its_figures(script: str, names: tuple[str, ...]) -> 
 
     for name in names:
         assert math.isfinite(report[name]), name
+
+
+def test_the_fused_chains_reference_is_the_definition(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three filters one after another in float64; a wrong tap in the middle one is found."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from fused_chain_convolvers import error_db, reference
+
+    generator = np.random.default_rng(1)
+    shapes = [((2, 2, 301), 4), ((2, 2, 50), 1), ((2, 2, 77), 1)]
+    parts = [Linear(generator.uniform(-1.0, 1.0, shape).astype(np.float32), ratio) for shape, ratio in shapes]
+    parts[0].taps[0, 1] = parts[0].taps[1, 0] = 0.0
+    samples = generator.uniform(-1.0, 1.0, (2, 500)).astype(np.float32)
+    wanted = interpolated(samples.T.astype(np.float64), parts[0].taps, 4, np.arange(2000))
+    for part in parts[1:]:
+        wanted = interpolated(wanted, part.taps, 1, np.arange(2000))
+
+    assert error_db(reference(samples, parts), wanted.T) < -250.0
+    parts[1].taps[0, 1, 25] += 0.001
+    assert error_db(reference(samples, parts), wanted.T) > -100.0
 
 
 @pytest.mark.parametrize(
