@@ -56,6 +56,15 @@ static void transform_segment(struct core_fir *fir) {
 }
 
 static void take_input(struct core_fir *fir, const float *const *in, uint32_t offset, uint32_t frames) {
+    if (fir->mirrored) {
+        const float *left = in[0] + offset, *right = in[1] + offset;
+        float *sum = fir->history[0] + fir->at, *difference = fir->history[1] + fir->at;
+        for (uint32_t n = 0; n < frames; n++) {
+            sum[n] = 0.5f * (left[n] + right[n]);
+            difference[n] = 0.5f * (left[n] - right[n]);
+        }
+        return;
+    }
     for (uint32_t i = 0; i < fir->inputs; i++)
         if (fir->used_in[i])
             memcpy(fir->history[i] + fir->at, in[i] + offset, frames * sizeof(float));
@@ -107,6 +116,15 @@ static void write_output(const struct core_fir *fir, uint32_t o, float *to, uint
         interleave(to, (const float *const *)fir->planes + o * phases, phases, frames);
 }
 
+/* From sum and difference to left and right. */
+static void unmirror(float *restrict left, float *restrict right, size_t frames) {
+    for (size_t n = 0; n < frames; n++) {
+        float sum = left[n], difference = right[n];
+        left[n] = sum + difference;
+        right[n] = sum - difference;
+    }
+}
+
 static void write_outputs(const struct core_fir *fir, float *const *out, size_t offset, uint32_t frames, bool head) {
     for (uint32_t o = 0; o < fir->outputs; o++) {
         float *to = out[o] + offset * fir->phases;
@@ -115,6 +133,8 @@ static void write_outputs(const struct core_fir *fir, float *const *out, size_t 
         else
             memset(to, 0, (size_t)frames * fir->phases * sizeof(float));
     }
+    if (fir->mirrored)
+        unmirror(out[0] + offset * fir->phases, out[1] + offset * fir->phases, (size_t)frames * fir->phases);
 }
 
 static void process_piece(struct core_fir *fir, const struct sigrack_block *block, uint32_t offset, uint32_t frames) {

@@ -287,12 +287,41 @@ static void set_filters(struct core_fir *fir, const struct core_fir_spec *spec, 
         }
 }
 
+/* Whether each of two outputs hears its own input through one filter, and the other input through another. */
+static bool is_mirrored(const struct core_fir_spec *spec, const struct paths *paths) {
+    return spec->inputs == 2 && spec->outputs == 2 && paths->count == 4 && paths->same[3] == 0 && paths->same[2] == 1;
+}
+
+static bool build(struct core_fir *fir, const struct core_fir_spec *spec);
+
+/* Build the filters of the sum and of the difference of both inputs instead: own + other, own - other. */
+static bool build_mirrored(struct core_fir *fir, const struct core_fir_spec *spec) {
+    size_t count = spec->count;
+    float *taps = core_take(4 * count * sizeof(float));
+    if (!taps)
+        return false;
+    for (size_t k = 0; k < count; k++) {
+        taps[k] = spec->taps[k] + spec->taps[count + k];
+        taps[3 * count + k] = spec->taps[k] - spec->taps[count + k];
+    }
+    struct core_fir_spec halves = *spec;
+    halves.taps = taps;
+    memset(fir->used_in, 0, sizeof fir->used_in);
+    memset(fir->used_out, 0, sizeof fir->used_out);
+    fir->mirrored = true;
+    bool built = build(fir, &halves);
+    free(taps);
+    return built;
+}
+
 static bool build(struct core_fir *fir, const struct core_fir_spec *spec) {
     fir->inputs = spec->inputs;
     fir->outputs = spec->outputs;
     fir->phases = spec->phases;
     fir->voices = spec->outputs * spec->phases;
     struct paths paths = find_paths(fir, spec);
+    if (is_mirrored(spec, &paths))
+        return build_mirrored(fir, spec);
     fir->plan = fir_plan_for(spec, paths.count, paths.distinct, paths.used_in, paths.used_out);
     if (!fir->plan.count)
         return false;

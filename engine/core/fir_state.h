@@ -71,6 +71,7 @@ struct core_fir {
     uint32_t stages;
     struct fir_stage stage[FIR_MAX_STAGES];
     bool spectral; /* false: all taps are direct */
+    bool mirrored; /* both ears are alike: what runs are the filters of the sum and of the difference, half as many */
     bool used_in[FIR_MAX_CHANNELS], used_out[FIR_MAX_CHANNELS];
     float **heads;    /* [voice * inputs + input]: the first taps; NULL: zeros */
     float **history;  /* [input]: `ring` frames, of all stages; before them the first stage's partition once more */

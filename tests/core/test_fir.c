@@ -259,6 +259,33 @@ static void equal_paths_share_memory(void) {
     scene_free(&scene);
 }
 
+/* Both ears alike, as in a crossfeed: two filters do the work of four. */
+static void mirrored_paths_are_exact_and_half_as_many(void) {
+    for (uint32_t phases = 1; phases <= 16; phases *= 4) {
+        for (size_t s = 0; s < SEQUENCES; s++) {
+            struct scene scene = interpolation_new(2, 2, phases, 3000 * phases, 256, 4, 8000);
+            struct core_fir *four = make(&scene);
+            memcpy(path(&scene, 1, 1), path(&scene, 0, 0), scene.count * sizeof(float));
+            memcpy(path(&scene, 1, 0), path(&scene, 0, 1), scene.count * sizeof(float));
+            struct core_fir *two = make(&scene);
+            CHECK(core_fir_bytes(two) + 2 * 2 * scene.count * sizeof(float) <= core_fir_bytes(four));
+            stream(two, &scene, sequences[s]);
+            CHECK(error_db(&scene, 1 + scene.frames * phases / 97, 0) < LIMIT_DB);
+            CHECK(error_db(&scene, 1 + scene.frames * phases / 97, 1) > -20);
+            core_fir_free(four);
+            core_fir_free(two);
+            scene_free(&scene);
+        }
+    }
+    struct scene scene = scene_new(2, 2, 2000, 256, 6000); /* equal sums: the difference is silent */
+    memcpy(path(&scene, 0, 1), path(&scene, 0, 0), scene.count * sizeof(float));
+    memcpy(path(&scene, 1, 0), path(&scene, 0, 0), scene.count * sizeof(float));
+    memcpy(path(&scene, 1, 1), path(&scene, 0, 0), scene.count * sizeof(float));
+    run(&scene, mixed);
+    CHECK(error_db(&scene, 7, 0) < LIMIT_DB);
+    scene_free(&scene);
+}
+
 static void the_plan_covers_all_taps(void) {
     const uint32_t counts[] = {1, 1000, 65536, 640000, 2097152, FIR_MAX_TAPS}, blocks[] = {0, 64, 441, 512, 4096, 65536};
     float *taps = calloc(FIR_MAX_TAPS, sizeof(float));
@@ -473,6 +500,7 @@ int main(void) {
     stages_meet_without_a_seam();
     interpolation_is_exact();
     equal_paths_share_memory();
+    mirrored_paths_are_exact_and_half_as_many();
     the_plan_covers_all_taps();
     priming_equals_processing();
     zero_paths_stay_silent_and_cost_nothing();
