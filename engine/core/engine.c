@@ -51,6 +51,13 @@ int core_engine_set_ratio(struct core_engine *engine, uint32_t ratio) {
     return 1;
 }
 
+void core_engine_fade_in(struct core_engine *engine) {
+    engine->dip = DIP_IN;
+    engine->dip_left = engine->dip_frames;
+}
+
+void core_engine_fade_out(struct core_engine *engine) { atomic_store(&engine->ending, 1); }
+
 void core_engine_free(struct core_engine *engine) {
     if (!engine)
         return;
@@ -101,23 +108,32 @@ static void use(struct core_engine *engine, struct core_run_list *list) {
     atomic_store_explicit(&engine->running, list->serial, memory_order_release);
 }
 
-/* Decide what a published list means for this block. */
+/* Begin to fade out; coming back from the last dip, turn round at the gain that has been reached. */
+static void dip_out(struct core_engine *engine) {
+    engine->dip_left = engine->dip == DIP_IN ? engine->dip_frames - engine->dip_left : engine->dip_frames;
+    engine->dip = DIP_OUT;
+}
+
+/* Decide what a published list, or the wish to end, means for this block. */
 static void look_for_next(struct core_engine *engine) {
+    int ending = atomic_load_explicit(&engine->ending, memory_order_relaxed);
     if (engine->dip == DIP_OUT) {
-        if (engine->dip_left)
+        if (engine->dip_left || ending)
             return;
         use(engine, list_in(atomic_exchange(&engine->next, 0)));
         engine->dip = DIP_IN;
         engine->dip_left = engine->dip_frames;
         return;
     }
+    if (ending) {
+        dip_out(engine);
+        return;
+    }
     uintptr_t next = atomic_load_explicit(&engine->next, memory_order_acquire);
     if (!next || atomic_load_explicit(&engine->retired, memory_order_acquire))
         return;
     if (engine->current && next & NEXT_DIPS) {
-        /* Coming back from the last dip: turn round at the gain that has been reached. */
-        engine->dip_left = engine->dip == DIP_IN ? engine->dip_frames - engine->dip_left : engine->dip_frames;
-        engine->dip = DIP_OUT;
+        dip_out(engine);
     } else if (atomic_compare_exchange_strong(&engine->next, &next, 0)) { /* else another was published just now: next block */
         use(engine, list_in(next));
     }
@@ -141,6 +157,17 @@ static void apply_dip(struct core_engine *engine, float *const *out, uint32_t fr
     engine->dip_left -= moving;
     if (engine->dip == DIP_IN && !engine->dip_left)
         engine->dip = DIP_NONE;
+}
+
+/* What has gone out, once the dip is in it. */
+static void watch_output(struct core_engine *engine, float *const *out, uint32_t frames) {
+    uint64_t clipped = 0;
+    for (uint32_t c = 0; c < engine->channels; c++)
+        clipped += kernels_chosen()->clipped(out[c], frames);
+    if (clipped)
+        atomic_fetch_add_explicit(&engine->clipped, clipped, memory_order_relaxed);
+    if (engine->dip == DIP_OUT && !engine->dip_left && atomic_load_explicit(&engine->ending, memory_order_relaxed))
+        atomic_store_explicit(&engine->silent, 1, memory_order_relaxed);
 }
 
 static void set_progress(struct core_engine *engine, uint64_t block, uint32_t step) {
@@ -233,6 +260,7 @@ void core_engine_block(struct core_engine *engine, const float *const *in, float
             memset(out[c], 0, size);
     }
     apply_dip(engine, out, frames * engine->ratio);
+    watch_output(engine, out, frames * engine->ratio);
     count_block(engine, frames);
     fpu_set(before);
 }
@@ -253,6 +281,8 @@ void core_engine_stats(const struct core_engine *engine, struct core_engine_stat
     stats->applied = atomic_load(&engine->applied);
     stats->running = atomic_load(&engine->running);
     stats->bad_input = atomic_load(&engine->bad_input);
+    stats->clipped = atomic_load(&engine->clipped);
+    stats->silent = atomic_load(&engine->silent);
     stats->first_block_ns = atomic_load(&engine->first_block_ns);
 }
 

@@ -31,6 +31,7 @@ enum engine_dip { DIP_NONE, DIP_OUT, DIP_IN };
 struct core_engine {
     alignas(64) _Atomic uintptr_t next; /* the list that is published, not yet running, and whether it wants a dip */
     uint64_t published;                 /* lists so far; the main loop's */
+    _Atomic int ending;                 /* the sound is to fade out for good */
     /* The engine thread's. */
     alignas(64) struct core_run_list *current;
     float *bus[2]; /* [channels][max_frames * ratio] */
@@ -43,6 +44,8 @@ struct core_engine {
     _Atomic uint64_t blocks;
     _Atomic uint64_t progress;                     /* block << 8 | step number + 1; 0 in the low byte between blocks */
     _Atomic uint64_t bad_input;                    /* blocks whose input was not finite */
+    _Atomic uint64_t clipped;                      /* samples at full scale or beyond that went out */
+    _Atomic uint64_t silent;                       /* 1: it has faded out */
     _Atomic uint64_t applied;                      /* run lists taken into use */
     _Atomic uint64_t running;                      /* serial of the list in use: what only older lists hold is out of the engine */
     _Atomic int64_t first_block_ns;                /* CLOCK_MONOTONIC at the end of the first block */
@@ -54,6 +57,10 @@ CORE_API struct core_engine *core_engine_new(uint32_t channels, uint32_t max_fra
 /* Let `ratio` frames come out for each that goes in, 1 to ENGINE_MAX_RATIO; 1 unless this was called. A run list of another ratio is
    not played: silence is. A dip is as long as before. Returns 0 when out of memory or range. [control, before the first block] */
 CORE_API int core_engine_set_ratio(struct core_engine *engine, uint32_t ratio);
+/* Begin with a fade from silence, as long as one half of a dip. [control, before the first block, after the ratio is set] */
+CORE_API void core_engine_fade_in(struct core_engine *engine);
+/* Fade to silence, in as much time, and stay there: `silent` in the stats tells when. No list is taken into use any more. [main] */
+CORE_API void core_engine_fade_out(struct core_engine *engine);
 /* The engine must not be running; frees its run lists, not their slots and taps. [control] */
 CORE_API void core_engine_free(struct core_engine *engine);
 
@@ -78,6 +85,8 @@ CORE_API int core_engine_skip(struct core_engine *engine, uint64_t frames);
 struct core_engine_stats {
     uint64_t frame, blocks, progress, applied, running;
     uint64_t bad_input; /* blocks whose input held NaN or infinity, played as silence */
+    uint64_t clipped;   /* samples of the output whose magnitude is 1 or more */
+    uint64_t silent;    /* 1: the fade that core_engine_fade_out asked for has ended */
     int64_t first_block_ns;
 };
 CORE_API void core_engine_stats(const struct core_engine *engine, struct core_engine_stats *stats); /* [any] */

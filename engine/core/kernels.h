@@ -16,6 +16,8 @@ struct kernels {
     const struct fir_class *fir;
     /* Whether any of `count` floats is NaN or infinite. [engine] */
     int (*nonfinite)(const float *samples, size_t count);
+    /* How many of `count` floats are 1 or more in magnitude; NaN is. [engine] */
+    uint32_t (*clipped)(const float *samples, uint32_t count);
     /* samples[i] *= gain + (i + 1) * step [engine] */
     void (*ramp)(float *samples, size_t count, float gain, float step);
     /* wet[i] = dry[i] + (gain + (i + 1) * step) * (wet[i] - dry[i]) [engine] */

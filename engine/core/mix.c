@@ -15,6 +15,16 @@ static int nonfinite(const float *samples, size_t count) {
     return (int)any;
 }
 
+static uint32_t clipped(const float *samples, uint32_t count) {
+    uint32_t found = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, samples + i, sizeof bits);
+        found += (bits & 0x7fffffffu) >= 0x3f800000u; /* the bits of 1.0f; those of magnitudes are in their order */
+    }
+    return found;
+}
+
 static void ramp(float *restrict samples, size_t count, float gain, float step) {
     for (size_t i = 0; i < count; i++)
         samples[i] *= gain + (float)(int32_t)(i + 1) * step;
@@ -28,4 +38,4 @@ static void crossfade(float *restrict wet, const float *restrict dry, size_t cou
 extern const struct fir_class KERNEL(fir_class);
 
 extern const struct kernels KERNEL(kernels);
-const struct kernels KERNEL(kernels) = {KERNEL_LEVEL, &KERNEL(fir_class), nonfinite, ramp, crossfade};
+const struct kernels KERNEL(kernels) = {KERNEL_LEVEL, &KERNEL(fir_class), nonfinite, clipped, ramp, crossfade};

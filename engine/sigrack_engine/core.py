@@ -27,7 +27,7 @@ __all__ = [
     "quick",
 ]
 
-ABI = 3  # CORE_ABI in engine/core/core.h
+ABI = 4  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
 FIR_STAGES = 4  # FIR_MAX_STAGES
 
@@ -77,6 +77,8 @@ class EngineStats(c.Structure):
         ("applied", c.c_uint64),
         ("running", c.c_uint64),
         ("bad_input", c.c_uint64),
+        ("clipped", c.c_uint64),
+        ("silent", c.c_uint64),
         ("first_block_ns", c.c_int64),
     ]
 
@@ -227,6 +229,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_slot_meters": (c.POINTER(SlotMeters), [_P]),
     "core_engine_new": (_P, [_U32, _U32, _U32]),
     "core_engine_set_ratio": (_INT, [_P, _U32]),
+    "core_engine_fade_in": (None, [_P]),
+    "core_engine_fade_out": (None, [_P]),
     "core_engine_free": (None, [_P]),
     "core_run_list_new": (_P, [c.POINTER(Step), _U32]),
     "core_run_list_free": (None, [_P]),

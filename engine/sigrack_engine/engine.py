@@ -56,6 +56,14 @@ class Engine:
         checked(lib.core_engine_set_ratio(self.pointer, ratio), f"the bus at {ratio} times the rate (256 at most)")
         self.ratio = ratio
 
+    def fade_in(self) -> None:
+        """Begin with a fade from silence. [control, before it runs, after `set_ratio`]"""
+        lib.core_engine_fade_in(self.pointer)
+
+    def fade_out(self) -> None:
+        """Fade to silence and stay there: `stats.silent` tells when. [main]"""
+        lib.core_engine_fade_out(self.pointer)
+
     def publish(self, run_list: "RunList", *, dip: bool) -> int:
         """Run `run_list` from the next block boundary on, with a dip to silence around the change if asked. [main]
 

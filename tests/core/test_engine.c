@@ -120,6 +120,27 @@ static void bad_input_is_silence_and_counted(void) {
     core_slot_free(slots[1]);
 }
 
+static void samples_at_full_scale_are_counted_at_the_output(void) {
+    struct core_engine *engine = engine_new();
+    struct affine twice = {2, 0};
+    struct core_slot *slot = slot_of(process, &twice);
+    run(engine, nextafterf(1.0f, 0.0f), 9);
+    CHECK(stats_of(engine).clipped == 0);
+    run(engine, -1.0f, 9);
+    CHECK(stats_of(engine).clipped == 9 * CHANNELS);
+    core_engine_publish(engine, list_of(slot), 0);
+    run(engine, 0.49f, 40);
+    CHECK(stats_of(engine).clipped == 9 * CHANNELS);
+    run(engine, 0.51f, 37);
+    CHECK(stats_of(engine).clipped == (9 + 37) * CHANNELS);
+    core_engine_fade_out(engine);
+    for (int block = 0; block < 4; block++)
+        run(engine, 0.51f, 50); /* the fade's first frames are above full scale; then it counts what is heard, not what is made */
+    CHECK(stats_of(engine).clipped == (9 + 37 + 1) * CHANNELS);
+    core_engine_free(engine);
+    core_slot_free(slot);
+}
+
 static void counters_follow_the_blocks(void) {
     struct core_engine *engine = engine_new();
     CHECK(stats_of(engine).first_block_ns == 0);
@@ -228,6 +249,7 @@ int main(void) {
     slots_follow_each_other_and_a_tap_sees_its_place();
     a_slot_may_raise_the_rate_for_those_behind_it();
     bad_input_is_silence_and_counted();
+    samples_at_full_scale_are_counted_at_the_output();
     counters_follow_the_blocks();
     time_passes_at_one_stroke_only_where_nothing_would_run();
     progress_names_the_block_and_the_step();

@@ -84,6 +84,59 @@ static void a_dip_may_begin_while_another_ends(void) {
     core_slot_free(slots[1]);
 }
 
+static void a_fade_in_begins_with_silence_and_ends_exact(void) {
+    static const uint32_t blocks[] = {1, 7, 50};
+    for (int b = 0; b < 3; b++) {
+        struct core_engine *engine = engine_new();
+        struct affine upright = {1, 0};
+        struct core_slot *slot = slot_of(process, &upright);
+        core_engine_fade_in(engine);
+        core_engine_publish(engine, list_of(slot), 0);
+        float level = 0;
+        int silent = 0;
+        CHECK(run_on(engine, DIP / 2, blocks[b], &level, &silent) <= DIP_STEP);
+        CHECK(level > 0.4f && level < 0.6f);
+        CHECK(run_on(engine, DIP, blocks[b], &level, &silent) <= DIP_STEP);
+        CHECK(level == 1 && !stats_of(engine).silent);
+        core_engine_free(engine);
+        core_slot_free(slot);
+    }
+}
+
+/* `before`: frames of a dip that has begun when the end is asked for; 0: none has. */
+static void fade_out_from(uint32_t before) {
+    struct core_engine *engine = engine_new();
+    struct affine upright = {1, 0}, inverted = {-1, 0}, never = {0, 1};
+    struct core_slot *slots[3] = {slot_of(process, &upright), slot_of(process, &inverted), slot_of(process, &never)};
+    float level = 1;
+    int silent = 0;
+    core_engine_publish(engine, list_of(slots[0]), 0);
+    CHECK(run_one(engine, 1) == 1);
+    if (before)
+        core_engine_publish(engine, list_of(slots[1]), 1);
+    CHECK(run_on(engine, before, 5, &level, &silent) <= DIP_STEP);
+    float last = fabsf(level);
+    core_engine_fade_out(engine);
+    for (uint32_t n = 0; n < 2 * DIP; n += 5) {
+        CHECK(run_on(engine, 5, 5, &level, &silent) <= DIP_STEP && fabsf(level) <= last);
+        last = fabsf(level);
+        CHECK(stats_of(engine).silent == (last < 1e-6f));
+        if (n == DIP / 2)
+            core_run_list_free(core_engine_publish(engine, list_of(slots[2]), n % 2));
+    }
+    CHECK(level == 0 && stats_of(engine).silent && stats_of(engine).applied == (before > DIP ? 2 : 1));
+    core_engine_free(engine);
+    for (int i = 0; i < 3; i++)
+        core_slot_free(slots[i]);
+}
+
+static void a_fade_out_ends_in_silence_whatever_goes_on(void) {
+    fade_out_from(0);
+    fade_out_from(DIP / 2);     /* in the middle of a dip's first half */
+    fade_out_from(3 * DIP / 2); /* and of its second */
+    fade_out_from(3 * DIP);     /* when it is over */
+}
+
 /* A thread that runs blocks of the constant 1 until it is told to stop. */
 struct runner {
     struct core_engine *engine;
@@ -180,6 +233,8 @@ int main(void) {
     a_list_that_never_ran_comes_back_and_one_that_did_is_collected();
     a_dip_is_continuous_and_silent_at_the_switch();
     a_dip_may_begin_while_another_ends();
+    a_fade_in_begins_with_silence_and_ends_exact();
+    a_fade_out_ends_in_silence_whatever_goes_on();
     lists_can_be_freed_while_blocks_run();
     a_wanted_dip_is_never_lost();
 }
