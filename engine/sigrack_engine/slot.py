@@ -52,6 +52,8 @@ class SlotCore:
             active=active,
         )
         self.ratio = processor.ratio
+        self.told: set[str] = set()
+        """What has been said of its meters."""
         self.pointer = checked(lib.core_slot_new(setup), "a slot")
         self._meters = lib.core_slot_meters(self.pointer)
 

@@ -70,7 +70,7 @@ class Changes:
             names = [*(thing.name for thing in rack.things), *(feed.name for feed in rack.document.config.feed)]
             if table.name in names:
                 raise ConfigError(f'the name "{table.name}" is taken; in the rack: {", ".join(names)}')
-            place = len(rack.slots) if before is None else rack.slots.index(rack.slot(before))
+            place = len(rack.slots) - len(self._own) if before is None else rack.slots.index(rack.slot(before))
             setup = rack.out_setup if place == len(rack.slots) else rack.slots[place].setup
             thing = await self._build(plan, table, None, setup)
             if isinstance(thing, Slot):
@@ -87,6 +87,7 @@ class Changes:
 
         async def make(plan: Plan) -> None:
             thing = self._find(name)
+            self._check_own(name, "be unloaded")
             plan.drain = drain
             plan.slots = [slot for slot in plan.slots if slot is not thing]
             plan.signals = [signal for signal in plan.signals if signal is not thing]
@@ -113,6 +114,8 @@ class Changes:
 
         async def make(plan: Plan) -> None:
             old = self._find(name)
+            if plugin is not None:
+                self._check_own(name, "become another plugin")
             plan.drain = drain
             given = {"config": config, "params": params, ("plugin" if isinstance(old, Slot) else "library"): plugin}
             table = _changed(old, {key: value for key, value in given.items() if value is not None})
@@ -205,6 +208,15 @@ class Changes:
             if isinstance(thing, Slot) and thing.context:
                 thing.context.drop()
         self._rack.reaper.take(plan.fresh, 0, drain=False)
+
+    @property
+    def _own(self) -> list[str]:
+        """The names of the slots that the host has put at the end."""
+        return [table.name for table in self._rack.document.config.rack.own_slots]
+
+    def _check_own(self, name: str, what: str) -> None:
+        if name in self._own:
+            raise ConfigError(f'"{name}" is the rack\'s own and cannot {what}: bypass it, or change [rack] {name} and restart')
 
     def _tell(self, what: str, name: str) -> None:
         log.info('%s "%s"', what, name)

@@ -17,6 +17,8 @@ from sigrack.locate import line_of
 from sigrack.places import events_endpoint
 
 __all__ = [
+    "HEADROOM",
+    "LIMITER",
     "RATES_HZ",
     "Config",
     "ControlTable",
@@ -47,6 +49,8 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 _ENDPOINT = r"^(ipc:///[^\x00-\x1f]+|tcp://[!-~]+:[0-9]{1,9})$"
 _SYMBOL = re.compile(r"[ -~]{1,63}")
 _ALL_HOSTS = ("*", "0.0.0.0")
+HEADROOM, LIMITER = "headroom", "limiter"
+"""Names of the slots that the host puts at the end of a rack, if it is to."""
 NO_FEEDS = ("audio", "none")
 """What `feed` of a signal engine may say beside the names of feeds."""
 Name = Annotated[str, Meta(pattern=_NAME)]
@@ -70,7 +74,13 @@ class RackTable(_Table, frozen=True, kw_only=True):
     hook_frames: Frames = 1024
     """Length of the blocks that `on_block` gets."""
     fade_ms: Annotated[float, Meta(ge=0, le=10_000)] = 20.0
-    """Length of cross-fades and dips."""
+    """Length of cross-fades and dips; in a live rack also of the fade from silence at the start and to it at the stop."""
+    headroom: Literal["auto", "worst"] | Annotated[float, Meta(ge=0, le=60)] = 0.0
+    """By how many dB what goes out is attenuated; `auto`: so that no frequency is louder than it came in; `worst`: no sound."""
+    limiter: bool = False
+    """Whether a true-peak limiter stands at the end."""
+    ceiling_db: Annotated[float, Meta(ge=-60, le=0)] = -0.1
+    """What it keeps true peaks below, in dBTP."""
     ahead_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
     """Memory for filters that are compiled ahead, so that a switch in a group of slots answers at once; MiB."""
     priority: Annotated[int, Meta(ge=0, le=90)] = 70
@@ -79,6 +89,18 @@ class RackTable(_Table, frozen=True, kw_only=True):
     """What a hook may take; calls over it are counted."""
     hook_limit_ms: Annotated[float, Meta(ge=0, le=1e6)] = 2000.0
     """A hook that takes longer in a live rack is interrupted and its plugin bypassed; 0: never."""
+
+    @property
+    def own_slots(self) -> "list[SlotTable]":
+        """The slots that the host itself puts at the end. They fade with the rack, so without fades of their own at the start."""
+        slots = []
+        if self.headroom:
+            params = {"gain_db": -self.headroom} if isinstance(self.headroom, float) else {}
+            slots.append(SlotTable(name=HEADROOM, plugin="gain", params=params))
+        if self.limiter:
+            params = {"ceiling_db": self.ceiling_db, "soft_start_ms": 0.0}
+            slots.append(SlotTable(name=LIMITER, plugin="limiter", params=params))
+        return slots
 
 
 class SourceTable(_Table, frozen=True, kw_only=True):
@@ -312,13 +334,16 @@ def parse(path: Path, text: str) -> Document:
         raise ConfigError(f"{path}:{line_of(text, key)}: {message}") from None
     document = Document(path, text, config)
     _check(document)
+    document.config = msgspec.structs.replace(config, slot=[*config.slot, *config.rack.own_slots])
     return document
 
 
 def _check(document: Document) -> None:
     """Check what types cannot say."""
     config = document.config
-    seen: dict[str, str] = {}
+    seen = {table.name: f"slot of the rack's own ([rack] {table.name})" for table in config.rack.own_slots}
+    if not config.rack.limiter and config.rack.ceiling_db != RackTable().ceiling_db:
+        document.fail(("rack", "ceiling_db"), "ceiling_db needs limiter = true")
     named: dict[str, Sequence[SlotTable | SignalTable | FeedTable]] = {
         "slot": config.slot,
         "signal": config.signal,

@@ -36,6 +36,8 @@ RING_S = 1.0
 """How much the rings of a live rack hold."""
 TURN_S = 0.002
 """How long freewheel keeps the main loop to itself."""
+FADE_OUT_S, LATE_S = 2.0, 0.1
+"""How long the fade before a stop may take, for somebody waits for the end; by how much the engine may be late with it."""
 POLL_S = 0.02
 """How often a file worker looks at its ring."""
 
@@ -78,6 +80,9 @@ class Driver(Protocol):
 
     async def run(self) -> None:
         """Return at the end of the stream, or when `stop` was called. Raises EngineError, ConfigError. [main]"""
+
+    async def fade_out(self) -> None:
+        """Bring what is heard to silence before `stop`. [main]"""
 
     def stop(self) -> None:
         """End soon. [main]"""
@@ -204,6 +209,9 @@ class FileDriver:
         except SoundFileError as error:
             raise EngineError(str(error)) from None
 
+    async def fade_out(self) -> None:
+        """Nothing: a file holds what the rack makes, to the last sample."""
+
     def stop(self) -> None:
         """End after the running block. [main]"""
         self._stopping = self._feeds.stopping = True
@@ -251,6 +259,8 @@ class ClockDriver:
             frames=rack.block_frames,
             priority=document.config.rack.priority,
         )
+        fade_s = document.config.rack.fade_ms * 1e-3 + 2 * rack.block_frames / setup.rate_hz
+        self._fade_out_s = min(fade_s + LATE_S, FADE_OUT_S)
         self._stopping = threading.Event()
         self._failure: RackError | None = None
         self._threads: list[threading.Thread] = []
@@ -330,6 +340,15 @@ class ClockDriver:
                 return
         if self._failure:
             raise self._failure
+
+    async def fade_out(self) -> None:
+        """Fade to silence while the engine still runs, if there is a sink; a fade of seconds is cut short. [main]"""
+        if self._sink is None:
+            return
+        engine, stop = self._rack.engine, time.monotonic() + self._fade_out_s
+        engine.fade_out()
+        while self._clock.stats.running and not engine.stats.silent and time.monotonic() < stop:
+            await asyncio.sleep(TURN_S)
 
     def stop(self) -> None:
         """Stop the engine thread; if a native plugin keeps it, say which. [main]"""

@@ -49,6 +49,7 @@ def build_slot(
     `setup`: what comes in at its place.
     """
     slot = Slot(table, plugin, setup, bypass=carried.bypass if carried else table.bypass, carried=carried)
+    slot.on_level = rack.headroom.follow
     try:
         if isinstance(plugin, NativePlugin):
             _build_native(rack, slot, plugin, carried)

@@ -17,6 +17,8 @@ from sigrack.config import Document
 from sigrack.dispatch import Dispatcher, Snapshot
 from sigrack.errors import ConfigError, EngineError, nearest
 from sigrack.groups import Group, GroupPlan, plan_groups
+from sigrack.guards import tell_failures
+from sigrack.headroom import Gains, Headroom
 from sigrack.lifecycle import ControlThread
 from sigrack.reaper import Reaper, Thing
 from sigrack.signals import SignalEngine
@@ -63,6 +65,8 @@ class Prepared:
     """Those of them that no longer get what others post."""
     old_groups: tuple[Group, ...] = ()
     """That go."""
+    gains: dict[Group, Gains] = field(default_factory=dict)
+    """Of the groups, if the rack's headroom follows them."""
     leaving: Snapshot = field(default_factory=Snapshot)
     """Of them."""
 
@@ -98,6 +102,7 @@ class Rack:
         self.builder = Builder(self)
         self.changes = Changes(self)
         self.reaper = Reaper(self)
+        self.headroom = Headroom(self)
         self.slots: tuple[Slot, ...] = ()
         self.groups: tuple[Group, ...] = ()
         """What the linear slots were compiled into, in their order."""
@@ -135,6 +140,8 @@ class Rack:
                 self.slots = (*self.slots, slot)
                 self.out_setup = Setup(slot.out_rate_hz, setup.channels)
             self.engine.set_ratio(self.out_setup.rate_hz // setup.rate_hz)
+            if live:
+                self.engine.fade_in()
             for index in range(len(config.signal)):
                 self.signals = (*self.signals, self.builder.signal(document, index))
             self.publish(self.prepare(self.slots, self.signals))
@@ -146,6 +153,7 @@ class Rack:
         """Let changes run on `loop`. [main]"""
         self._loop = loop
         self.changes.attach(loop)
+        self.headroom.attach(loop)
 
     def start(self) -> None:
         """Call every `on_start`, start workers and feeders. Raises ConfigError if a plugin cannot work. [main]"""
@@ -174,6 +182,7 @@ class Rack:
 
     def publish(self, prepared: Prepared) -> int:
         """Make what was prepared the rack; return the run list's serial. [main]"""
+        self.tell_failures()
         self.slots, self.signals, self.groups = prepared.slots, prepared.signals, tuple(prepared.groups.groups)
         self._regroup(prepared.groups)
         if (run_list := prepared.run_list) is not None:
@@ -186,6 +195,7 @@ class Rack:
         self._leaving += prepared.gone
         self._deaf |= prepared.deaf
         self.dispatcher.leaving = self.dispatcher.leaving.joined(prepared.leaving)
+        self.headroom.publish(prepared.gains, self._serial)
         return self._serial
 
     def tell_applied(self, group: "ref[Group]") -> None:
@@ -220,6 +230,7 @@ class Rack:
         taking = {new: old for new, old in heirs.items() if isinstance(new, Slot) and isinstance(old, Slot)}
         groups = plan_groups(self, slots, self.groups, taking)
         try:
+            gains = self.headroom.measure(groups)
             named = _steps(slots, groups, signals)
             steps, names = tuple(step for step, _ in named), tuple(name for _, name in named)
             if len(steps) > MOST_STEPS:
@@ -244,6 +255,7 @@ class Rack:
             gone=gone,
             deaf=deaf,
             old_groups=tuple(group for group in self.groups if group not in groups.groups),
+            gains=gains,
             leaving=_snapshot(gone, deaf),
         )
 
@@ -341,6 +353,11 @@ class Rack:
         heirs = [s for s in (*self.dispatcher.leaving.sources, *self.dispatcher.snapshot.sources) if s.after]
         return not heirs or not any(heir.crowded(self.engine.stats.running) for heir in heirs)
 
+    def tell_failures(self) -> None:
+        """Log which slots and groups had to be replaced for a block, once for each. [main]"""
+        tell_failures([(slot.name, slot.core) for slot in self.slots if slot.core])
+        tell_failures([(group.name, group.core) for group in self.groups])
+
     def step_name(self, number: int) -> str:
         """Return what step `number` (from 1) of the run list belongs to, for messages. [main]"""
         return self._names[number - 1] if 0 < number <= len(self._names) else "no slot"
@@ -425,6 +442,7 @@ class Rack:
     async def end(self) -> None:
         """End everything in order; the driver has stopped. [main]"""
         await self.changes.end()
+        self.tell_failures()
         self.idle = self.stopped = True
         self._warn_of_losses()
         await self.reaper.idle(LAST_S)  # so that those that stay hear the last of those that leave

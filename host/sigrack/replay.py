@@ -79,6 +79,9 @@ class ReplayDriver:
             await asyncio.sleep(WAIT_S)
             self._rack.drain_all()
 
+    async def fade_out(self) -> None:
+        """Nothing: nobody hears it."""
+
     def stop(self) -> None:
         """End after the running slice. [main]"""
         self._feeds.stopping = True

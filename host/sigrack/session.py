@@ -33,7 +33,7 @@ log = logging.getLogger("sigrack")
 
 
 LOOK_S = 1.0
-"""How often it is looked whether a signal engine has posted what it must not."""
+"""How often it is looked what signal engines and slots have done that they must not."""
 STOP_S = 4.0
 """Below stopwaitsecs in supervisord.conf, so that the log names what hangs."""
 
@@ -128,6 +128,7 @@ class Session:
         stop = asyncio.create_task(self._stop.wait())
         await asyncio.wait((stream, stop, guest), return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
+        await self.driver.fade_out()
         self.driver.stop()
         await stream
         if guest.done():
@@ -171,11 +172,12 @@ class Session:
                 log.exception("the main loop's turn failed")
 
     async def _look_after(self) -> None:
-        """Tell what signal engines have posted that they must not: such records wake nobody."""
+        """Tell what signal engines have posted that they must not, and what slots had to be replaced: neither wakes anybody."""
         while True:
             await asyncio.sleep(LOOK_S)
             for engine in self.rack.signals:
                 engine.warn()
+            self.rack.tell_failures()
 
     # Control
 

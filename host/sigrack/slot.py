@@ -63,6 +63,8 @@ class Slot:
     """Which one, once the slot is in the rack."""
     refresh: Callable[[], object] = nothing
     """Called when the group must be compiled anew. [main]"""
+    on_level: Callable[[], object] = nothing
+    """Called when a parameter or the bypass was set. [main]"""
     source: Source | None = None
     hooked: Hooked | None = None
     context: PluginContext | None = None
@@ -131,6 +133,7 @@ class Slot:
         if not self.core.set(self.plugin.params.index(info), number):
             raise ValueError(f'too many changes of "{self.name}" wait: the engine is not running or they come too fast')
         self.values[name] = number
+        self.on_level()
         return number
 
     def set_bypass(self, bypass: bool) -> None:
@@ -144,6 +147,7 @@ class Slot:
             self.group.core.activate(not bypass)
         else:
             self.refresh()
+        self.on_level()
 
     @property
     def occupied(self) -> bool:

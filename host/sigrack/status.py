@@ -67,6 +67,7 @@ def stats(session: "Session") -> dict[str, Any]:
         "frame": engine.frame,
         "blocks": engine.blocks,
         "bad_input_blocks": engine.bad_input,
+        "clipped_samples": engine.clipped,
         "rack_time_s": rack.now_ns * 1e-9,
         "first_block_monotonic_ns": engine.first_block_ns,
         "load": sum(core.meters.mean_ns for core in {_core(slot) for slot in rack.slots} if core) / period_ns,
@@ -104,6 +105,7 @@ def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:
     return {
         "name": slot.name,
         "plugin": slot.plugin.id,
+        "group": slot.group.name if slot.group else None,
         "bypass": slot.bypass,
         "group": slot.group.name if slot.group else None,
         "load": meters.mean_ns / period_ns if meters else 0.0,

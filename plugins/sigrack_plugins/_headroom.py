@@ -10,9 +10,14 @@ if TYPE_CHECKING:
 __all__ = ["highest_gain_db"]
 
 
+FINE = 1 << 19
+"""Up to this many points the spectrum is computed finer, eight to a tap: between two points a peak reads low."""
+
+
 def highest_gain_db(taps: "Samples") -> float:
     """The most that any frequency can be raised, whatever its phase in the channels; `taps` has shape (out, in, taps). [any]"""
-    span = 1 << (2 * taps.shape[2] - 1).bit_length()
+    length = taps.shape[2]
+    span = 1 << (max(2 * length, min(8 * length, FINE)) - 1).bit_length()
     highest = 1e-30
     for inputs in taps:
         gain = sum(np.abs(np.fft.rfft(path, span)) for path in inputs if path.any())

@@ -353,7 +353,7 @@ def test_enabling_the_crossfeed_cross_fades_the_audio(tmp_path: Path) -> None:
     heard, _ = soundfile.read(tmp_path / "out.wav")
 
     step = 0.5 * 2 * np.pi * 100 / 48_000
-    assert np.array_equal(np.resize(tone, (12_000, 2)), heard[:12_000].astype(np.float32))
+    assert np.array_equal(np.resize(tone, (12_000, 2))[960:], heard[960:12_000].astype(np.float32)), "after the fade at the start"
     assert np.abs(heard[-2000:, 1]).max() > 0.01, "the right ear hears the left channel"
     assert np.abs(np.diff(heard, axis=0)).max() < 1.5 * step
 

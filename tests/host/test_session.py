@@ -17,6 +17,7 @@ from waiting import wait_until
 LIVE = """
 [rack]
 block_frames = 256
+fade_ms = 0
 [source]
 driver = "clock"
 path = "in.wav"
@@ -69,6 +70,7 @@ def test_a_loop_has_no_seam(tmp_path: Path) -> None:
         host.process.send_signal(signal.SIGTERM)
         assert 0 == host.process.wait(5), host.log
     heard, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    heard = heard[: np.flatnonzero(heard.any(axis=1))[-1] + 1]  # a stop is silent before it ends
     wanted = np.resize(sound, heard.shape)
 
     assert len(heard) > 30_000

@@ -27,6 +27,7 @@ STATUS: dict[str, Any] = {
 }
 STATS: dict[str, Any] = {
     "blocks": 1000,
+    "clipped_samples": 12,
     "rack_time_s": 10.0,
     "memory_mb": 48.0,
     "driver": {
@@ -41,6 +42,7 @@ STATS: dict[str, Any] = {
         {
             "name": "volume",
             "plugin": "gain",
+            "group": None,
             "bypass": False,
             "meters": {"blocks": 1000, "mean_ns": 100_000.0, "longest_ns": 250_000.0, "nonfinite": 1, "faults": 2},
             "lost_frames": 0,
@@ -49,6 +51,7 @@ STATS: dict[str, Any] = {
         {
             "name": "listener",
             "plugin": "mine",
+            "group": None,
             "bypass": False,
             "meters": None,
             "lost_frames": 480,
@@ -59,6 +62,8 @@ STATS: dict[str, Any] = {
         "level.peak_db": {"values": [-30.0, -200.0]},
         "level.rms_db": {"values": [-40.0, -200.0]},
         "loud.loudness_lufs": {"values": [-14.25, -120.0, -15.0]},
+        "limiter.gain_reduction_db": {"values": [1.25, 6.0]},
+        "limiter.overloads": {"values": [900.0, 40.0, 7.0, 2.0]},
     },
     "totals": {"two": {"lost_frames": 480, "dropped": 20}, "gone": {"lost_frames": 0, "dropped": 10}},
     "results": {"level": {"dropped": 5, "refused": 0, "queued": 1}},
@@ -103,9 +108,24 @@ def test_all_that_goes_wrong_is_counted() -> None:
 
     assert ["250.0", "3", "-", "-", "0"] == line_with(lines, "volume")[5:]
     assert ["listens", "-", "-", "-", "-", "90", "4", "480"] == line_with(lines, "mine")[2:]
-    assert "late 3 (worst 12.3 ms)" in lines[1]
+    assert "late 3 (worst 12.3 ms)  clipped 12 samples" in re.sub(r"  memory.*", "", lines[1])
+    assert "limiter  reduces by 1.2 dB  deepest 6.0 dB  frames limited 900, over 0 dBTP 40  samples clipped 7  bad 2" in lines
+    assert "volume: 1 blocks were NaN or infinite and were replaced" in lines
+    assert "volume: 2 blocks were refused and were replaced" in lines
     assert ["records", "77", "waiting", "4", "dropped", "437", "refused", "23"] == line_with(lines, "waiting")[:8]
     assert ["listener: ValueError: ?[2J odd", "", "wire: OSError: gone"] == lines[-3:]
+
+
+def test_the_members_of_a_group_fail_together() -> None:
+    """What several slots are compiled into is named by all of them, once, and nothing is said of what has not failed."""
+    stats = copy.deepcopy(STATS)
+    stats["slots"][0]["group"], stats["slots"][0]["meters"]["faults"] = "volume + eq", 0
+    stats["slots"].insert(1, stats["slots"][0] | {"name": "eq"})
+    lines = render(STATUS, stats, None, 120)
+
+    assert 1 == sum("NaN" in line for line in lines)
+    assert "volume + eq: 1 blocks were NaN or infinite and were replaced" in lines
+    assert not any("refused and" in line for line in lines)
 
 
 def test_levels_are_bars() -> None:
@@ -136,7 +156,7 @@ def test_no_line_is_wider_than_the_terminal(width: int, color: bool) -> None:
 def test_summary_is_one_line() -> None:
     """Without a terminal a line holds load, late blocks, levels, loudness and losses."""
     assert (
-        "demo  running  0:00:10  load 1.00 %  late 3  level -30.0 -inf dBFS  loud M -14.2  S -  I -15.0 LUFS  lost 480"
+        "demo  running  0:00:10  load 1.00 %  late 3  clipped 12  level -30.0 -inf dBFS  loud M -14.2  S -  I -15.0 LUFS  lost 480"
         "  dropped 437  refused 23" == summary(STATUS, STATS, None)
     )
 

@@ -27,7 +27,15 @@ def render(status: Answer, stats: Answer, before: Answer | None, width: int, *, 
     if before and before["blocks"] > stats["blocks"]:
         before = None
     lines: list[Line] = [*_header(status, stats, before), [], *_slots(status, stats, before)]
-    for part in (_levels(stats, width), _loudness(stats), _queues(stats), _hook_errors(stats), _feed_failures(stats)):
+    for part in (
+        _levels(stats, width),
+        _loudness(stats),
+        _limiters(stats),
+        _queues(stats),
+        _failures(stats),
+        _hook_errors(stats),
+        _feed_failures(stats),
+    ):
         if part:
             lines += [[], *part]
     return [_paint(line, width, color) for line in lines]
@@ -38,6 +46,8 @@ def summary(status: Answer, stats: Answer, before: Answer | None) -> str:
     words = [status["rack"], status["state"], _clock(stats["rack_time_s"]), f"load {100 * _load(status, stats, before):.2f} %"]
     if "late" in stats["driver"]:
         words.append(f"late {stats['driver']['late']}")
+    if stats["clipped_samples"]:
+        words.append(f"clipped {stats['clipped_samples']}")
     for source, values in _factors(stats, "peak_db"):
         words.append(f"{source} {' '.join(map(_db, values))} dBFS")
     for source, values in _factors(stats, "loudness_lufs"):
@@ -70,6 +80,8 @@ def _header(status: Answer, stats: Answer, before: Answer | None) -> list[Line]:
     )
     first: Line = [(f"{status['rack']}  {status['state']} {_clock(status['uptime_s'])}", "bold"), (f"  {what}", "")]
     second: Line = [(f"{status['driver']}  load {100 * _load(status, stats, before):.2f} %", ""), *_driver(driver)]
+    if stats["clipped_samples"]:
+        second.append((f"  clipped {stats['clipped_samples']} samples", "bad"))
     second.append((f"  memory {stats['memory_mb']:.0f} MB  pid {status['pid']}", ""))
     return [first, second, [(f"plays {status['source']}" if status["source"] else "no audio comes in", "dim")]]
 
@@ -204,6 +216,20 @@ def _loudness(stats: Answer) -> list[Line]:
     return [[(f"{source}  {_lufs(values)}", "")] for source, values in _factors(stats, "loudness_lufs")]
 
 
+def _limiters(stats: Answer) -> list[Line]:
+    """Return what the bundled limiter posts, wherever one stands."""
+    overloads = {source: values for source, values in _factors(stats, "overloads") if len(values) == 4}
+    lines: list[Line] = []
+    for source, (now, deepest, *_) in _factors(stats, "gain_reduction_db"):
+        line: Line = [(f"{source}  reduces by {now:.1f} dB", "warn" if now else ""), (f"  deepest {deepest:.1f} dB", "")]
+        if source in overloads:
+            limited, over, clipped, bad = (int(count) for count in overloads[source])
+            line.append((f"  frames limited {limited}, over 0 dBTP {over}  samples clipped {clipped}", ""))
+            line.append((f"  bad {bad}", "bad" if bad else ""))
+        lines.append(line)
+    return lines
+
+
 def _lufs(values: Sequence[float]) -> str:
     shown = [_db(value) if value > SILENCE_DB else "-" for value in values]
     return "  ".join(f"{name} {value}" for name, value in zip("MSI", shown, strict=False)) + " LUFS"
@@ -251,6 +277,18 @@ def _feed_failures(stats: Answer) -> list[Line]:
 
 def _lost(stats: Answer) -> int:
     return sum(int(total["lost_frames"]) for total in stats["totals"].values())
+
+
+def _failures(stats: Answer) -> list[Line]:
+    """Return whose blocks were replaced: the slot, or the members of the group that it is compiled into."""
+    lines: dict[str, Line] = {}
+    for slot in stats["slots"]:
+        name = slot["group"] or slot["name"]
+        meters = slot["meters"] or {"nonfinite": 0, "faults": 0}
+        for count, what in ((meters["nonfinite"], "were NaN or infinite"), (meters["faults"], "were refused")):
+            if count:
+                lines[f"{name} {what}"] = [(f"{name}: {count} blocks {what} and were replaced", "bad")]
+    return [*lines.values()]
 
 
 def _hook_errors(stats: Answer) -> list[Line]:
