@@ -21,6 +21,8 @@ __all__ = ["Gains", "Headroom", "Stage", "gains_of", "level", "measured"]
 
 MOST_DB = 119.0
 """What the plugin `gain` can attenuate by without muting."""
+RAMP = 0.25
+"""Length of a change, in fades. While a filter that is r times louder fades in, a ramp of 1/r of that keeps the level: 12 dB."""
 LOOK_S = 0.02
 """How long after a fade it is looked whether all is over that needed more attenuation."""
 
@@ -87,8 +89,8 @@ def measured(rack: "Rack") -> list[Stage]:
 class Headroom:
     """Keeps the rack's own slot `headroom` at what the others need.
 
-    It attenuates more at once, and less only when nothing is heard any more that needs what there is. A rack that is not live
-    follows at once either way, so that a render does not depend on how fast it runs.
+    More attenuation comes at once, and so fast that it stays ahead of a fade to what needs it; less comes when what needed more
+    has faded out.
     """
 
     def __init__(self, rack: "Rack") -> None:
@@ -122,16 +124,22 @@ class Headroom:
 
     def follow(self) -> None:
         """Follow the rack's groups, parameters and bypasses. [main]"""
-        slot = next((slot for slot in self._rack.slots if slot.name == HEADROOM), None)
-        if self._mode is None or slot is None:
+        if self._mode is None or (slot := self._slot) is None:
             return
         wanted_db = self._wanted_db()
         if self._given_db is None:
             self._begin(slot, wanted_db)
-        elif wanted_db > self._given_db or not self._rack.live:
+        elif wanted_db > self._given_db:
             self._give(slot, wanted_db)
-        elif wanted_db < self._given_db:
+        elif wanted_db < self._given_db and self._rack.live:
             self._later()
+        elif wanted_db < self._given_db:  # a render must not depend on how fast it runs: a filter that comes has caught up
+            faded = self._rack.engine.frame + self._rack.block_frames + self._rack.fade_at(self._rack.setup.rate_hz)
+            self._give(slot, wanted_db, faded * self._rack.engine.ratio)
+
+    @property
+    def _slot(self) -> Slot | None:
+        return next((slot for slot in self._rack.slots if slot.name == HEADROOM), None)
 
     def _wanted_db(self) -> float:
         gains = level(_stages([slot for slot in self._rack.slots if slot.name not in self._own], self._gains))
@@ -140,15 +148,13 @@ class Headroom:
     def _begin(self, slot: Slot, db: float) -> None:
         """Let the first frame have it."""
         self._given_db = db
-        for name, value in (("smooth_ms", 0.0), ("gain_db", -db), ("smooth_ms", self._fade_ms)):
+        for name, value in (("smooth_ms", 0.0), ("gain_db", -db), ("smooth_ms", RAMP * self._fade_ms)):
             slot.set_param(name, value)
 
-    def _give(self, slot: Slot, db: float) -> None:
-        if db == self._given_db:
-            return
+    def _give(self, slot: Slot, db: float, frame: int = 0) -> None:
         before, self._given_db = self._given_db, db
         try:
-            slot.set_param("gain_db", -db)
+            slot.set_param("gain_db", -db, frame)
         except ValueError:  # too many changes wait
             self._given_db = before
             self._later()
@@ -166,5 +172,5 @@ class Headroom:
             return
         if rack.engine.stats.running < self._serial or any(group.convolver.changing for group in rack.groups):
             self._later()
-        elif slot := next((slot for slot in rack.slots if slot.name == HEADROOM), None):
-            self._give(slot, self._wanted_db())
+        elif (db := self._wanted_db()) != self._given_db and (slot := self._slot):
+            self._give(slot, db)

@@ -125,12 +125,12 @@ class Slot:
                 return info
         raise KeyError(f'"{self.name}" ({self.plugin.id}) has no parameter "{name}"{nearest(name, list(self.values))}')
 
-    def set_param(self, name: str, value: object) -> float:
-        """Set a parameter from the next block on. Raises KeyError, ValueError. [main]"""
+    def set_param(self, name: str, value: object, frame: int = 0) -> float:
+        """Set a parameter from `frame` on, at the rate of its place (0: the next block). Raises KeyError, ValueError. [main]"""
         info = self.param(name)
         number = info.check(value)
         assert self.core is not None
-        if not self.core.set(self.plugin.params.index(info), number):
+        if not self.core.set(self.plugin.params.index(info), number, frame):
             raise ValueError(f'too many changes of "{self.name}" wait: the engine is not running or they come too fast')
         self.values[name] = number
         self.on_level()
