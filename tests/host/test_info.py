@@ -42,7 +42,7 @@ class Linear(Plugin):
 UP = '[[slot]]\nname = "up"\nplugin = "./linear.py"\nconfig = { taps = 40000, ratio = 4 }\n'
 EQ = '[[slot]]\nname = "eq"\nplugin = "./linear.py"\nconfig = { taps = 30000, late = 441 }\n'
 FEED = '[[slot]]\nname = "feed"\nplugin = "./linear.py"\nconfig = { taps = 500, cross = true }\n'
-BORDER = '[[slot]]\nname = "volume"\nplugin = "gain"\n'
+BORDER = '[[slot]]\nname = "volume"\nplugin = "level"\n'
 
 
 @pytest.fixture
