@@ -12,6 +12,7 @@ from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import Hooked
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack.slot import Carried, Slot
+from sigrack.watch import HookTimeout
 from sigrack_engine.compiler import Linear
 from sigrack_engine.pool import BlockPool
 from sigrack_engine.results import POST_ADDRESS, ResultRing
@@ -154,7 +155,10 @@ def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Calla
     if slot.table.params:
         raise ConfigError(f'"{slot.name}" ({plugin.id}) has no parameters; its options go into [slot.config]', ("params",))
     birth = Hooked(slot.name, Plugin(), frozenset(), rack.watch, lossless=True)
-    instance = rack.on_main(birth.attempt, "__init__", plugin.create, slot.table.config, resolve)
+    try:
+        instance = rack.on_main(birth.attempt, "__init__", plugin.create, slot.table.config, resolve)
+    except HookTimeout as error:
+        raise ConfigError(f"{slot.name}: __init__ did not return: {error}") from None
     slot.hooked = Hooked(slot.name, instance, plugin.methods, rack.watch, lossless=not rack.live)
     slot.context = PluginContext(rack, slot.hooked, slot.setup, slot.table.config, plugin.factors)
     instance.ctx = slot.context
