@@ -105,7 +105,6 @@ def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:
     return {
         "name": slot.name,
         "plugin": slot.plugin.id,
-        "group": slot.group.name if slot.group else None,
         "bypass": slot.bypass,
         "load": meters.mean_ns / period_ns if meters else 0.0,
         "meters": asdict(meters) if meters else None,

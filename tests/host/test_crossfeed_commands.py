@@ -29,7 +29,8 @@ path = "out.wav"
 name = "space"
 plugin = "crossfeed"
 """
-SECOND = 48_000
+SECOND, FADE = 48_000, 1000
+"""Frames; the fade to silence at a stop is 960."""
 SOUND = noise(SECOND, seed=9)
 
 
@@ -48,13 +49,14 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 
 def heard_at_the_end(folder: Path, host: Host) -> Any:
-    """Let it play on for a while, stop it and return the last 4000 frames with the frame number of the first."""
+    """Let it play on for a while, stop it and return 4000 frames before the fade to silence, with the number of the first."""
     frame = request("STATS")["data"]["frame"]
     wait_until(lambda: request("STATS")["data"]["frame"] > frame + 8000, 10)
     request("SHUTDOWN")
     assert 0 == host.process.wait(10)
     heard, _ = soundfile.read(folder / "out.wav")
-    return heard[-4000:], len(heard) - 4000
+    first = int(np.flatnonzero(heard.any(axis=1))[-1]) - FADE - 4000
+    return heard[first : first + 4000], first
 
 
 def expected(taps: Any, first: int, frames: int = 4000) -> Any:

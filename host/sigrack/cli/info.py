@@ -2,15 +2,14 @@
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
 from sigrack.cli.groups import groups, groups_table
+from sigrack.cli.levels import levels, levels_table
 from sigrack.cli.table import table
 from sigrack.config import load
 from sigrack.drivers import built
-from sigrack.headroom import Stage, level, measured
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.rack import Rack
 from sigrack.slot import Slot
@@ -72,7 +71,6 @@ def _show_plugin(plugin: dict[str, Any], *, as_json: bool) -> None:
 def _rack(path: Path) -> dict[str, Any]:
     document = load(path)
     with built(document) as rack:
-        stages = measured(rack)
         return {
             "rack": document.name,
             "rate_hz": rack.setup.rate_hz,
@@ -82,8 +80,7 @@ def _rack(path: Path) -> dict[str, Any]:
             "latency_frames": rack.latency_frames,
             "slots": _slots(rack),
             "groups": groups(rack),
-            "levels": [_level(stage) for stage in stages],
-            "level": level(stages)._asdict(),
+            **levels(rack),
             "signals": [signal.table.name for signal in rack.signals],
         }
 
@@ -100,11 +97,6 @@ def _slots(rack: Rack) -> list[dict[str, Any]]:
         }
         for slot in rack.slots
     ]
-
-
-def _level(stage: Stage) -> dict[str, Any]:
-    ceiling_db = stage.ceiling_db if math.isfinite(stage.ceiling_db) else None
-    return {"name": stage.name, **stage.gains._asdict(), "ceiling_db": ceiling_db}
 
 
 def _runs(slot: Slot) -> str:
@@ -137,19 +129,6 @@ def _show_rack(rack: dict[str, Any], *, as_json: bool) -> None:
     if rack["groups"]:
         print(f"\n{groups_table(rack['groups'])}")
     if rack["levels"]:
-        print("\n" + _level_table(rack))
+        print(f"\n{levels_table(rack)}")
     if rack["signals"]:
         print(f"\nsignal engines: {', '.join(rack['signals'])}")
-
-
-def _level_table(rack: dict[str, Any]) -> str:
-    rows = [
-        (
-            one["name"],
-            f"{one['tone_db']:+.1f}",
-            f"{one['worst_db']:+.1f}",
-            "" if (top := one["ceiling_db"]) is None else f"{top:g}",
-        )
-        for one in [*rack["levels"], {"name": "in all", **rack["level"], "ceiling_db": None}]
-    ]
-    return table(("adds at most, dB", "to tones", "to any sound", "ceiling"), rows)
