@@ -315,6 +315,48 @@ def test_a_swap_is_the_ideal_cross_fade(folder: Path, behind: str) -> None:
     assert 1 == session.rack.engine.stats.applied
 
 
+LOW_PASS = '''
+import numpy as np
+from dataclasses import dataclass
+from sigrack_plugins import Plugin
+
+@dataclass
+class Settings:
+    edge: float = 0.5
+
+def taps_of(edge):
+    """A linear-phase low pass of 640,001 taps: a sinc under a Hann window."""
+    frames = np.arange(-320_000, 320_001)
+    low = edge * np.sinc(edge * frames) * (0.5 + 0.5 * np.cos(np.pi * frames / 320_001))
+    return (np.eye(2)[:, :, None] * low).astype(np.float32)
+
+class LowPass(Plugin):
+    """A low pass at `edge` of half the rate."""
+    Config = Settings
+    def fir(self, setup):
+        return taps_of(self.config.edge)
+    def latency_frames(self, setup):
+        return 320_000
+'''
+
+
+def test_long_linear_phase_filters_cross_fade_in_the_middle_of_music(folder: Path) -> None:
+    """The new filter of 640,001 taps has heard all that the old one has. The sink takes the latency off."""
+    (folder / "low.py").write_text(LOW_PASS)
+    sound = noise(800_000)
+    _, heard = changed(folder, slot("low", "./low.py"), sound, {700_000: lambda ctx: ctx.swap("low", config={"edge": 0.25})})
+    space: dict[str, Any] = {}
+    exec(LOW_PASS, space)
+    late = 320_000
+    music = np.pad(sound.astype(np.float64), ((0, late), (0, 0)))
+    old, new = (matrix_fir(music, space["taps_of"](edge))[late:] for edge in (0.5, 0.25))
+    start = beginning(heard, old) // 64 * 64
+
+    assert 700_000 - late <= start <= 720_000 - late
+    assert faded(heard, old, new, start) < -110.0
+    assert faded(heard, old, new, start + 8) > -80.0  # the comparison sees eight frames
+
+
 def test_a_bypass_in_a_group_is_a_cross_fade(folder: Path) -> None:
     """One of two filters is bypassed and comes back: both times with full history."""
     sound = noise(40_000)
