@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,12 @@ import soundfile
 from factories import Compile, MakeWav, WriteRack
 from racks import noise
 from sigrack_plugins import include
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Hosts get SIGINT: a shell has it ignored, by heirs too, in what it runs in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

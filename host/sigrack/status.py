@@ -106,6 +106,7 @@ def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:
         "name": slot.name,
         "plugin": slot.plugin.id,
         "bypass": slot.bypass,
+        "group": slot.group.name if slot.group else None,
         "load": meters.mean_ns / period_ns if meters else 0.0,
         "meters": asdict(meters) if meters else None,
         "lost_frames": total.lost_frames,
