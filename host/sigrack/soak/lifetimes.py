@@ -199,6 +199,7 @@ class _Soak:
         self._seed = seed
         self._random = random.Random(seed)
         self._ledger = Ledger(bury=bury)
+        c.pythonapi.Py_IncRef(c.py_object(self._ledger))  # immortal: threads of the libraries know its address
         self._done = 0
         self._named = 0
         self._failed = 0
