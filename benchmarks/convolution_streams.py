@@ -114,7 +114,7 @@ class Ours(Stream):
 
     @property
     def model_ns_per_frame(self) -> float:
-        """What the cost model expects of the stages (not of the direct part), per output frame."""
+        """What the cost model expects of the stages and the direct part, per output frame."""
         return float(sum(stage.ns for stage in self.fir.stages)) / self.case.phases
 
     def close(self) -> None:
