@@ -63,12 +63,12 @@ class Prepared:
     """What is taken out: what it still has is delivered until `forget`."""
     deaf: frozenset[Thing] = frozenset()
     """Those of them that no longer get what others post."""
+    leaving: Snapshot = field(default_factory=Snapshot)
+    """The dispatcher's, of all that is gone."""
     old_groups: tuple[Group, ...] = ()
-    """That go."""
+    """Groups that go."""
     gains: dict[Group, Gains] = field(default_factory=dict)
     """Of the groups, if the rack's headroom follows them."""
-    leaving: Snapshot = field(default_factory=Snapshot)
-    """Of them."""
 
     def free(self) -> None:
         """It will not be published. [main, worker]"""
