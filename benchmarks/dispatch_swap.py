@@ -49,9 +49,9 @@ def _measure(library: str, swaps: int, folder: Path) -> list[tuple[float, float]
         plan.wanted += 1
         for _ in range(swaps):
             await session.rack.changes.swap("swapped")
-            commit_us = session.rack.changes.commit_ns[-1] / 1000
+            held_us = session.rack.changes.held_ns[-1] / 1000
             await asyncio.sleep(PAUSE_S)
-            found.append((commit_us, _reference_us()))
+            found.append((held_us, _reference_us()))
             await asyncio.sleep(PAUSE_S)
 
     run_session(session, scenario)

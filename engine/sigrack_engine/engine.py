@@ -13,6 +13,9 @@ from sigrack_engine.tap import TapRing
 __all__ = ["Engine", "FreewheelBuffers", "RunList"]
 
 _publish = quick("core_engine_publish")
+_collect = quick("core_engine_collect")
+_stats = quick("core_engine_stats")
+_free = quick("core_run_list_free")
 
 
 class RunList:
@@ -35,7 +38,7 @@ class RunList:
 
     def free(self) -> None:
         """Free it: it was not published. [main, worker]"""
-        lib.core_run_list_free(self.pointer)
+        _free(self.pointer)
 
 
 class Engine:
@@ -70,13 +73,15 @@ class Engine:
         Return its serial: once `has_left` says so, what only older lists hold is out of the engine. The engine takes no list into
         use before the one that it has left was collected: so `has_left` must be asked until it says so.
         """
-        lib.core_run_list_free(_publish(self.pointer, run_list.pointer, dip))
+        if never_ran := _publish(self.pointer, run_list.pointer, dip):
+            _free(never_ran)
         self._published += 1
         return self._published
 
     def has_left(self, serial: int) -> bool:
         """Whether the engine runs list `serial` or a newer one; frees the list that it has left. [main]"""
-        lib.core_run_list_free(lib.core_engine_collect(self.pointer))
+        if left := _collect(self.pointer):
+            _free(left)
         return int(self.stats.running) >= serial
 
     def skip(self, frames: int) -> bool:
@@ -92,7 +97,7 @@ class Engine:
     def stats(self) -> EngineStats:
         """Counters. [any]"""
         stats = EngineStats()
-        lib.core_engine_stats(self.pointer, stats)
+        _stats(self.pointer, stats)
         return stats
 
     def close(self) -> None:

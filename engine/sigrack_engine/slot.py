@@ -2,9 +2,13 @@
 
 from dataclasses import dataclass
 
-from sigrack_engine.core import SlotSetup, checked, lib
+from sigrack_engine.core import SlotSetup, checked, lib, quick
 
 __all__ = ["Meters", "Processor", "SlotCore"]
+
+_tick_ns = quick("core_tick_ns")
+_set = quick("core_slot_set")
+_activate = quick("core_slot_activate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +63,16 @@ class SlotCore:
 
     def set(self, param: int, value: float, frame: int = 0) -> bool:
         """Set parameter number `param` from `frame` on (0: now); False if too many changes wait. [main]"""
-        return bool(lib.core_slot_set(self.pointer, param, value, frame))
+        return bool(_set(self.pointer, param, value, frame))
 
     def activate(self, active: bool) -> None:
         """Cross-fade to the processor, or to its input. [main]"""
-        lib.core_slot_activate(self.pointer, active)
+        _activate(self.pointer, active)
 
     @property
     def meters(self) -> Meters:
         """What was measured so far. [any]"""
-        m, tick_ns = self._meters.contents, lib.core_tick_ns()
+        m, tick_ns = self._meters.contents, _tick_ns()
         return Meters(
             blocks=m.blocks,
             mean_ns=m.ticks * tick_ns / m.blocks if m.blocks else 0.0,

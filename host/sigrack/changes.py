@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -33,7 +33,7 @@ log = logging.getLogger("sigrack")
 Result = TypeVar("Result")
 
 SAMPLES = 100_000
-"""Measured commits that are kept."""
+"""Measured changes that are kept."""
 BUSY_S = 1.0
 """How long a swap waits for coroutine hooks of the old instance."""
 LAST_S = 2.0
@@ -57,8 +57,8 @@ class Changes:
         self.beside = Beside(self._let_go)
         self.unfinished = False
         """A thread still builds something: it may use all that the rack has."""
-        self.commit_ns: deque[int] = deque(maxlen=SAMPLES)
-        """What each commit took of the main loop."""
+        self.held_ns: deque[int] = deque(maxlen=SAMPLES)
+        """For how long each change has kept the main loop at a stretch: in the starts of what is new, or in its commit."""
 
     # What can be asked for
 
@@ -277,21 +277,29 @@ class Changes:
     async def _put_in_force(self, plan: Plan) -> None:
         rack = self._rack
         prepared: Prepared = await self.beside.build("the run list", rack.prepare, plan.slots, plan.signals, plan.heirs)
-        try:  # from here on without a pause
-            if self.unfinished:
-                raise ConfigError("the rack has stopped: nothing was changed")
-            begun = time.perf_counter_ns()
+        try:
+            self._check_running()
             rack.coming = tuple(plan.things)
-            _start(plan)
+            started = time.perf_counter_ns()
+            _start(plan.fresh)
+            started = time.perf_counter_ns() - started
+            await asyncio.sleep(0)  # on_start may have taken long, and others have hooks too
+            self._check_running()
+            begun = time.perf_counter_ns()  # from here on without a pause
+            _hand_over(plan)
         except BaseException:
             prepared.free()
             raise
         finally:
             rack.coming = ()
         serial = self._replace(plan, prepared)
-        self.commit_ns.append(time.perf_counter_ns() - begun)
+        self.held_ns.append(max(started, time.perf_counter_ns() - begun))
         rack.reaper.take((*prepared.gone, *prepared.old_groups), serial, drain=plan.drain)
         self.switches.look_ahead()
+
+    def _check_running(self) -> None:
+        if self.unfinished:
+            raise ConfigError("the rack has stopped: nothing was changed")
 
     def _replace(self, plan: Plan, prepared: "Prepared") -> int:
         """Do what cannot fail; return the run list's serial."""
@@ -386,15 +394,20 @@ async def _pause(thing: Thing) -> None:
         await asyncio.sleep(0.001)
 
 
-def _start(plan: Plan) -> None:
-    """Start what is new, and hand the states over: all that may be refused. Raises RackError; then the old ones go on."""
-    for thing in plan.fresh:
+def _start(things: Sequence[Thing]) -> None:
+    """Start what is new; what it asks for waits until it is in the rack. Raises RackError."""
+    for thing in things:
         if isinstance(thing, Slot):
             if thing.context:
                 thing.context.hold()
             thing.start()
-            if isinstance(old := plan.heirs.get(thing), Slot):
-                thing.inherit(old)
+
+
+def _hand_over(plan: Plan) -> None:
+    """Hand the states over, start threads: the last that may be refused. Raises RackError; then the old ones go on."""
+    for thing in plan.fresh:
+        if isinstance(thing, Slot) and isinstance(old := plan.heirs.get(thing), Slot):
+            thing.inherit(old)
         thing.begin()
 
 

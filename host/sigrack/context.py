@@ -99,7 +99,12 @@ class PluginContext:
         if hooked.ending:
             raise RuntimeError(f"{self.name} is ending: it can have no more timers")
         fire = hooked.enqueue if inspect.iscoroutinefunction(call) else hooked.call
-        entry = self._rack.dispatcher.timers.add(time_ns, lambda: hooked.resting or fire("a timer", call), period_ns)
+        timers = self._rack.dispatcher.timers
+        entry = TimerEntry(timers, time_ns, period_ns, lambda: hooked.resting or fire("a timer", call))
+        if self._held is None:
+            timers.add(entry)
+        else:
+            self._held.append((lambda: timers.add(entry), nothing))
         if self._timers is None:
             self._timers = WeakSet()
         self._timers.add(entry)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +68,7 @@ class HookTap:
     """It was read to its end, or nobody reads it any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """What a turn asks and calls. Replaced whole, never changed: a change during a turn counts from the next on."""
 
     sources: tuple[Source, ...] = ()
@@ -81,6 +80,8 @@ class Snapshot:
 
     def joined(self, other: "Snapshot") -> "Snapshot":
         """Return what is in both."""
+        if not any(self):
+            return other
         return Snapshot(
             self.sources + other.sources,
             self.taps + other.taps,

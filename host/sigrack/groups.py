@@ -144,9 +144,9 @@ class GroupPlan:
     morphs: list[Morph] = field(default_factory=list)
 
     @property
-    def groups(self) -> list[Group]:
+    def groups(self) -> tuple[Group, ...]:
         """All of them, in their order."""
-        return [group for _, group in self.runs]
+        return tuple(group for _, group in self.runs)
 
     def free(self) -> None:
         """It is not to be. [main, worker]"""

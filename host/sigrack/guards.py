@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from typing import Protocol
 
 from sigrack_engine.slot import SlotCore
 
@@ -10,15 +11,29 @@ __all__ = ["tell_failures"]
 log = logging.getLogger("sigrack")
 
 
-def tell_failures(cores: Iterable[tuple[str, SlotCore]]) -> None:
-    """Log what has failed and was not told yet; each core comes with the names of the slots that it stands for. [main]"""
-    for name, core in cores:
+class Guarded(Protocol):
+    """A slot, a group of slots, or what has none."""
+
+    @property
+    def name(self) -> str:
+        """Of the slot, or of all in the group."""
+
+    @property
+    def core(self) -> SlotCore | None:
+        """Its processor."""
+
+
+def tell_failures(things: Iterable[Guarded]) -> None:
+    """Log what has failed and was not told yet. [main]"""
+    for thing in things:
+        if (core := thing.core) is None:
+            continue
         meters = core.meters
         played = "silence was" if core.ratio > 1 else "its input was"
         if meters.nonfinite:
-            _tell(core, f"{name}: its output was NaN or infinite: {played} played for that block, and it was reset")
+            _tell(core, f"{thing.name}: its output was NaN or infinite: {played} played for that block, and it was reset")
         if meters.faults:
-            _tell(core, f"{name}: it refused a block: {played} played for it")
+            _tell(core, f"{thing.name}: it refused a block: {played} played for it")
 
 
 def _tell(core: SlotCore, message: str) -> None:

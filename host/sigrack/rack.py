@@ -53,7 +53,9 @@ class Prepared:
 
     slots: tuple[Slot, ...]
     signals: tuple[SignalEngine, ...]
-    groups: GroupPlan
+    groups: tuple[Group, ...]
+    plan: GroupPlan
+    """How they come to be."""
     run_list: RunList | None
     """None: the one that runs."""
     names: tuple[str, ...]
@@ -72,7 +74,7 @@ class Prepared:
 
     def free(self) -> None:
         """It will not be published. [main, worker]"""
-        self.groups.free()
+        self.plan.free()
         if self.run_list:
             self.run_list.free()
 
@@ -182,9 +184,8 @@ class Rack:
 
     def publish(self, prepared: Prepared) -> int:
         """Make what was prepared the rack; return the run list's serial. [main]"""
-        self.tell_failures()
-        self.slots, self.signals, self.groups = prepared.slots, prepared.signals, tuple(prepared.groups.groups)
-        self._regroup(prepared.groups)
+        self.slots, self.signals, self.groups = prepared.slots, prepared.signals, prepared.groups
+        self._regroup(prepared.plan)
         if (run_list := prepared.run_list) is not None:
             dip = bool(self._serial) and run_list.cores != self._cores
             self._serial = self.engine.publish(run_list, dip=dip)
@@ -228,10 +229,10 @@ class Rack:
         """
         heirs = heirs or {}
         taking = {new: old for new, old in heirs.items() if isinstance(new, Slot) and isinstance(old, Slot)}
-        groups = plan_groups(self, slots, self.groups, taking)
+        plan = plan_groups(self, slots, self.groups, taking)
         try:
-            gains = self.headroom.measure(groups)
-            named = _steps(slots, groups, signals)
+            gains = self.headroom.measure(plan)
+            named = _steps(slots, plan, signals)
             steps, names = tuple(step for step, _ in named), tuple(name for _, name in named)
             if len(steps) > MOST_STEPS:
                 raise ConfigError(f"{self.document.path}: the rack has more than {MOST_STEPS} processors and taps")
@@ -240,21 +241,23 @@ class Rack:
                 run_list.free()
                 raise ConfigError(f"{self.document.path}: the rate that goes out cannot change while the rack runs; restart it")
         except BaseException:
-            groups.free()
+            plan.free()
             raise
         things: tuple[Thing, ...] = (*slots, *signals)
+        groups = plan.groups
         gone = tuple(thing for thing in self.things if thing not in things)
         deaf = frozenset(heirs.values())
         return Prepared(
             slots=tuple(slots),
             signals=tuple(signals),
             groups=groups,
+            plan=plan,
             run_list=run_list,
             names=names,
             snapshot=_snapshot(things),
             gone=gone,
             deaf=deaf,
-            old_groups=tuple(group for group in self.groups if group not in groups.groups),
+            old_groups=tuple(group for group in self.groups if group not in groups),
             gains=gains,
             leaving=_snapshot(gone, deaf),
         )
@@ -355,8 +358,7 @@ class Rack:
 
     def tell_failures(self) -> None:
         """Log which slots and groups had to be replaced for a block, once for each. [main]"""
-        tell_failures([(slot.name, slot.core) for slot in self.slots if slot.core])
-        tell_failures([(group.name, group.core) for group in self.groups])
+        tell_failures((*self.slots, *self.groups))
 
     def step_name(self, number: int) -> str:
         """Return what step `number` (from 1) of the run list belongs to, for messages. [main]"""
@@ -492,9 +494,9 @@ def _snapshot(things: Iterable[Thing], deaf: frozenset[Thing] = frozenset()) -> 
     )
 
 
-def _steps(slots: Sequence[Slot], groups: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[SlotCore | TapRing, str]]:
+def _steps(slots: Sequence[Slot], plan: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[SlotCore | TapRing, str]]:
     """Return the steps of a run list, and whose each is. A group stands where its first member does."""
-    first = {run[0]: group for run, group in groups.runs}
+    first = {run[0]: group for run, group in plan.runs}
     steps: list[tuple[SlotCore | TapRing, str]] = []
     for slot in slots:
         if group := first.get(slot):

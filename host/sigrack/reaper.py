@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigrack.errors import EngineError
 from sigrack.groups import Group
+from sigrack.guards import tell_failures
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 
@@ -93,6 +94,7 @@ class Reaper:
         rack = self._rack
         if any(thing.steps for thing in things):  # freewheel may wait for others before it runs the block that is waited for
             await self._left(serial)
+        tell_failures(thing for thing in things if not isinstance(thing, SignalEngine))
         for thing in things:
             thing.end_streams()
             if not drain:

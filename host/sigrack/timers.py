@@ -46,19 +46,15 @@ class Timers:
         self.on_earlier: Callable[[], object] = _nothing
         """Called when a call was added that comes before all others. [main]"""
 
-    def add(self, time_ns: int, call: Callable[[], object], period_ns: int = 0) -> TimerEntry:
-        """Run `call` at `time_ns`, and then each `period_ns` if that is not 0. [main]"""
-        if period_ns < 0:
-            raise ValueError(f"a period must be positive, not {period_ns} ns")
-        entry = TimerEntry(self, time_ns, period_ns, call)
-        item = (time_ns, next(self._order), entry)
+    def add(self, entry: TimerEntry) -> None:
+        """Run its call at its time, and then each of its periods if that is not 0. [main]"""
+        item = (entry.time_ns, next(self._order), entry)
         if self._added is not None:
             self._added.append(item)
-            return entry
+            return
         heapq.heappush(self._heap, item)
         if self._heap[0] is item:
             self.on_earlier()
-        return entry
 
     def count_cancelled(self) -> None:
         """Forget the cancelled ones when they are the greater part. [main]"""

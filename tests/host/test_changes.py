@@ -112,6 +112,12 @@ def play(session: Session, steps: Steps) -> list[Any]:
     return [future.exception() for future in director.futures]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait on the loop until `condition` holds."""
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
 def plugin_of(session: Session, name: str) -> Any:
     """Return the plugin object of a slot."""
     hooked = session.rack.slot(name).hooked
@@ -799,6 +805,40 @@ def test_an_on_start_that_fails_leaves_no_timer(folder: Path) -> None:
     assert [[]] == [module.FIRED for module in modules if str(folder) in str(module.__file__)]
 
 
+EARLY = """
+from sigrack_plugins import Plugin
+FIRED = []
+class Early(Plugin):
+    def on_start(self):
+        self.restored = False
+        self.ctx.at(0, lambda: FIRED.append(self.restored))
+    def on_block(self, block):
+        pass
+    def on_state_save(self):
+        return 1
+    def on_state_restore(self, state, version):
+        self.restored = True
+"""
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["taken", "refused"])
+def test_timers_of_on_start_wait_until_the_plugin_is_in_the_rack(folder: Path, refuses: bool) -> None:
+    """A timer that is due at once runs when the change is made, after on_state_restore; if that refuses, never."""
+    (folder / "early.py").write_text(EARLY)
+    session = freewheel(folder, DIRECT + '[[slot]]\nname = "early"\nplugin = "./early.py"\n', noise(FRAMES))
+    before = set(sys.modules)
+
+    def swap(ctx: Any) -> Any:
+        (folder / "early.py").write_text(EARLY.replace("= True", "= 1 / 0") if refuses else EARLY + "\n")
+        return ctx.swap("early")
+
+    (said,) = play(session, {20_000: swap})
+    (module,) = (sys.modules[name] for name in set(sys.modules) - before if name.startswith("sigrack_plugin_early_"))
+
+    assert refuses == ("on_state_restore" in str(said))
+    assert ([] if refuses else [True]) == module.FIRED
+
+
 SLOWLY = """
 import asyncio
 from sigrack_plugins import Plugin
@@ -834,9 +874,10 @@ def test_a_change_that_comes_too_late_is_not_made(folder: Path, monkeypatch: pyt
     monkeypatch.setattr("sigrack.changes.LAST_S", 0.05)
     session = freewheel(folder, DIRECT + COUNT, noise(FRAMES))
     counter = plugin_of(session, "counter")
-    build, gate = session.rack.builder.slot, threading.Event()
+    build, begun, gate = session.rack.builder.slot, threading.Event(), threading.Event()
 
     def late(*arguments: Any) -> Any:
+        begun.set()
         gate.wait(20)
         return build(*arguments)
 
@@ -845,14 +886,14 @@ def test_a_change_that_comes_too_late_is_not_made(folder: Path, monkeypatch: pyt
 
     async def ask() -> None:
         asked.append(session.rack.changes.requests.request(lambda: session.rack.changes.swap("counter"), "test"))
-        await asyncio.sleep(0.05)
+        await until(begun.is_set)
 
     end = session.rack.end
 
     async def ending() -> None:
         await end()
         gate.set()
-        await asyncio.sleep(0.05)
+        await until(asked[0].done)
 
     monkeypatch.setattr(session.rack, "end", ending)
 
@@ -868,8 +909,8 @@ def test_commits_are_measured(folder: Path) -> None:
     session = freewheel(folder, DIRECT + COUNT, noise(FRAMES))
     play(session, {8192 * (i + 1): lambda ctx: ctx.swap("counter") for i in range(3)})
 
-    assert 3 == len(session.rack.changes.commit_ns)
-    assert all(ns > 0 for ns in session.rack.changes.commit_ns)
+    assert 3 == len(session.rack.changes.held_ns)
+    assert all(ns > 0 for ns in session.rack.changes.held_ns)
 
 
 def test_nothing_stays_mapped_or_open_after_many_swaps(folder: Path, cc: Compile) -> None:
