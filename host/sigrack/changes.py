@@ -20,11 +20,13 @@ from sigrack.requests import Requests
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
 from sigrack.state import PluginState
+from sigrack.subscriptions import posted
 from sigrack.switches import Switches
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
-    from sigrack.rack import Prepared, Rack
+    from sigrack.prepared import Prepared
+    from sigrack.rack import Rack
 
 __all__ = ["Changes"]
 
@@ -334,7 +336,6 @@ class Changes:
         await self._plan_signals(plan, document)
         if document.config.publish:
             from sigrack.publish import check_factors
-            from sigrack.rack import posted
 
             check_factors(document, posted(plan.things))
         words = in_words(rack.things, plan)

@@ -14,7 +14,7 @@ from sigrack.latest import Latest
 from sigrack.timers import Timers
 from sigrack_engine.inbox import Inbox
 from sigrack_engine.pool import BlockPool
-from sigrack_engine.results import PostCounts, ResultRing
+from sigrack_engine.results import ResultRing
 from sigrack_engine.tap import TapRing
 from sigrack_plugins import Block, DataBatch, FactorBatch
 
@@ -100,14 +100,17 @@ class Dispatcher:
     leaving: Snapshot = field(default_factory=Snapshot)
     """Of what is no longer in the rack, but has something to deliver or still listens."""
     latest: Latest = field(default_factory=Latest)
-    past: dict[str, PostCounts] = field(default_factory=dict)
-    """What became of the records of sources that are gone, by name."""
     on_batch: Callable[[FactorBatch], object] | None = None
     """Is given every batch, after the hooks. [main]"""
     blocks: int = 0
     records: int = 0
     turns: int = 0
     _offset: int = 0
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All that may still deliver. [main]"""
+        return (*self.leaving.sources, *self.snapshot.sources)
 
     def drain(self, now_ns: int, turn_ns: int = TURN_NS) -> bool:
         """Deliver what is there for at most `turn_ns`, run the timers due at rack time `now_ns`; True: there is more. [main]"""
@@ -125,7 +128,7 @@ class Dispatcher:
         """
         self.turns += 1
         self._drain_inbox()
-        for source in (*self.leaving.sources, *self.snapshot.sources):
+        for source in self.sources:
             owed = source.ring.queued
             while owed > 0 and (taken := self._source(source, min(owed, BATCH))):
                 owed -= taken

@@ -16,8 +16,9 @@ from sigrack.ends import Reader, Silence, open_sink, open_source
 from sigrack.errors import ConfigError, EngineError, RackError, said
 from sigrack.feeds import FileFeeds, LiveFeeds, PatientFeeds, check_sockets
 from sigrack.places import check_endpoint
-from sigrack.rack import Rack, posted
+from sigrack.rack import Rack
 from sigrack.replay import ReplayDriver
+from sigrack.subscriptions import posted
 from sigrack_engine.clock import Clock
 from sigrack_engine.engine import FreewheelBuffers
 from sigrack_engine.files import SoundFileError

@@ -16,7 +16,8 @@ from sigrack.drivers import ClockDriver, make_driver
 from sigrack.ends import open_source
 from sigrack.errors import CLEAN, FORCED, EngineError, RackError, said
 from sigrack.places import RackLock
-from sigrack.rack import Rack, posted
+from sigrack.rack import Rack
+from sigrack.subscriptions import posted
 from sigrack.supervision import outlast_start
 from sigrack.wording import rates
 from sigrack_plugins import Setup

@@ -61,7 +61,7 @@ def stats(session: "Session") -> dict[str, Any]:
     engine = rack.engine.stats
     dispatcher = rack.dispatcher
     period_ns = rack.block_frames * 1e9 / rack.setup.rate_hz
-    tallies = rack.tallies()
+    tallies = rack.accounts.tallies()
     slots = [_slot_stats(slot, period_ns, tallies[slot.name]) for slot in rack.slots]
     return {
         "frame": engine.frame,
@@ -75,7 +75,7 @@ def stats(session: "Session") -> dict[str, Any]:
         "driver": session.driver.stats,
         "slots": slots,
         "factors": dispatcher.latest.read(),
-        "results": {name: asdict(counts) for name, counts in rack.counts().items()},
+        "results": {name: asdict(counts) for name, counts in rack.accounts.posts().items()},
         "totals": {name: asdict(tally) for name, tally in tallies.items()},
         "signals": _signal_stats(rack, tallies),
         "inbox": {
@@ -141,7 +141,7 @@ def _pool_stats(pool: BlockPool) -> dict[str, int]:
 
 
 def _signal_stats(rack: "Rack", tallies: dict[str, Tally]) -> dict[str, Any]:
-    data = rack.data_counts()
+    data = rack.accounts.data()
     return {
         signal.table.name: {
             "fed_frames": signal.fed,

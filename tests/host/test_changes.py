@@ -567,7 +567,7 @@ def test_a_signal_engine_is_swapped_in_order(folder: Path, cc: Compile, drain: b
         {frame: lambda ctx: changes.requests.request(lambda: changes.swap("poster", drain=drain), "test") for frame in frames},
     )
     numbers = [int(ts) for batch in ears.batches for _, ts, _ in batch]
-    counts = session.rack.counts()["poster"]
+    counts = session.rack.accounts.posts()["poster"]
     runs = [int(edge) for edge in np.flatnonzero(np.diff(numbers) != 1)]
 
     assert [None] * 4 == said
@@ -762,7 +762,7 @@ def test_a_source_that_waits_for_its_predecessor_loses_nothing(
     meter = '[[slot]]\nname = "meter"\nplugin = "level"\nparams = { interval_ms = 1 }\n'
     session = freewheel(folder, DIRECT + meter, noise(8 * FRAMES), rack="block_frames = 64")
     said = play(session, {FRAMES * i: lambda ctx: ctx.swap("meter") for i in range(1, 6)})
-    counts = session.rack.counts()["meter"]
+    counts = session.rack.accounts.posts()["meter"]
 
     assert [None] * 5 == said
     assert (0, 0, 0) == (counts.dropped, counts.stale, counts.queued)

@@ -169,7 +169,7 @@ def test_a_block_of_any_length_has_room_for_its_records(tmp_path: Path, block_fr
     meter = '[[slot]]\nname = "meter"\nplugin = "level"\nparams = { interval_ms = 1 }\n'
     session = freewheel(tmp_path, meter, noise(3 * 65_536), rate_hz=rate_hz, rack=f"block_frames = {block_frames}")
     session.run()
-    counts = session.rack.counts()["meter"]
+    counts = session.rack.accounts.posts()["meter"]
 
     assert 0 == counts.dropped
     assert 2 * (3 * 65_536 // (rate_hz // 1000)) == counts.posted == counts.delivered

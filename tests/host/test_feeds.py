@@ -332,8 +332,8 @@ def test_an_engine_that_is_swapped_loses_no_record(tmp_path: Path, slow: Path, p
     STATS sums over both, exactly."""
     run, heard, said = swapped_run(tmp_path, slow, pace, swaps)
 
-    assert DataCounts(20_000, 20_000, 0, 0) == run.rack.data_counts()["slow"]
-    assert PostCounts(20_000, 20_000, 0, 0, 0, 0) == run.rack.counts()["slow"]
+    assert DataCounts(20_000, 20_000, 0, 0) == run.rack.accounts.data()["slow"]
+    assert PostCounts(20_000, 20_000, 0, 0, 0, 0) == run.rack.accounts.posts()["slow"]
     assert list(range(20_000)) == [int(values[0]) for _, _, values in heard.factors]
     assert all(data["given"] == data["fed"] + data["dropped"] + data["queued"] for data in said)
     assert sorted(data["given"] for data in said) == [data["given"] for data in said]
@@ -353,7 +353,7 @@ def test_who_holds_on_to_an_engine_loses_records(tmp_path: Path, slow: Path, mon
     monkeypatch.setattr(PatientFeeds, "deliver", deliver)
     run, heard, _ = swapped_run(tmp_path, slow, "replay")
 
-    assert run.rack.data_counts()["slow"].given < 20_000
+    assert run.rack.accounts.data()["slow"].given < 20_000
     assert len(heard.factors) < 20_000
 
 

@@ -233,7 +233,7 @@ def test_hooks_and_meters_behind_it_run_at_the_rate_of_their_place(folder: Path)
     assert 192_000 == sum(block.frames for block in behind.blocks)  # type: ignore[attr-defined]
     assert behind.blocks[-1].time_ns == pytest.approx(1e9, rel=0.05)  # type: ignore[attr-defined]
     assert 192_000 == session.rack.out_setup.rate_hz
-    assert 10 * 2 == session.rack.counts()["meter"].posted
+    assert 10 * 2 == session.rack.accounts.posts()["meter"].posted
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def swapped_half_way(session: Session, frames: int, name: str, *, drain: bool = 
         await asyncio.Event().wait()
 
     session.run(beside=swap)
-    return found[0], session.rack.tallies()[name]
+    return found[0], session.rack.accounts.tallies()[name]
 
 
 def test_frames_that_a_swap_discards_are_counted(tmp_path: Path) -> None:

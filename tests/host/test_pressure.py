@@ -306,7 +306,7 @@ def test_a_plugin_that_posts_too_much_in_freewheel_is_named(
     library = cc(source.replace(call, posts), "noisy")
     session = freewheel(tmp_path, f'[[slot]]\nname = "noisy"\nplugin = "{library}"\n', noise(48_000), rack="block_frames = 8192")
     session.run()
-    counts = session.rack.counts()["noisy"]
+    counts = session.rack.accounts.posts()["noisy"]
 
     assert 48_000 == counts.posted == counts.delivered + counts.dropped
     assert f"noisy: posted too much at once: {counts.dropped} of its 48000 records were dropped" in caplog.text

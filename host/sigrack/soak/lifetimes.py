@@ -268,7 +268,7 @@ class _Soak:
         self._ledger.rest = 1
         while self._ledger.resting < self._ledger.ghosts:
             await asyncio.sleep(0.001)
-        while any(counts.queued for counts in self._rack.counts().values()) or self._rack.dispatcher.inbox.queued:
+        while any(counts.queued for counts in self._rack.accounts.posts().values()) or self._rack.dispatcher.inbox.queued:
             await asyncio.sleep(0.001)
 
     async def _change(self, change: Awaitable[None]) -> None:
@@ -359,7 +359,7 @@ class _Soak:
     def run(self) -> Verdict:
         """Run it and count. [main]"""
         self._session.run(self.work)
-        counts = list(self._rack.dispatcher.past.values())
+        counts = list(self._rack.accounts.past.values())
         inbox = self._rack.dispatcher.inbox
 
         def total(name: str) -> int:

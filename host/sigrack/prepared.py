@@ -1,0 +1,126 @@
+"""What a rack needs that is to hold some slots and signal engines, made on a worker before the main loop commits it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sigrack.dispatch import Snapshot
+from sigrack.errors import ConfigError
+from sigrack.groups import Group, GroupPlan, plan_groups
+from sigrack.headroom import Gains
+from sigrack.reaper import Thing
+from sigrack.signals import SignalEngine
+from sigrack.slot import Slot
+from sigrack_engine.engine import RunList
+from sigrack_engine.slot import SlotCore
+from sigrack_engine.tap import TapRing
+
+if TYPE_CHECKING:
+    from sigrack.rack import Rack
+
+__all__ = ["Prepared", "Steps", "prepare", "snapshot_of"]
+
+MOST_STEPS = 255
+"""In a run list: the engine's progress word has eight bits for them."""
+
+Steps = tuple[SlotCore | TapRing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Slots and signal engines, and what the engine and the dispatcher need to run them."""
+
+    slots: tuple[Slot, ...]
+    signals: tuple[SignalEngine, ...]
+    groups: tuple[Group, ...]
+    plan: GroupPlan
+    """How they come to be."""
+    run_list: RunList | None
+    """None: the one that runs."""
+    names: tuple[str, ...]
+    """Whose each step is."""
+    snapshot: Snapshot
+    gone: tuple[Thing, ...] = ()
+    """What is taken out: what it still has is delivered until it is forgotten."""
+    deaf: frozenset[Thing] = frozenset()
+    """Those of them that no longer get what others post."""
+    leaving: Snapshot = field(default_factory=Snapshot)
+    """The dispatcher's, of all that is gone."""
+    old_groups: tuple[Group, ...] = ()
+    """Groups that go."""
+    gains: dict[Group, Gains] = field(default_factory=dict)
+    """Of the groups, if the rack's headroom follows them."""
+
+    def free(self) -> None:
+        """It will not be published. [main, worker]"""
+        self.plan.free()
+        if self.run_list:
+            self.run_list.free()
+
+
+def prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine], heirs: Mapping[Thing, Thing]) -> Prepared:
+    """Make what a rack of these needs. Raises ConfigError if that is too much for one. [main, worker]
+
+    `heirs`: new ones, and whose place they take: they get from now on what others post.
+    """
+    taking = {new: old for new, old in heirs.items() if isinstance(new, Slot) and isinstance(old, Slot)}
+    plan = plan_groups(rack, slots, rack.groups, taking)
+    try:
+        gains = rack.headroom.measure(plan)
+        named = _steps(slots, plan, signals)
+        run_list = _run_list(rack, tuple(step for step, _ in named))
+    except BaseException:
+        plan.free()
+        raise
+    things: tuple[Thing, ...] = (*slots, *signals)
+    gone = tuple(thing for thing in rack.things if thing not in things)
+    deaf = frozenset(heirs.values())
+    return Prepared(
+        slots=tuple(slots),
+        signals=tuple(signals),
+        groups=plan.groups,
+        plan=plan,
+        run_list=run_list,
+        names=tuple(name for _, name in named),
+        snapshot=snapshot_of(things),
+        gone=gone,
+        deaf=deaf,
+        leaving=snapshot_of(gone, deaf),
+        old_groups=tuple(group for group in rack.groups if group not in plan.groups),
+        gains=gains,
+    )
+
+
+def snapshot_of(things: Iterable[Thing], deaf: frozenset[Thing] = frozenset()) -> Snapshot:
+    """Return what a turn of the dispatcher asks and calls; those in `deaf` are not called with what others post. [any]"""
+    things = tuple(things)
+    listening = [thing.hooked for thing in things if thing.hooked and thing not in deaf]
+    return Snapshot(
+        sources=tuple(thing.source for thing in things if thing.source),
+        taps=tuple(thing.hook_tap for thing in things if thing.hook_tap),
+        factor_hooks=tuple(hooked for hooked in listening if hooked.methods & {"on_factors", "on_factor"}),
+        data_hooks=tuple(hooked for hooked in listening if "on_data" in hooked.methods),
+    )
+
+
+def _run_list(rack: "Rack", steps: Steps) -> RunList | None:
+    if len(steps) > MOST_STEPS:
+        raise ConfigError(f"{rack.document.path}: the rack has more than {MOST_STEPS} processors and taps")
+    if steps == rack.steps:
+        return None
+    run_list = RunList(steps)
+    if run_list.ratio != rack.engine.ratio:
+        run_list.free()
+        raise ConfigError(f"{rack.document.path}: the rate that goes out cannot change while the rack runs; restart it")
+    return run_list
+
+
+def _steps(slots: Sequence[Slot], plan: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[SlotCore | TapRing, str]]:
+    """Return the steps of a run list, and whose each is. A group stands where its first member does."""
+    first = {run[0]: group for run, group in plan.runs}
+    steps: list[tuple[SlotCore | TapRing, str]] = []
+    for slot in slots:
+        if group := first.get(slot):
+            steps.append((group.core, slot.name))
+        steps += [(step, slot.name) for step in slot.steps]
+    return [*steps, *((tap, signal.name) for signal in signals for tap in signal.taps)]

@@ -1,0 +1,48 @@
+"""What a plugin may subscribe to: factors that are posted, and what feeds bring."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sigrack.config import FeedTable
+from sigrack.errors import nearest
+from sigrack.reaper import Thing
+from sigrack.slot import Slot
+from sigrack_engine.data import DataError, normalised
+
+__all__ = ["check_subscription", "posted"]
+
+
+def posted(things: Iterable[Thing]) -> dict[str, list[str]]:
+    """Return the symbols that each of `things` may post. [any]"""
+    symbols = {thing.name: list(thing.plugin.factors if isinstance(thing, Slot) else thing.table.symbols) for thing in things}
+    return {name: names for name, names in symbols.items() if names}
+
+
+def check_subscription(
+    factors: Mapping[str, Sequence[str]], tables: Iterable[FeedTable], source: str | None, symbol: str | None
+) -> set[str | None]:
+    """Return the forms of `symbol` to look for: as it is in factors, normalised in what feeds bring. [any]
+
+    `factors`: what each source posts; `tables`: the feeds. Raises KeyError unless one of them may bring it.
+    """
+    feeds = {table.name: table.symbols and [normalised(name) for name in table.symbols] for table in tables}
+    sources: dict[str, Sequence[str] | None] = {**factors, **feeds}
+    if source is not None and source not in sources:
+        raise KeyError(f'no source "{source}" posts factors, and there is no such feed{nearest(source, list(sources))}')
+    if symbol is None:
+        return {None}
+    forms = {symbol} if source is not None and source not in feeds else _forms(symbol, factors=source is None)
+    lists = [sources[source]] if source is not None else list(sources.values())
+    symbols = sorted({name for names in lists for name in names or ()})
+    if None not in lists and forms.isdisjoint(symbols):  # a feed without a list may bring any symbol
+        raise KeyError(f'{source or "no source"} does not post "{symbol}"{nearest(symbol, symbols)}')
+    return {*forms}
+
+
+def _forms(symbol: str, *, factors: bool) -> set[str]:
+    """Return the form of a symbol in what feeds bring, with `factors` also as it is. Raises KeyError if it can have none."""
+    try:
+        return {normalised(symbol), symbol} if factors else {normalised(symbol)}
+    except DataError as error:
+        if factors:
+            return {symbol}
+        raise KeyError(str(error)) from None
