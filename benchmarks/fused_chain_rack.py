@@ -95,14 +95,14 @@ def alike(parts: list[Linear]) -> list[Linear]:
 def run(rack: Path) -> tuple[float, float]:
     """Send the noise through a rack; return seconds of audio per second of CPU time, and the longest block / its period.
 
-    The CPU time is the whole process's; loading and compiling are not in it. A block's time is the real time that its group took.
+    The CPU time is the whole process's; loading and compiling are not in it. A block's time is the real time of its groups, the
+    longest of each.
     """
     done, longest_ns = 0, 0.0
 
     def look(frames: int) -> None:
         nonlocal done, longest_ns
-        (group,) = session.rack.groups
-        done, longest_ns = done + frames, group.core.meters.longest_ns
+        done, longest_ns = done + frames, sum(group.core.meters.longest_ns for group in session.rack.groups)
 
     session = Session(load(rack), look)
     period_ns = 1e9 * session.rack.block_frames / RATE_HZ

@@ -104,3 +104,8 @@ struct fir_plan fir_plan_for(const struct core_fir_spec *spec, uint32_t paths, u
         try_plans(&shape, partitions, 1, &best);
     return best;
 }
+
+double core_fir_model(const struct core_fir_spec *spec, uint32_t paths, uint32_t distinct, uint32_t used_inputs,
+                      uint32_t used_outputs) {
+    return fir_plan_for(spec, paths, distinct, used_inputs, used_outputs).ns;
+}

@@ -16,4 +16,9 @@ struct fir_plan {
 struct fir_plan fir_plan_for(const struct core_fir_spec *spec, uint32_t paths, uint32_t distinct, uint32_t used_inputs,
                              uint32_t used_outputs);
 
+/* The work per input frame, in the nanoseconds of the model, of the convolver that would be made for `spec`, whose taps are not looked
+   at; the other numbers as above. [any] */
+CORE_API double core_fir_model(const struct core_fir_spec *spec, uint32_t paths, uint32_t distinct, uint32_t used_inputs,
+                               uint32_t used_outputs);
+
 #endif

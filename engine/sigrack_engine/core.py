@@ -209,6 +209,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_fir_reset": (None, [_P]),
     "core_fir_bytes": (c.c_size_t, [_P]),
     "core_fir_stages": (_U32, [_P, c.POINTER(FirStage)]),
+    "core_fir_model": (c.c_double, [c.POINTER(FirSpec), _U32, _U32, _U32, _U32]),
     "core_group_new": (_P, [c.POINTER(GroupSetup), _P]),
     "core_group_free": (None, [_P]),
     "core_group_process": (_INT, [_P, _P]),

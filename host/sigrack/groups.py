@@ -1,14 +1,16 @@
 """Groups: adjacent linear slots, compiled into one convolver."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 from weakref import ref
 
 import numpy as np
 
 from sigrack_engine.compiler import Linear, compiled, length
+from sigrack_engine.costs import MOST_TAPS, parted
 from sigrack_engine.fir import Fir
 from sigrack_engine.group import GroupCore
 from sigrack_engine.slot import Processor, SlotCore
@@ -23,8 +25,6 @@ __all__ = ["Group", "GroupPlan", "Morph", "Parts", "Variant", "plan_groups", "ru
 Parts = tuple[tuple["Slot", bool], ...]
 """Members, each with whether it is left out."""
 
-MOST_TAPS = 4 << 20
-"""FIR_MAX_TAPS: a product that is longer is cut into two groups."""
 MARGIN_S = 0.5
 """Input that a group keeps beyond the length of its filter, for another one to catch up in peace."""
 
@@ -168,18 +168,13 @@ def runs(slots: "Sequence[Slot]") -> "list[tuple[Slot, ...]]":
             open_run = open_run and (slot.uniform or not slot.steps)
             crossed |= slot.uniform
             continue
-        if open_run and not (crossed and slot.ratio > 1) and _product(found[-1], slot) <= MOST_TAPS:
+        if open_run and not (crossed and slot.ratio > 1):
             found[-1].append(slot)
         else:
             found.append([slot])
             crossed = False
         open_run = not slot.taps
     return [tuple(run) for run in found]
-
-
-def _product(run: "Sequence[Slot]", slot: "Slot") -> int:
-    """Return the taps of a run with one slot more."""
-    return length([member.linear for member in (*run, slot) if member.linear])
 
 
 def plan_groups(
@@ -192,11 +187,37 @@ def plan_groups(
     plan, left = GroupPlan(), list(groups)
     try:
         for run in runs(slots):
-            _add(rack, plan, run, left, heirs or {})
+            for piece in _pieces(rack, run, groups, heirs or {}):
+                _add(rack, plan, piece, left, heirs or {})
     except BaseException:
         plan.free()
         raise
     return plan
+
+
+def _pieces(
+    rack: "Rack", run: "tuple[Slot, ...]", groups: Sequence[Group], heirs: "Mapping[Slot, Slot]"
+) -> "Iterator[tuple[Slot, ...]]":
+    """Part a run into what shall be a group each: as it is now, so that a new filter can fade in, else as it costs least."""
+    linears = [slot.linear for slot in run if slot.linear]
+    ancestors = tuple(heirs.get(slot, slot) for slot in run)
+    counts = _as_now(ancestors, groups)
+    ends = list(accumulate(counts, initial=0))
+    if not counts or any(length(linears[begin:end]) > MOST_TAPS for begin, end in pairwise(ends) if end - begin > 1):
+        ends = list(accumulate(parted(linears, rack.block_at(run[0].setup.rate_hz)), initial=0))
+    return (run[begin:end] for begin, end in pairwise(ends))
+
+
+def _as_now(slots: "Sequence[Slot]", groups: Sequence[Group]) -> list[int]:
+    """Return how many of `slots` each group holds; nothing unless they are just the members of some groups, in their order."""
+    members = {group.members[0]: group.members for group in groups}
+    counts: list[int] = []
+    while (at := sum(counts)) < len(slots):
+        found = members.get(slots[at], ())
+        if not found or tuple(slots[at : at + len(found)]) != found:
+            return []
+        counts.append(len(found))
+    return counts
 
 
 def _add(rack: "Rack", plan: GroupPlan, run: "tuple[Slot, ...]", left: list[Group], heirs: "Mapping[Slot, Slot]") -> None:

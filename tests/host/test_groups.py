@@ -32,18 +32,21 @@ class Settings:
     taps: int = 100
     ratio: int = 1
     late: int = 0
+    apart: bool = False
 
-def taps_of(seed, taps, late=0):
-    """A filter of noise that falls by 60 dB, `late` frames of silence before it."""
+def taps_of(seed, taps, late=0, apart=False):
+    """A filter of noise that falls by 60 dB, `late` frames of silence before it; `apart`: each channel through the same one."""
     random = np.random.default_rng(seed)
     made = random.uniform(-1, 1, (2, 2, taps)) * np.exp(-6.9 * np.arange(taps) / taps) / np.sqrt(taps)
+    if apart:
+        made = np.eye(2)[:, :, None] * made[0, 0]
     return np.concatenate([np.zeros((2, 2, late)), made], axis=2).astype(np.float32)
 
 class Filter(Plugin):
     """A random filter."""
     Config = Settings
     def fir(self, setup):
-        return taps_of(self.config.seed, self.config.taps, self.config.late)
+        return taps_of(self.config.seed, self.config.taps, self.config.late, self.config.apart)
     def ratio(self, setup):
         return self.config.ratio
     def latency_frames(self, setup):
@@ -72,7 +75,7 @@ def slot(name: str, plugin: str = "./filter.py", config: str = "", rest: str = "
 
 def filtered(name: str, **config: int) -> str:
     """Return the table of a slot with a random filter."""
-    return slot(name, config="\n".join(f"{key} = {value}" for key, value in config.items()))
+    return slot(name, config="\n".join(f"{key} = {str(value).lower()}" for key, value in config.items()))
 
 
 def taps_of(seed: int, taps: int, late: int = 0) -> npt.NDArray[np.float32]:
@@ -159,9 +162,38 @@ def _step_names(folder: Path, tables: str) -> list[str]:
 
 def test_a_product_that_is_too_long_is_two_groups(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two filters whose product would have more taps than a convolver takes stay apart."""
-    monkeypatch.setattr("sigrack.groups.MOST_TAPS", 999)
+    monkeypatch.setattr("sigrack_engine.costs.MOST_TAPS", 999)
     assert ["a + b"] == _groups(folder, filtered("a", taps=500) + filtered("b", taps=500))
     assert ["a", "b"] == _groups(folder, filtered("a", taps=500) + filtered("b", taps=501))
+
+
+def test_a_product_that_would_cost_more_is_two_groups(folder: Path) -> None:
+    """A long filter, the same for both channels, before one that mixes them: as one, the long one would run four times."""
+    long = filtered("long", taps=60_000, apart=True)
+
+    assert ["long + short"] == _groups(folder, long + filtered("short", taps=500, apart=True))
+    assert ["long", "wide"] == _groups(folder, long + filtered("wide", taps=500))
+
+
+def test_groups_stay_when_a_filter_changes(folder: Path) -> None:
+    """A swap to a filter that would be better alone still fades in inside its group: the sound has no dip."""
+    tables = filtered("long", taps=60_000, apart=True) + filtered("short", taps=500, apart=True)
+    session = freewheel(folder, slot("director", "./director.py") + tables, noise(48_000))
+    director: Any = session.rack.slot("director").hooked.plugin  # type: ignore[union-attr]
+    director.steps = {9600: lambda ctx: ctx.swap("short", config={"taps": 500, "apart": False})}
+    (before,) = session.rack.groups
+    names: list[list[str]] = []
+    end = session.rack.end
+
+    async def ending() -> None:
+        names.append(members(session))
+        assert (before,) == session.rack.groups
+        await end()
+
+    session.rack.end = ending  # type: ignore[method-assign]
+
+    assert 0 == session.run()
+    assert [["long + short"]] == names
 
 
 @pytest.mark.parametrize("seed", range(6))
