@@ -110,6 +110,29 @@ def test_as_text(wav: MakeWav, write_rack: WriteRack, tmp_path: Path) -> None:
     assert not lines[2].endswith("%")
 
 
+def test_measure_runs_the_convolvers(wav: MakeWav, write_rack: WriteRack, tmp_path: Path) -> None:
+    """`--measure` tells of each group what a frame took, and its share of a core: a longer filter takes more."""
+    wav(rate_hz=44_100)
+    (tmp_path / "linear.py").write_text(LINEAR)
+    rack = write_rack(UP + BORDER + FEED)
+    long, short = json.loads(warm_sigrack("info", rack, "--json", "--measure").stdout)["groups"]
+    lines = warm_sigrack("info", rack, "--measure").stdout.split("\n\n")[2].splitlines()
+
+    assert long["measured_ns"] > 0
+    assert pytest.approx(long["measured_ns"] * 176_400 * 1e-9) == long["load"]
+    assert long["load"] > short["load"] > 0
+    assert lines[0].split()[-3:] == ["measured", "ns", "load"]
+    assert all(line.endswith(" %") for line in lines[1:])
+
+
+def test_measure_is_for_racks() -> None:
+    """A plugin alone has no filter to run."""
+    refused = warm_sigrack("info", "gain", "--measure")
+
+    assert 101 == refused.returncode
+    assert "sigrack: --measure is for racks, whose filters it runs; gain is none\n" == refused.stderr
+
+
 def test_a_rack_without_linear_slots_has_no_groups(described: Any) -> None:
     """Then there is no table either."""
     assert [] == described(BORDER)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from sigrack.cli.measure import ns_per_frame
 from sigrack.cli.table import table
 from sigrack.groups import Group
 from sigrack.rack import Rack
@@ -16,13 +17,20 @@ from sigrack_engine.fir import Fir
 __all__ = ["groups", "groups_table"]
 
 
-def groups(rack: Rack) -> list[dict[str, Any]]:
-    """Describe the groups of a rack, in their order. [main]
+def groups(rack: Rack, *, measured: bool = False) -> list[dict[str, Any]]:
+    """Describe the groups of a rack that does not run, in their order. [main]
 
     `model_ns` is the work for one of the group's output frames by the core's cost model, in nanoseconds of the processor that the
-    model knows; `model_ns_apart` the same for its members, each in a convolver of its own. Only proportions travel.
+    model knows; `model_ns_apart` the same for its members, each in a convolver of its own. Only proportions travel. `measured`:
+    `measured_ns` is what that frame took on this machine, and `load` the share of a core that the group needs.
     """
-    return [_described(rack, group) for group in rack.groups]
+    return [_described(rack, group) | (_measured(rack, group) if measured else {}) for group in rack.groups]
+
+
+def _measured(rack: Rack, group: Group) -> dict[str, float]:
+    rate_hz = group.setup.rate_hz
+    ns = ns_per_frame(group.convolver.fir, rack.block_at(rate_hz))
+    return {"measured_ns": ns / group.linear.ratio, "load": ns * rate_hz * 1e-9}
 
 
 def _described(rack: Rack, group: Group) -> dict[str, Any]:
@@ -60,13 +68,26 @@ def _ns_per_s(stages: Sequence[FirStage], rate_hz: int) -> float:
 
 def groups_table(described: Sequence[dict[str, Any]]) -> str:
     """Return what `groups` found as text. [any]"""
-    head = ("group", "rate", "taps", "stages: partition x number", "latency", "memory", "model ns", "apart", "saves")
+    head: tuple[str, ...] = (
+        "group",
+        "rate",
+        "taps",
+        "stages: partition x number",
+        "latency",
+        "memory",
+        "model ns",
+        "apart",
+        "saves",
+    )
+    if described and "load" in described[0]:
+        head = (*head, "measured ns", "load")
     return table(head, map(_row, described))
 
 
 def _row(group: dict[str, Any]) -> tuple[object, ...]:
     together, apart = group["model_ns"], group["model_ns_apart"]
     compiled = len(group["members"]) > 1
+    measured = (f"{group['measured_ns']:.3g}", f"{100 * group['load']:.1f} %") if "load" in group else ()
     return (
         " + ".join(group["members"]),
         rates(group["in_rate_hz"], group["out_rate_hz"]),
@@ -77,4 +98,5 @@ def _row(group: dict[str, Any]) -> tuple[object, ...]:
         f"{together:.3g}",
         f"{apart:.3g}" if compiled else "",
         f"{100 - 100 * together / apart:.0f} %" if compiled and apart else "",
+        *measured,
     )

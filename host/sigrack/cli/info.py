@@ -10,6 +10,7 @@ from sigrack.cli.levels import levels, levels_table
 from sigrack.cli.table import table
 from sigrack.config import load
 from sigrack.drivers import built
+from sigrack.errors import ConfigError
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.rack import Rack
 from sigrack.slot import Slot
@@ -22,12 +23,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", metavar="PLUGIN|RACK.toml")
     parser.add_argument("--json", action="store_true", help="print the description as JSON")
+    parser.add_argument(
+        "--measure", action="store_true", help="of a rack: run each convolver for a moment and tell what it takes"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Describe a plugin or a rack."""
     if options.what.endswith(".toml"):
-        _show_rack(_rack(Path(options.what)), as_json=options.json)
+        _show_rack(_rack(Path(options.what), measured=options.measure), as_json=options.json)
+    elif options.measure:
+        raise ConfigError(f"--measure is for racks, whose filters it runs; {options.what} is none")
     else:
         plugin = load_plugin(find_plugin(options.what, lambda path: Path(path).expanduser().resolve()))
         _show_plugin(_plugin(plugin), as_json=options.json)
@@ -68,7 +74,7 @@ def _show_plugin(plugin: dict[str, Any], *, as_json: bool) -> None:
         print(f"\ndefines {', '.join(plugin['hooks'])}")
 
 
-def _rack(path: Path) -> dict[str, Any]:
+def _rack(path: Path, *, measured: bool) -> dict[str, Any]:
     document = load(path)
     with built(document) as rack:
         return {
@@ -79,7 +85,7 @@ def _rack(path: Path) -> dict[str, Any]:
             "block_frames": rack.block_frames,
             "latency_frames": rack.latency_frames,
             "slots": _slots(rack),
-            "groups": groups(rack),
+            "groups": groups(rack, measured=measured),
             **levels(rack),
             "signals": [signal.table.name for signal in rack.signals],
         }
