@@ -203,6 +203,8 @@ class Hooked:
 
     def inherit(self, old: "Hooked") -> None:
         """Take over the calls that wait for a paused plugin, as far as this one has the hooks. [main]"""
+        if not old._waiting:
+            return
         theirs = list(old._waiting)
         old._waiting.clear()
         for name, method, arguments in theirs:

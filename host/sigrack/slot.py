@@ -191,8 +191,8 @@ class Slot:
             if self.hooked:
                 self.hooked.inherit(old.hooked)
             old.hooked.resume()  # for what the new one has no hook for
-        if self.carried and not self.unbypassable:
-            self._catch_up(self.carried, old)
+        if (carried := self.carried) and (old.values != carried.values or old.bypass != carried.bypass) and not self.unbypassable:
+            self._catch_up(carried, old)
 
     def _catch_up(self, carried: Carried, old: "Slot") -> None:
         """Bring over what control has set while this one was being built."""
