@@ -5,17 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define CORE_CACHE_LINE 64
 
-/* Returns NULL when out of memory; free with free(). Written once, so that the engine thread never meets a page fault.
-   [control] */
-static inline void *core_take(size_t size) {
-    size_t rounded = (size + CORE_CACHE_LINE - 1) / CORE_CACHE_LINE * CORE_CACHE_LINE;
-    void *memory = rounded >= size && rounded ? aligned_alloc(CORE_CACHE_LINE, rounded) : NULL;
-    return memory ? memset(memory, 0, rounded) : NULL;
-}
+/* Returns NULL when out of memory; free with free(). Written once, so that the engine thread never meets a page fault. What is large lies
+   in huge pages where the system has them: the spectra of long filters are read through once per block, page after page. [control] */
+void *core_take(size_t size);
 
 /* The smallest power of two that is not below `wish`, at least 1; 0 if there is none. [any] */
 static inline uint32_t core_power_of_two(uint32_t wish) {
