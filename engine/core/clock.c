@@ -20,7 +20,7 @@ struct core_clock {
     struct core_clock_setup setup;
     pthread_t thread;
     int started;
-    float *buffers; /* [channels][frames], [channels][frames * ratio]: input, output */
+    float *buffers; /* [inputs][frames], [outputs][frames * ratio] */
     _Atomic int stop, running, fifo;
     /* Written by the engine thread. */
     _Atomic uint64_t blocks, late, resyncs, source_underrun, sink_overrun;
@@ -35,14 +35,15 @@ static void add(_Atomic uint64_t *counter, uint64_t amount) {
 static int fits(const struct core_clock_setup *setup) {
     const struct core_engine *engine = setup->engine;
     return setup->rate_hz && setup->frames && setup->frames <= engine->max_frames &&
-           (!setup->source || setup->source->channels == engine->channels) && (!setup->sink || setup->sink->channels == engine->channels);
+           (!setup->source || setup->source->channels == engine->inputs) && (!setup->sink || setup->sink->channels == engine->outputs);
 }
 
 struct core_clock *core_clock_new(const struct core_clock_setup *setup) {
     if (!fits(setup))
         return NULL;
     struct core_clock *clock = core_take(sizeof *clock);
-    float *buffers = core_take((size_t)(1 + setup->engine->ratio) * setup->engine->channels * setup->frames * sizeof(float));
+    const struct core_engine *engine = setup->engine;
+    float *buffers = core_take(((size_t)engine->inputs + (size_t)engine->outputs * engine->ratio) * setup->frames * sizeof(float));
     if (!clock || !buffers) {
         free(buffers);
         free(clock);
@@ -103,12 +104,13 @@ static int64_t period_start(const struct core_clock *clock, int64_t origin_ns, u
 }
 
 static void run(struct core_clock *clock) {
-    uint32_t channels = clock->setup.engine->channels, frames = clock->setup.frames, ratio = clock->setup.engine->ratio;
+    const struct core_engine *engine = clock->setup.engine;
+    uint32_t frames = clock->setup.frames, ratio = engine->ratio;
     float *in[SIGRACK_MAX_CHANNELS], *out[SIGRACK_MAX_CHANNELS];
-    for (uint32_t c = 0; c < channels; c++) {
+    for (uint32_t c = 0; c < engine->inputs; c++)
         in[c] = clock->buffers + (size_t)c * frames;
-        out[c] = clock->buffers + ((size_t)channels + (size_t)c * ratio) * frames;
-    }
+    for (uint32_t c = 0; c < engine->outputs; c++)
+        out[c] = clock->buffers + ((size_t)engine->inputs + (size_t)c * ratio) * frames;
     int64_t period_ns = (int64_t)frames * NS_PER_S / clock->setup.rate_hz;
     int64_t origin_ns = core_now_ns();
     for (uint64_t n = 0; !atomic_load_explicit(&clock->stop, memory_order_relaxed); n++) {

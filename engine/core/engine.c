@@ -1,9 +1,9 @@
 #include "engine.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "bus.h"
 #include "fpu.h"
 #include "kernels.h"
 #include "memory.h"
@@ -22,14 +22,29 @@ struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint
     struct core_engine *engine = core_take(sizeof *engine);
     if (!engine)
         return NULL;
-    engine->channels = channels;
+    engine->channels = engine->inputs = engine->outputs = channels;
+    for (uint32_t c = 0; c < channels; c++)
+        engine->out[c] = (uint8_t)c;
     engine->max_frames = max_frames;
     engine->ratio = 1;
     engine->dip_frames = dip_frames ? dip_frames : 1;
-    if (core_engine_set_ratio(engine, 1))
+    engine->silence = core_take(max_frames * sizeof(float));
+    if (engine->silence && core_engine_set_ratio(engine, 1))
         return engine;
     core_engine_free(engine);
     return NULL;
+}
+
+int core_engine_set_ends(struct core_engine *engine, uint32_t inputs, uint32_t outputs, const uint8_t *out) {
+    if (!inputs || inputs > engine->channels || !outputs || outputs > engine->channels)
+        return 0;
+    for (uint32_t c = 0; c < outputs; c++)
+        if (out[c] >= engine->channels)
+            return 0;
+    engine->inputs = inputs;
+    engine->outputs = outputs;
+    memcpy(engine->out, out, outputs);
+    return 1;
 }
 
 int core_engine_set_ratio(struct core_engine *engine, uint32_t ratio) {
@@ -66,6 +81,7 @@ void core_engine_free(struct core_engine *engine) {
     core_run_list_free(atomic_load(&engine->retired));
     free(engine->bus[0]);
     free(engine->bus[1]);
+    free(engine->silence);
     free(engine);
 }
 
@@ -76,10 +92,12 @@ struct core_run_list *core_run_list_new(const struct core_step *steps, uint32_t 
     if (!list)
         return NULL;
     list->count = count;
-    list->ratio = 1;
-    for (uint32_t i = 0; i < count; i++)
+    list->ratio = list->idle = 1;
+    for (uint32_t i = 0; i < count; i++) {
+        list->idle &= !steps[i].slot && !steps[i].tap;
         if (steps[i].slot)
             list->ratio *= steps[i].slot->setup.ratio;
+    }
     if (count)
         memcpy(list->steps, steps, count * sizeof *steps);
     return list;
@@ -146,7 +164,7 @@ static void apply_dip(struct core_engine *engine, float *const *out, uint32_t fr
     float step = 1.0f / (float)engine->dip_frames;
     uint32_t moving = engine->dip_left < frames ? engine->dip_left : frames;
     float done = (float)(engine->dip_frames - engine->dip_left) * step;
-    for (uint32_t c = 0; c < engine->channels; c++) {
+    for (uint32_t c = 0; c < engine->outputs; c++) {
         if (engine->dip == DIP_OUT) {
             kernels_chosen()->ramp(out[c], moving, 1.0f - done, -step);
             memset(out[c] + moving, 0, (frames - moving) * sizeof(float));
@@ -162,7 +180,7 @@ static void apply_dip(struct core_engine *engine, float *const *out, uint32_t fr
 /* What has gone out, once the dip is in it. */
 static void watch_output(struct core_engine *engine, float *const *out, uint32_t frames) {
     uint64_t clipped = 0;
-    for (uint32_t c = 0; c < engine->channels; c++)
+    for (uint32_t c = 0; c < engine->outputs; c++)
         clipped += kernels_chosen()->clipped(out[c], frames);
     if (clipped)
         atomic_fetch_add_explicit(&engine->clipped, clipped, memory_order_relaxed);
@@ -174,57 +192,35 @@ static void set_progress(struct core_engine *engine, uint64_t block, uint32_t st
     atomic_store_explicit(&engine->progress, block << 8 | step, memory_order_relaxed);
 }
 
-/* The two halves of the bus: a slot reads from one, or from the input, and writes to the other. */
-struct bus {
-    float *planes[2][SIGRACK_MAX_CHANNELS];
-};
-
-static struct bus bus_of(const struct core_engine *engine) {
-    struct bus bus;
+static void begin(const struct core_engine *engine, struct bus *bus, const float *const *in) {
+    bus->channels = engine->channels;
     for (uint32_t c = 0; c < engine->channels; c++) {
         size_t at = (size_t)c * engine->max_frames * engine->ratio;
-        bus.planes[0][c] = engine->bus[0] + at;
-        bus.planes[1][c] = engine->bus[1] + at;
+        bus->now[c] = c < engine->inputs ? in[c] : engine->silence;
+        bus->next[c] = engine->bus[0] + at;
+        bus->spare[c] = engine->bus[1] + at;
     }
-    return bus;
 }
 
-/* No slot and no tap ever sees NaN or infinity from outside: such samples become silence, in the half that the first slot does
-   not write to. */
-static const float *const *clean_input(struct core_engine *engine, const float *const *in, struct bus *bus, uint32_t frames) {
-    int bad = 0;
-    for (uint32_t c = 0; c < engine->channels; c++)
-        bad |= kernels_chosen()->nonfinite(in[c], frames);
-    if (!bad)
-        return in;
-    for (uint32_t c = 0; c < engine->channels; c++)
-        for (uint32_t i = 0; i < frames; i++)
-            bus->planes[1][c][i] = isfinite(in[c][i]) ? in[c][i] : 0.0f;
-    atomic_fetch_add_explicit(&engine->bad_input, 1, memory_order_relaxed);
-    return (const float *const *)bus->planes[1];
-}
-
-/* Run the steps and return the planes that hold the result. Each counts frames at the rate at its place. */
-static const float *const *run_steps(struct core_engine *engine, const float *const *in, struct bus *bus, uint32_t frames) {
+/* Run the steps of the list in use. Each counts frames at the rate at its place. */
+static void run_steps(struct core_engine *engine, struct bus *bus, uint32_t frames) {
     const struct core_run_list *list = engine->current;
     uint64_t frame = atomic_load_explicit(&engine->frame, memory_order_relaxed);
     uint64_t block = atomic_load_explicit(&engine->blocks, memory_order_relaxed);
     fpu_state flushing = fpu_get();
-    int half = 0;
     for (uint32_t i = 0; i < list->count; i++) {
         const struct core_step *step = &list->steps[i];
         set_progress(engine, block, i + 1);
-        if (step->tap) {
-            core_tap_write(step->tap, in, frames, frame);
-            continue;
+        if (step->slot) {
+            frames = bus_run_slot(bus, step->slot, frames, frame);
+            frame *= step->slot->setup.ratio;
+            fpu_set(flushing); /* whatever the plugin has left there */
+        } else if (step->tap) {
+            bus_run_tap(bus, step->tap, frames, frame);
+        } else {
+            faders_run(step->faders, bus, frames);
         }
-        frames = slot_run(step->slot, in, bus->planes[half], frames, frame);
-        frame *= step->slot->setup.ratio;
-        fpu_set(flushing); /* whatever the plugin has left there */
-        in = (const float *const *)bus->planes[half];
-        half ^= 1;
     }
-    return in;
 }
 
 static void count_block(struct core_engine *engine, uint32_t frames) {
@@ -237,25 +233,29 @@ static void count_block(struct core_engine *engine, uint32_t frames) {
     atomic_store_explicit(&engine->blocks, block + 1, memory_order_release);
 }
 
-/* Return the planes that hold the block's result; NULL: silence. Without a list the input passes. */
-static const float *const *run(struct core_engine *engine, const float *const *in, struct bus *bus, uint32_t frames) {
+/* Let `bus` hold the block's result; 0: silence. Without a list the input passes. */
+static int run(struct core_engine *engine, struct bus *bus, uint32_t frames) {
     const struct core_run_list *list = engine->current;
-    in = clean_input(engine, in, bus, frames);
+    if (bus_clean(bus, engine->inputs, frames))
+        atomic_fetch_add_explicit(&engine->bad_input, 1, memory_order_relaxed);
     if ((list ? list->ratio : 1) != engine->ratio)
-        return NULL;
-    return list ? run_steps(engine, in, bus, frames) : in;
+        return 0;
+    if (list)
+        run_steps(engine, bus, frames);
+    return 1;
 }
 
 void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames) {
     fpu_state before = fpu_get();
     fpu_set(before | FPU_FLUSH);
     look_for_next(engine);
-    struct bus bus = bus_of(engine);
-    const float *const *result = run(engine, in, &bus, frames);
+    struct bus bus;
+    begin(engine, &bus, in);
+    int heard = run(engine, &bus, frames);
     size_t size = (size_t)frames * engine->ratio * sizeof(float);
-    for (uint32_t c = 0; c < engine->channels; c++) {
-        if (result)
-            memcpy(out[c], result[c], size);
+    for (uint32_t c = 0; c < engine->outputs; c++) {
+        if (heard)
+            memcpy(out[c], bus.now[engine->out[c]], size);
         else
             memset(out[c], 0, size);
     }
@@ -267,7 +267,7 @@ void core_engine_block(struct core_engine *engine, const float *const *in, float
 
 int core_engine_skip(struct core_engine *engine, uint64_t frames) {
     const struct core_run_list *list = engine->current;
-    if (!list || list->count || engine->dip != DIP_NONE || atomic_load(&engine->next))
+    if (!list || !list->idle || engine->dip != DIP_NONE || atomic_load(&engine->next))
         return 0;
     uint64_t frame = atomic_load_explicit(&engine->frame, memory_order_relaxed);
     atomic_store_explicit(&engine->frame, frame + frames, memory_order_relaxed);

@@ -7,21 +7,24 @@
 #include <stdint.h>
 
 #include "core.h"
+#include "faders.h"
 #include "slot.h"
 #include "tap.h"
 
 #define ENGINE_MAX_RATIO 256
 
-/* One entry of a run list: a slot or a tap, the other is NULL. Both are borrowed. */
+/* One entry of a run list: a slot, a tap or faders, the others are NULL. All are borrowed. */
 struct core_step {
     struct core_slot *slot;
     struct core_tap *tap;
+    struct core_faders *faders;
 };
 
 /* Immutable once published. */
 struct core_run_list {
     uint64_t serial; /* rises with each publishing */
     uint32_t count;
+    int idle;       /* nothing in it needs blocks: no slot and no tap */
     uint32_t ratio; /* frames that come out for each that goes in: the product of its slots' */
     struct core_step steps[];
 };
@@ -34,8 +37,11 @@ struct core_engine {
     _Atomic int ending;                 /* the sound is to fade out for good */
     /* The engine thread's. */
     alignas(64) struct core_run_list *current;
-    float *bus[2]; /* [channels][max_frames * ratio] */
-    uint32_t channels, max_frames, dip_frames;
+    float *bus[2];  /* [channels][max_frames * ratio] */
+    float *silence; /* max_frames, for channels that nothing comes in for */
+    uint32_t channels, inputs, outputs; /* of the bus, the source, the sink */
+    uint8_t out[SIGRACK_MAX_CHANNELS];  /* which go to the sink */
+    uint32_t max_frames, dip_frames;
     uint32_t ratio; /* frames that come out for each that goes in */
     enum engine_dip dip;
     uint32_t dip_left;
@@ -52,8 +58,11 @@ struct core_engine {
     alignas(64) _Atomic(struct core_run_list *) retired; /* may be freed by main */
 };
 
-/* NULL when out of memory or range. [control] */
+/* A bus of `channels`, all of which come in and go out. NULL when out of memory or range. [control] */
 CORE_API struct core_engine *core_engine_new(uint32_t channels, uint32_t max_frames, uint32_t dip_frames);
+/* Let something come in for the first `inputs` channels of the bus only, the others begin silent; and let those in `out` go out, in
+   that order. Returns 0 when out of range. [control, before the first block] */
+CORE_API int core_engine_set_ends(struct core_engine *engine, uint32_t inputs, uint32_t outputs, const uint8_t *out);
 /* Let `ratio` frames come out for each that goes in, 1 to ENGINE_MAX_RATIO; 1 unless this was called. A run list of another ratio is
    not played: silence is. A dip is as long as before. Returns 0 when out of memory or range. [control, before the first block] */
 CORE_API int core_engine_set_ratio(struct core_engine *engine, uint32_t ratio);
@@ -75,11 +84,11 @@ CORE_API struct core_run_list *core_engine_publish(struct core_engine *engine, s
    at most one runs and one waits beside the retired one. [main] */
 CORE_API struct core_run_list *core_engine_collect(struct core_engine *engine);
 
-/* Run one block of at most `max_frames` frames; `out` gets `ratio` times as many. [engine; in freewheel the caller's thread] */
+/* Run one block of at most `max_frames` frames, from `inputs` planes; `outputs` planes get `ratio` times as many. [engine; in freewheel the caller's thread] */
 CORE_API void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames);
 
-/* Let `frames` frames of silence pass without a block. Returns 1; 0 when blocks must be run for them: the run list is not empty, or
-   another one waits. [engine; in freewheel the caller's thread] */
+/* Let `frames` frames of silence pass without a block. Returns 1; 0 when blocks must be run for them: the run list holds a
+   slot or a tap, or another one waits. [engine; in freewheel the caller's thread] */
 CORE_API int core_engine_skip(struct core_engine *engine, uint64_t frames);
 
 struct core_engine_stats {

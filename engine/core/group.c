@@ -15,6 +15,7 @@
 
 struct core_group {
     struct core_group_setup setup;
+    uint32_t width;    /* channels of a block: the more of those in and those out */
     uint32_t capacity; /* of the history, a power of two */
     float *memory;
     float *history[SIGRACK_MAX_CHANNELS];
@@ -32,7 +33,8 @@ struct core_group {
 };
 
 static int in_range(const struct core_group_setup *setup) {
-    return setup->channels && setup->channels <= FIR_MAX_CHANNELS && setup->max_frames && setup->ratio &&
+    return setup->inputs && setup->inputs <= FIR_MAX_CHANNELS && setup->outputs && setup->outputs <= FIR_MAX_CHANNELS &&
+           setup->max_frames && setup->ratio &&
            setup->ratio <= FIR_MAX_PHASES && setup->fade_frames && setup->history_frames <= 1u << 26;
 }
 
@@ -41,8 +43,8 @@ static int take_memory(struct core_group *group) {
     uint32_t wish = setup->history_frames + (MOST_LAG + 2) * setup->max_frames + COPY_FRAMES;
     group->capacity = core_power_of_two(wish);
     size_t made = (size_t)setup->max_frames * setup->ratio;
-    group->memory = core_take(setup->channels * (group->capacity + made) * sizeof(float));
-    for (uint32_t c = 0; group->memory && c < setup->channels; c++) {
+    group->memory = core_take(group->width * (group->capacity + made) * sizeof(float));
+    for (uint32_t c = 0; group->memory && c < group->width; c++) {
         group->history[c] = group->memory + c * (group->capacity + made);
         group->scratch[c] = group->history[c] + group->capacity;
     }
@@ -54,6 +56,7 @@ struct core_group *core_group_new(const struct core_group_setup *setup, struct c
     if (!group)
         return NULL;
     group->setup = *setup;
+    group->width = setup->inputs > setup->outputs ? setup->inputs : setup->outputs;
     if (!take_memory(group)) {
         free(group);
         return NULL;
@@ -76,7 +79,7 @@ void core_group_free(struct core_group *group) {
 /* The planes of the history at `frame`, and how many frames follow there before the ring's end. */
 static uint32_t history_at(const struct core_group *group, uint64_t frame, const float **planes) {
     uint32_t index = (uint32_t)frame & (group->capacity - 1);
-    for (uint32_t c = 0; c < group->setup.channels; c++)
+    for (uint32_t c = 0; c < group->setup.inputs; c++)
         planes[c] = group->history[c] + index;
     return group->capacity - index;
 }
@@ -88,7 +91,7 @@ static void keep(struct core_group *group, const struct sigrack_block *block) {
     for (uint32_t done = 0, part; done < block->frames; done += part) {
         uint32_t index = (uint32_t)(written + done) & (group->capacity - 1);
         part = least(block->frames - done, group->capacity - index);
-        for (uint32_t c = 0; c < group->setup.channels; c++)
+        for (uint32_t c = 0; c < group->setup.inputs; c++)
             memcpy(group->history[c] + index, block->in[c] + done, part * sizeof(float));
     }
     atomic_store_explicit(&group->written, written + block->frames, memory_order_release);
@@ -100,7 +103,7 @@ static void make_up(struct core_group *group, struct core_fir *fir, uint64_t fro
         const float *planes[SIGRACK_MAX_CHANNELS];
         uint32_t frames = least(to - from, least(history_at(group, from, planes), group->setup.max_frames));
         struct sigrack_block block = {.size = sizeof block, .frames = frames, .frame = from, .in = planes, .out = group->scratch};
-        block.channels = group->setup.channels;
+        block.channels = group->width;
         core_fir_process(fir, &block);
         from += frames;
     }
@@ -132,7 +135,7 @@ static void fade(struct core_group *group, const struct sigrack_block *block) {
     core_fir_process(group->incoming, &other);
     uint32_t moving = least(length - group->faded, frames);
     float step = 1.0f / (float)length, gain = (float)group->faded * step;
-    for (uint32_t c = 0; c < group->setup.channels; c++) {
+    for (uint32_t c = 0; c < group->setup.outputs; c++) {
         kernels_chosen()->crossfade(group->scratch[c], block->out[c], moving, gain, step);
         memcpy(block->out[c], group->scratch[c], frames * sizeof(float));
     }
@@ -147,7 +150,7 @@ static void fade(struct core_group *group, const struct sigrack_block *block) {
 
 int core_group_process(void *self, const struct sigrack_block *block) {
     struct core_group *group = self;
-    if (block->channels < group->setup.channels || block->frames > group->setup.max_frames)
+    if (block->channels < group->width || block->frames > group->setup.max_frames)
         return 1;
     look_for_offer(group);
     core_fir_process(group->current, block);
@@ -197,14 +200,14 @@ static void copy_out(float *restrict to, const float *restrict from, uint32_t fr
 }
 
 uint64_t core_group_feed(const struct core_group *group, struct core_fir *fir, uint64_t from, uint32_t limit, int quick) {
-    uint32_t channels = group->setup.channels;
+    uint32_t channels = group->setup.inputs, width = group->width;
     size_t made = (size_t)COPY_FRAMES * group->setup.ratio;
-    float *memory = core_take(channels * (COPY_FRAMES + made) * sizeof(float));
+    float *memory = core_take(width * (COPY_FRAMES + made) * sizeof(float));
     float *in[SIGRACK_MAX_CHANNELS], *out[SIGRACK_MAX_CHANNELS];
     uint64_t at = from, end = core_group_written(group);
     if (end - from > limit)
         end = from + limit;
-    for (uint32_t c = 0; memory && c < channels; c++) {
+    for (uint32_t c = 0; memory && c < width; c++) {
         in[c] = memory + c * (COPY_FRAMES + made);
         out[c] = in[c] + COPY_FRAMES;
     }
@@ -217,7 +220,7 @@ uint64_t core_group_feed(const struct core_group *group, struct core_fir *fir, u
             free(memory);
             return GROUP_LOST;
         }
-        at += give(fir, in, channels, frames, out, quick);
+        at += give(fir, in, width, frames, out, quick);
     }
     free(memory);
     return memory ? at : GROUP_LOST;

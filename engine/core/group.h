@@ -16,7 +16,8 @@
 struct core_group;
 
 struct core_group_setup {
-    uint32_t channels, max_frames; /* of what comes in; outputs are as many channels */
+    uint32_t inputs, outputs;      /* channels */
+    uint32_t max_frames;           /* of what comes in */
     uint32_t ratio;                /* the phases of its convolvers */
     uint32_t history_frames;       /* input that is kept for those that catch up, at least */
     uint32_t fade_frames;          /* of what goes out; at least 1 */

@@ -14,18 +14,42 @@ static void put_wet(struct core_slot *slot) {
     atomic_store_explicit(&slot->meters.wet, bits, memory_order_relaxed);
 }
 
-static int take_delay_line(struct core_slot *slot) {
+static int take_delay_lines(struct core_slot *slot, uint32_t others) {
     const struct core_slot_setup *setup = &slot->setup;
     if (!setup->latency_frames || setup->ratio > 1)
         return 1;
-    slot->delay = core_take((size_t)setup->channels * setup->latency_frames * sizeof(float));
-    slot->dry = core_take((size_t)setup->channels * setup->max_frames * sizeof(float));
-    slot->dry_planes = core_take(setup->channels * sizeof *slot->dry_planes);
-    if (!slot->delay || !slot->dry || !slot->dry_planes)
-        return 0;
-    for (uint32_t c = 0; c < setup->channels; c++)
+    slot->dry = core_take((size_t)setup->outputs * setup->max_frames * sizeof(float));
+    for (uint32_t c = 0; slot->dry && c < setup->outputs; c++)
         slot->dry_planes[c] = slot->dry + (size_t)c * setup->max_frames;
+    return slot->dry && delay_open(&slot->delay, setup->outputs, setup->latency_frames) &&
+           delay_open(&slot->others, others, setup->latency_frames);
+}
+
+/* Whether `count` channels of `map` are different ones of the bus; each is noted in `taken`, a bit mask. */
+static int fits(const uint8_t *map, uint32_t count, uint32_t bus, uint32_t *taken) {
+    *taken = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (map[i] >= bus || *taken >> map[i] & 1)
+            return 0;
+        *taken |= 1u << map[i];
+    }
     return 1;
+}
+
+/* Find the channels that the slot does not write. Returns how many; -1 when its place is none. */
+static int find_others(struct core_slot *slot) {
+    const struct core_slot_setup *setup = &slot->setup;
+    uint32_t heard, written;
+    int others = 0;
+    if (!setup->bus)
+        return 0;
+    if (setup->bus > SIGRACK_MAX_CHANNELS || setup->ratio > 1 || !fits(setup->in, setup->channels, setup->bus, &heard) ||
+        !fits(setup->out, setup->outputs, setup->bus, &written))
+        return -1;
+    for (uint32_t c = 0; c < setup->bus; c++)
+        if (!(written >> c & 1))
+            slot->other[others++] = (uint8_t)c;
+    return others;
 }
 
 struct core_slot *core_slot_new(const struct core_slot_setup *setup) {
@@ -35,7 +59,10 @@ struct core_slot *core_slot_new(const struct core_slot_setup *setup) {
     slot->setup = *setup;
     if (!slot->setup.ratio)
         slot->setup.ratio = 1;
-    if (!take_delay_line(slot)) {
+    if (!slot->setup.bus)
+        slot->setup.outputs = setup->channels;
+    int others = find_others(slot);
+    if (others < 0 || !take_delay_lines(slot, (uint32_t)others)) {
         core_slot_free(slot);
         return NULL;
     }
@@ -50,9 +77,9 @@ struct core_slot *core_slot_new(const struct core_slot_setup *setup) {
 void core_slot_free(struct core_slot *slot) {
     if (!slot)
         return;
-    free(slot->delay);
+    delay_close(&slot->delay);
+    delay_close(&slot->others);
     free(slot->dry);
-    free(slot->dry_planes);
     free(slot);
 }
 
@@ -90,25 +117,12 @@ static uint32_t due_events(struct core_slot *slot, uint64_t frame, uint32_t fram
     return count;
 }
 
-/* Pass one channel's block through the delay line: dry = the input, `latency` frames ago. */
-static void delay_channel(float *line, uint32_t latency, uint32_t position, const float *in, float *dry, uint32_t frames) {
-    for (uint32_t i = 0; i < frames; i++) {
-        dry[i] = line[position];
-        line[position] = in[i];
-        position = position + 1 == latency ? 0 : position + 1;
-    }
-}
-
-/* The signal that stands for the processor while it is bypassed or failing: its input, as late as its output. */
-static const float *const *delayed(struct core_slot *slot, const float *const *in, uint32_t frames) {
-    uint32_t latency = slot->setup.latency_frames;
-    if (!latency)
-        return in;
-    for (uint32_t c = 0; c < slot->setup.channels; c++)
-        delay_channel(slot->delay + (size_t)c * latency, latency, slot->delay_position, in[c],
-                      slot->dry + (size_t)c * slot->setup.max_frames, frames);
-    slot->delay_position = (slot->delay_position + frames) % latency;
-    return slot->dry_planes;
+/* The signal that stands for the processor while it is bypassed or failing: what its outputs held, as late as its output. */
+static const float *const *delayed(struct core_slot *slot, const float *const *held, uint32_t frames) {
+    if (!slot->dry)
+        return held;
+    delay_run(&slot->delay, held, slot->dry_planes, frames);
+    return (const float *const *)slot->dry_planes;
 }
 
 static void add(_Atomic uint64_t *meter, uint64_t amount) { /* one writer: no read-modify-write needed */
@@ -116,19 +130,19 @@ static void add(_Atomic uint64_t *meter, uint64_t amount) { /* one writer: no re
 }
 
 static void copy_planes(const struct core_slot *slot, float *const *out, const float *const *from, uint32_t frames) {
-    for (uint32_t c = 0; c < slot->setup.channels; c++)
+    for (uint32_t c = 0; c < slot->setup.outputs; c++)
         memcpy(out[c], from[c], frames * sizeof(float));
 }
 
 static void be_silent(const struct core_slot *slot, float *const *out, uint32_t frames) {
-    for (uint32_t c = 0; c < slot->setup.channels; c++)
+    for (uint32_t c = 0; c < slot->setup.outputs; c++)
         memset(out[c], 0, frames * sizeof(float));
 }
 
 /* A processor that failed must not reach the next one; `dry` is NULL where the rate changes, as nothing can stand for it there. */
 static void guard(struct core_slot *slot, int status, float *const *out, const float *const *dry, uint32_t frames) {
     int bad = 0;
-    for (uint32_t c = 0; c < slot->setup.channels; c++)
+    for (uint32_t c = 0; c < slot->setup.outputs; c++)
         bad |= kernels_chosen()->nonfinite(out[c], frames);
     if (!status && !bad)
         return;
@@ -154,7 +168,7 @@ static void fade(struct core_slot *slot, float *const *out, const float *const *
     uint32_t left = goal > from ? goal - from : from - goal;
     uint32_t moving = left < frames ? left : frames;
     float gain = (float)from / (float)length, step = (goal ? 1.0f : -1.0f) / (float)length;
-    for (uint32_t c = 0; c < slot->setup.channels; c++) {
+    for (uint32_t c = 0; c < slot->setup.outputs; c++) {
         kernels_chosen()->crossfade(out[c], dry[c], moving, gain, step);
         if (!goal)
             memcpy(out[c] + moving, dry[c] + moving, (frames - moving) * sizeof(float));
@@ -163,7 +177,8 @@ static void fade(struct core_slot *slot, float *const *out, const float *const *
     put_wet(slot);
 }
 
-uint32_t slot_run(struct core_slot *slot, const float *const *in, float *const *out, uint32_t frames, uint64_t frame) {
+uint32_t slot_run(struct core_slot *slot, const float *const *in, const float *const *held, float *const *out, uint32_t frames,
+                  uint64_t frame) {
     uint64_t begun = core_ticks();
     struct sigrack_block block = {
         .size = sizeof block,
@@ -171,13 +186,13 @@ uint32_t slot_run(struct core_slot *slot, const float *const *in, float *const *
         .frame = frame,
         .in = in,
         .out = out,
-        .channels = slot->setup.channels,
+        .channels = slot->setup.channels > slot->setup.outputs ? slot->setup.channels : slot->setup.outputs,
         .event_count = due_events(slot, frame, frames),
         .events = slot->block_events,
     };
     int status = slot->setup.process(slot->setup.self, &block);
     uint32_t made = frames * slot->setup.ratio;
-    const float *const *dry = slot->setup.ratio > 1 ? NULL : delayed(slot, in, frames);
+    const float *const *dry = slot->setup.ratio > 1 ? NULL : delayed(slot, held, frames);
     guard(slot, status, out, dry, made);
     if (dry)
         fade(slot, out, dry, frames);

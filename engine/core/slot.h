@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "core.h"
+#include "delay.h"
 #include "sigrack.h"
 
 #define SLOT_EVENTS 256u      /* waiting parameter changes; a power of two */
@@ -22,9 +23,13 @@ struct core_slot_setup {
     void *self;
     uint32_t channels, max_frames; /* of what comes in */
     uint32_t ratio;          /* frames that go out for each that comes in; above 1 there is no bypass. 0: 1 */
-    uint32_t latency_frames; /* of the processor: its bypass is delayed as much */
+    uint32_t latency_frames; /* of the processor: its bypass, and all channels that it does not write, are delayed as much */
     uint32_t fade_frames;    /* length of the cross-fade to and from bypass */
     uint32_t active;         /* 0: begins bypassed */
+    /* Its place on the bus. `bus` 0: it hears and writes all channels, in their order, and the rest is not looked at. Else the bus
+       has so many, the slot hears those in `in` and writes those in `out`, none twice; the rate must not change. */
+    uint32_t bus, outputs;
+    uint8_t in[SIGRACK_MAX_CHANNELS], out[SIGRACK_MAX_CHANNELS];
 };
 
 /* Written by the engine, read by anyone. */
@@ -32,8 +37,8 @@ struct core_slot_meters {
     _Atomic uint64_t blocks;
     _Atomic uint64_t ticks;         /* spent in total */
     _Atomic uint64_t ticks_longest; /* in one block */
-    _Atomic uint64_t nonfinite;     /* blocks whose output held NaN or infinity: the input was played, the plugin reset */
-    _Atomic uint64_t faults;        /* blocks that the processor refused: the input was played */
+    _Atomic uint64_t nonfinite;     /* blocks whose output held NaN or infinity: the dry signal was played, the plugin reset */
+    _Atomic uint64_t faults;        /* blocks that the processor refused: the dry signal was played */
     _Atomic uint32_t wet;           /* bits of the float: 0 bypassed .. 1 active */
 };
 
@@ -54,25 +59,29 @@ struct core_slot {
     /* Bypass. */
     _Atomic uint32_t active;
     uint32_t wet_frames; /* 0: bypassed, `setup.fade_frames`: active */
-    /* The dry signal's delay line: [channel][latency_frames], and where the next block goes; and the delayed block. */
-    float *delay, *dry;
-    const float **dry_planes;
-    uint32_t delay_position;
+    /* What its output channels held before it, delayed: the dry signal, if there is a latency. */
+    struct core_delay delay;
+    float *dry;
+    float *dry_planes[SIGRACK_MAX_CHANNELS];
+    /* The channels of the bus that it does not write. Their delay lines are its own, for it outlives the run lists. */
+    uint8_t other[SIGRACK_MAX_CHANNELS];
+    struct core_delay others;
 };
 
-/* `setup->self` is borrowed. NULL when out of memory. [control] */
+/* `setup->self` is borrowed. NULL when out of memory or range. [control] */
 CORE_API struct core_slot *core_slot_new(const struct core_slot_setup *setup);
 CORE_API void core_slot_free(struct core_slot *slot);
 
 /* Ask for a parameter value from `frame` on (0: as soon as possible). Changes keep their order: one waits for those asked for before. Returns 0 when too
    many changes wait. [main] */
 CORE_API int core_slot_set(struct core_slot *slot, uint32_t param, double value, uint64_t frame);
-/* Cross-fade to the processor (1) or to its input (0). [main] */
+/* Cross-fade to the processor (1) or to the dry signal (0): what its output channels held before it. [main] */
 CORE_API void core_slot_activate(struct core_slot *slot, int active);
 CORE_API const struct core_slot_meters *core_slot_meters(const struct core_slot *slot); /* [any] */
 
-/* Run one block, whose first frame is number `frame` at the rate that comes in; `in` and `out` are `channels` planes that do not
-   overlap. Returns the frames that are in `out`. [engine] */
-uint32_t slot_run(struct core_slot *slot, const float *const *in, float *const *out, uint32_t frames, uint64_t frame);
+/* Run one block, whose first frame is number `frame` at the rate that comes in: from `channels` planes to `outputs` planes, which
+   overlap none of the others; `held` is what the output channels hold. Returns the frames that are in `out`. [engine] */
+uint32_t slot_run(struct core_slot *slot, const float *const *in, const float *const *held, float *const *out, uint32_t frames,
+                  uint64_t frame);
 
 #endif

@@ -1,13 +1,12 @@
 #include "tap.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "memory.h"
 
-#define MAX_CHANNELS 32
-
 struct core_tap *core_tap_new(uint32_t channels, uint32_t frames, uint32_t notify_frames, struct core_bell *bell) {
-    if (channels > MAX_CHANNELS || !bell)
+    if (channels > SIGRACK_MAX_CHANNELS || !bell)
         return NULL;
     struct core_tap *tap = core_take(sizeof *tap);
     struct core_ring *ring = core_ring_new(channels, frames);
@@ -27,6 +26,11 @@ void core_tap_free(struct core_tap *tap) {
         return;
     core_ring_free(tap->ring);
     free(tap);
+}
+
+void core_tap_map(struct core_tap *tap, const uint8_t *in) {
+    memcpy(tap->in, in, tap->ring->channels);
+    tap->mapped = 1;
 }
 
 static uint32_t free_marks(const struct core_tap *tap) {
@@ -102,7 +106,7 @@ static uint64_t advance(struct core_tap *tap, uint32_t frames) {
 }
 
 uint64_t core_tap_read(struct core_tap *tap, float *samples, uint32_t stride, uint32_t frames) {
-    float *planes[MAX_CHANNELS];
+    float *planes[SIGRACK_MAX_CHANNELS];
     for (uint32_t c = 0; c < tap->ring->channels; c++)
         planes[c] = samples + (size_t)c * stride;
     core_ring_read(tap->ring, planes, frames);

@@ -4,6 +4,7 @@
 
 #include "bell.h"
 #include "ring.h"
+#include "sigrack.h"
 
 #define TAP_MARKS 256u /* a power of two */
 
@@ -16,6 +17,8 @@ struct core_tap {
     struct core_ring *ring;
     struct core_bell *bell;
     uint32_t notify_frames;
+    int mapped; /* 0: it copies the bus's channels in their order */
+    uint8_t in[SIGRACK_MAX_CHANNELS];
     /* The writer's. */
     alignas(64) uint64_t expected_frame;
     uint64_t position;
@@ -32,6 +35,8 @@ struct core_tap {
    [control] */
 CORE_API struct core_tap *core_tap_new(uint32_t channels, uint32_t frames, uint32_t notify_frames, struct core_bell *bell);
 CORE_API void core_tap_free(struct core_tap *tap);
+/* In a run list, let it copy these channels of the bus, as many as it has; all in their order unless this was called. [control] */
+CORE_API void core_tap_map(struct core_tap *tap, const uint8_t *in);
 
 /* Copy one block in, its first frame numbered `frame`; dropped whole if there is no room. [engine] */
 CORE_API void core_tap_write(struct core_tap *tap, const float *const *planes, uint32_t frames, uint64_t frame);

@@ -6,6 +6,7 @@ from typing import Any
 
 from sigrack_engine.errors import CoreError
 from sigrack_plugins import native
+from sigrack_plugins.abi import MAX_CHANNELS
 
 __all__ = [
     "ABI",
@@ -20,14 +21,14 @@ __all__ = [
     "SlotMeters",
     "SlotSetup",
     "Span",
-    "Step",
+    "StepStruct",
     "address",
     "checked",
     "lib",
     "quick",
 ]
 
-ABI = 4  # CORE_ABI in engine/core/core.h
+ABI = 5  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
 FIR_STAGES = 4  # FIR_MAX_STAGES
 
@@ -45,6 +46,10 @@ class SlotSetup(c.Structure):
         ("latency_frames", c.c_uint32),
         ("fade_frames", c.c_uint32),
         ("active", c.c_uint32),
+        ("bus", c.c_uint32),
+        ("outputs", c.c_uint32),
+        ("in_", c.c_uint8 * MAX_CHANNELS),
+        ("out", c.c_uint8 * MAX_CHANNELS),
     ]
 
 
@@ -61,10 +66,10 @@ class SlotMeters(c.Structure):
     ]
 
 
-class Step(c.Structure):
+class StepStruct(c.Structure):
     """`struct core_step`."""
 
-    _fields_ = [("slot", c.c_void_p), ("tap", c.c_void_p)]
+    _fields_ = [("slot", c.c_void_p), ("tap", c.c_void_p), ("faders", c.c_void_p)]
 
 
 class EngineStats(c.Structure):
@@ -142,7 +147,7 @@ class FirSpec(c.Structure):
 class GroupSetup(c.Structure):
     """`struct core_group_setup`."""
 
-    _fields_ = [(name, c.c_uint32) for name in ("channels", "max_frames", "ratio", "history_frames", "fade_frames")]
+    _fields_ = [(name, c.c_uint32) for name in ("inputs", "outputs", "max_frames", "ratio", "history_frames", "fade_frames")]
 
 
 class FirStage(c.Structure):
@@ -177,6 +182,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_ring_closed": (_INT, [_P]),
     "core_tap_new": (_P, [_U32, _U32, _U32, _P]),
     "core_tap_free": (None, [_P]),
+    "core_tap_map": (None, [_P, c.c_char_p]),
     "core_tap_close": (None, [_P]),
     "core_tap_space": (_U32, [_P]),
     "core_tap_peek": (_U32, [_P, _U32, c.POINTER(_INT)]),
@@ -228,12 +234,17 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_slot_set": (_INT, [_P, _U32, c.c_double, _U64]),
     "core_slot_activate": (None, [_P, _INT]),
     "core_slot_meters": (c.POINTER(SlotMeters), [_P]),
+    "core_faders_new": (_P, [_U32, _U32, _P]),
+    "core_faders_free": (None, [_P]),
+    "core_faders_set": (None, [_P, _P]),
+    "core_faders_gain": (c.c_float, [_P, _U32]),
     "core_engine_new": (_P, [_U32, _U32, _U32]),
+    "core_engine_set_ends": (_INT, [_P, _U32, _U32, c.c_char_p]),
     "core_engine_set_ratio": (_INT, [_P, _U32]),
     "core_engine_fade_in": (None, [_P]),
     "core_engine_fade_out": (None, [_P]),
     "core_engine_free": (None, [_P]),
-    "core_run_list_new": (_P, [c.POINTER(Step), _U32]),
+    "core_run_list_new": (_P, [c.POINTER(StepStruct), _U32]),
     "core_run_list_free": (None, [_P]),
     "core_engine_publish": (_P, [_P, _P, _INT]),
     "core_engine_collect": (_P, [_P]),

@@ -6,11 +6,15 @@ from math import prod
 
 import numpy as np
 
-from sigrack_engine.core import EngineStats, Step, checked, lib, quick
+from sigrack_engine.core import EngineStats, StepStruct, checked, lib, quick
+from sigrack_engine.faders import Faders
 from sigrack_engine.slot import SlotCore
 from sigrack_engine.tap import TapRing
 
-__all__ = ["Engine", "FreewheelBuffers", "RunList"]
+__all__ = ["Engine", "FreewheelBuffers", "RunList", "Step"]
+
+Step = SlotCore | TapRing | Faders
+"""What a run list is made of."""
 
 _publish = quick("core_engine_publish")
 _collect = quick("core_engine_collect")
@@ -21,13 +25,15 @@ _free = quick("core_run_list_free")
 class RunList:
     """The native calls that make one block, in order. The engine frees it once it was published."""
 
-    def __init__(self, steps: Sequence[SlotCore | TapRing]) -> None:
+    def __init__(self, steps: Sequence[Step]) -> None:
         """Copy `steps`. Raises CoreError. [main, worker]"""
         self.steps = tuple(steps)
-        array = (Step * len(steps))()
+        array = (StepStruct * len(steps))()
         for step, thing in zip(array, steps, strict=True):
             if isinstance(thing, TapRing):
                 step.tap = thing.pointer
+            elif isinstance(thing, Faders):
+                step.faders = thing.pointer
             else:
                 step.slot = thing.pointer
         self.pointer = checked(lib.core_run_list_new(array, len(steps)), f"a run list of {len(steps)} steps (255 at most)")
@@ -45,7 +51,8 @@ class Engine:
     """Holds the run list in use and the one that comes next."""
 
     def __init__(self, channels: int, max_frames: int, dip_frames: int) -> None:
-        self.channels = channels
+        self.inputs = self.outputs = channels
+        """Channels that come in and go out: all, unless `set_ends` says otherwise."""
         self.max_frames = max_frames
         self.ratio = 1
         """Frames that come out for each that goes in."""
@@ -53,6 +60,11 @@ class Engine:
         self.frame_address: int = lib.core_engine_frame(self.pointer)
         self._frame = c.c_uint64.from_address(self.frame_address)
         self._published = 0
+
+    def set_ends(self, inputs: int, out: Sequence[int]) -> None:
+        """Let the source fill the first `inputs` channels, and those in `out` go out, in that order. [control, before it runs]"""
+        checked(lib.core_engine_set_ends(self.pointer, inputs, len(out), bytes(out)), "the ends of the bus")
+        self.inputs, self.outputs = inputs, len(out)
 
     def set_ratio(self, ratio: int) -> None:
         """Let so many frames come out for each that goes in: run lists of another ratio are silent. [control, before it runs]"""
@@ -85,7 +97,7 @@ class Engine:
         return int(self.stats.running) >= serial
 
     def skip(self, frames: int) -> bool:
-        """Let silence pass; False: blocks must be run, for the list is not empty or another one waits. [engine: the caller]"""
+        """Let silence pass; False: blocks must be run, for slots or taps or for a list that waits. [engine: the caller]"""
         return bool(lib.core_engine_skip(self.pointer, frames))
 
     @property
@@ -110,17 +122,18 @@ class FreewheelBuffers:
 
     def __init__(self, engine: Engine, frames: int) -> None:
         self._engine = engine
-        self.input = np.zeros((engine.channels, frames), np.float32)
-        self.output = np.zeros((engine.channels, frames * engine.ratio), np.float32)
-        self._in = (c.c_void_p * engine.channels)()
-        self._out = (c.c_void_p * engine.channels)()
+        self.input = np.zeros((engine.inputs, frames), np.float32)
+        self.output = np.zeros((engine.outputs, frames * engine.ratio), np.float32)
+        self._in = (c.c_void_p * engine.inputs)()
+        self._out = (c.c_void_p * engine.outputs)()
         self._in_planes = [plane.ctypes.data for plane in self.input]
         self._out_planes = [plane.ctypes.data for plane in self.output]
 
     def run(self, start: int, frames: int) -> None:
         """Process frames [start, start + frames) of `input` into the same time of `output`. [engine: the caller]"""
         offset = 4 * start
-        for channel, (source, target) in enumerate(zip(self._in_planes, self._out_planes, strict=True)):
+        for channel, source in enumerate(self._in_planes):
             self._in[channel] = source + offset
+        for channel, target in enumerate(self._out_planes):
             self._out[channel] = target + offset * self._engine.ratio
         lib.core_engine_block(self._engine.pointer, self._in, self._out, frames)

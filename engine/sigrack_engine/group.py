@@ -24,9 +24,9 @@ class GroupCore:
 
     def __init__(self, fir: Fir, *, max_frames: int, history_frames: int, fade_frames: int) -> None:
         """Take `fir` over. `history_frames`: of input, kept for others to catch up; `fade_frames`: of output. [control]"""
-        self.ratio, self.channels = fir.phases, fir.inputs
+        self.ratio = fir.phases
         self.history_frames = history_frames
-        setup = GroupSetup(fir.inputs, max_frames, fir.phases, history_frames, max(fade_frames, 1))
+        setup = GroupSetup(fir.inputs, fir.outputs, max_frames, fir.phases, history_frames, max(fade_frames, 1))
         self.pointer = checked(lib.core_group_new(setup, fir.pointer), "a group")
         self.fir = fir
         """What plays, or will when it has caught up."""

@@ -4,11 +4,24 @@ from dataclasses import dataclass
 
 from sigrack_engine.core import SlotSetup, checked, lib, quick
 
-__all__ = ["Meters", "Processor", "SlotCore"]
+__all__ = ["Meters", "Place", "Processor", "SlotCore"]
+
 
 _tick_ns = quick("core_tick_ns")
 _set = quick("core_slot_set")
 _activate = quick("core_slot_activate")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a slot stands on the bus that does not hear and write all of it in order."""
+
+    bus: int
+    """Channels of the bus."""
+    inputs: tuple[int, ...]
+    """Which it hears, counted from 0."""
+    outputs: tuple[int, ...]
+    """Which it writes; the others pass, delayed by its latency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +46,7 @@ class Meters:
     """Per block."""
     longest_ns: float
     nonfinite: int
-    """Blocks whose output was NaN or infinite and was replaced by the input."""
+    """Blocks whose output was NaN or infinite and was replaced by the dry signal."""
     faults: int
     """Blocks that the processor refused, replaced likewise."""
     wet: float
@@ -43,7 +56,10 @@ class Meters:
 class SlotCore:
     """Parameters, bypass, guard and meters of one processor. Outlives the run lists it stands in."""
 
-    def __init__(self, processor: Processor, *, channels: int, max_frames: int, fade_frames: int, active: bool) -> None:
+    def __init__(
+        self, processor: Processor, *, channels: int, max_frames: int, fade_frames: int, active: bool, place: Place | None = None
+    ) -> None:
+        """`channels`: that come in; all of the bus, unless `place` tells which. Raises CoreError. [control]"""
         setup = SlotSetup(
             process=processor.process,
             reset=processor.reset,
@@ -55,6 +71,10 @@ class SlotCore:
             fade_frames=fade_frames,
             active=active,
         )
+        if place:
+            setup.bus, setup.outputs = place.bus, len(place.outputs)
+            setup.in_[: len(place.inputs)] = place.inputs
+            setup.out[: len(place.outputs)] = place.outputs
         self.ratio = processor.ratio
         self.told: set[str] = set()
         """What has been said of its meters."""
@@ -66,7 +86,7 @@ class SlotCore:
         return bool(_set(self.pointer, param, value, frame))
 
     def activate(self, active: bool) -> None:
-        """Cross-fade to the processor, or to its input. [main]"""
+        """Cross-fade to the processor, or to what its output channels held before it. [main]"""
         _activate(self.pointer, active)
 
     @property

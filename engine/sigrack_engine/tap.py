@@ -2,7 +2,7 @@
 
 import ctypes as c
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,12 @@ Samples = npt.NDArray[np.float32]
 class TapRing:
     """Copies of the bus at one place. The engine drops (and counts) what finds no room."""
 
-    def __init__(self, channels: int, frames: int, notify_frames: int, bell: Bell) -> None:
+    def __init__(self, channels: int, frames: int, notify_frames: int, bell: Bell, heard: Sequence[int] | None = None) -> None:
+        """`heard`: which channels of the bus are copied, all in order if not given. Raises CoreError. [control]"""
         self.channels = channels
         self.pointer = checked(lib.core_tap_new(channels, frames, notify_frames, bell.pointer), f"a tap of {frames} frames")
+        if heard is not None:
+            lib.core_tap_map(self.pointer, bytes(heard))
         self._whole = c.c_int()
         self.frame = 0
         """Engine frame number of the first frame that `read` returned last."""
@@ -89,14 +92,14 @@ class WorkerTap:
 
     READ_FRAMES = 16384
 
-    def __init__(self, channels: int, rate_hz: int, seconds: float, max_frames: int) -> None:
+    def __init__(self, channels: int, rate_hz: int, seconds: float, max_frames: int, heard: Sequence[int] | None = None) -> None:
         self.rate_hz = rate_hz
         self.channels = channels
         self._bell = Bell()
         self._poll = select.poll()  # not select(), which fails beyond 1024 open files
         self._poll.register(self._bell.descriptor, select.POLLIN)
         frames = max(round(seconds * rate_hz), 2 * max_frames)
-        self.ring = TapRing(channels, frames, min(rate_hz // 10 + 1, frames // 2), self._bell)
+        self.ring = TapRing(channels, frames, min(rate_hz // 10 + 1, frames // 2), self._bell, heard)
 
     @property
     def lost(self) -> int:

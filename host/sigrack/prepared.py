@@ -11,9 +11,7 @@ from sigrack.headroom import Gains
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
-from sigrack_engine.engine import RunList
-from sigrack_engine.slot import SlotCore
-from sigrack_engine.tap import TapRing
+from sigrack_engine.engine import RunList, Step
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -23,7 +21,7 @@ __all__ = ["Prepared", "Steps", "prepare", "snapshot_of"]
 MOST_STEPS = 255
 """In a run list: the engine's progress word has eight bits for them."""
 
-Steps = tuple[SlotCore | TapRing, ...]
+Steps = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +113,10 @@ def _run_list(rack: "Rack", steps: Steps) -> RunList | None:
     return run_list
 
 
-def _steps(slots: Sequence[Slot], plan: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[SlotCore | TapRing, str]]:
+def _steps(slots: Sequence[Slot], plan: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[Step, str]]:
     """Return the steps of a run list, and whose each is. A group stands where its first member does."""
     first = {run[0]: group for run, group in plan.runs}
-    steps: list[tuple[SlotCore | TapRing, str]] = []
+    steps: list[tuple[Step, str]] = []
     for slot in slots:
         if group := first.get(slot):
             steps.append((group.core, slot.name))

@@ -76,7 +76,7 @@ static inline void run(struct core_slot *slot, uint32_t frame, uint32_t frames, 
     for (uint32_t end = frame + frames; frame < end; frame += block) {
         const float *in[CHANNELS] = {signal_now.in[0] + frame, signal_now.in[1] + frame};
         float *out[CHANNELS] = {signal_now.out[0] + frame, signal_now.out[1] + frame};
-        slot_run(slot, in, out, end - frame < block ? end - frame : block, frame);
+        slot_run(slot, in, in, out, end - frame < block ? end - frame : block, frame);
     }
 }
 

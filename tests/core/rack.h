@@ -28,8 +28,9 @@ struct rack {
     uint64_t cookie, random;
     struct core_group *group;
     struct core_fir *offered; /* to the group */
-    struct core_slot *slots[3];
+    struct core_slot *slots[4];
     struct core_tap *tap;
+    struct core_faders *faders;
     struct core_engine *engine;
 };
 
@@ -68,6 +69,15 @@ static inline struct core_slot *rack_slot(core_process process, core_reset reset
     return slot;
 }
 
+/* A processor on some channels: hears the second, writes the first, 50 frames late, so that the second has to wait. */
+static inline struct core_slot *rack_route(void *self) {
+    struct core_slot *slot = core_slot_new(&(struct core_slot_setup){
+        .process = rack_gain, .self = self, .channels = 1, .max_frames = RACK_BLOCK, .latency_frames = 50, .fade_frames = 200,
+        .active = 1, .bus = RACK_CHANNELS, .outputs = 1, .in = {1}, .out = {0}});
+    CHECK(slot);
+    return slot;
+}
+
 static inline struct core_fir *rack_fir(struct rack *rack) {
     float taps[RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS];
     for (uint32_t i = 0; i < RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS; i++)
@@ -101,9 +111,9 @@ static inline void rack_refilter(struct rack *rack) {
 }
 
 static inline struct core_run_list *rack_list(const struct rack *rack, uint32_t turn) {
-    struct core_step steps[4] = {{.slot = rack->slots[0]}, {.tap = rack->tap}, {.slot = rack->slots[1 + turn % 2]},
-                                 {.slot = rack->slots[2 - turn % 2]}};
-    struct core_run_list *list = core_run_list_new(steps, 4);
+    struct core_step steps[6] = {{.slot = rack->slots[0]},           {.tap = rack->tap},     {.slot = rack->slots[1 + turn % 2]},
+                                 {.slot = rack->slots[2 - turn % 2]}, {.slot = rack->slots[3]}, {.faders = rack->faders}};
+    struct core_run_list *list = core_run_list_new(steps, 6);
     CHECK(list);
     return list;
 }
@@ -115,23 +125,27 @@ static inline void rack_open(struct rack *rack) {
     rack->symbols = core_symbols_new(names, 1);
     rack->results = core_results_new(64, RACK_CHANNELS, rack->symbols, rack->bell, NULL);
     rack->cookie = core_handle_open(rack->results);
-    const struct core_group_setup setup = {RACK_CHANNELS, RACK_BLOCK, 1, RACK_TAPS, 100};
+    const struct core_group_setup setup = {RACK_CHANNELS, RACK_CHANNELS, RACK_BLOCK, 1, RACK_TAPS, 100};
     rack->group = core_group_new(&setup, rack_fir(rack));
     rack->tap = core_tap_new(RACK_CHANNELS, 1024, 256, rack->bell);
     rack->engine = core_engine_new(RACK_CHANNELS, RACK_BLOCK, 150);
-    CHECK(rack->bell && rack->symbols && rack->results && rack->cookie && rack->group && rack->tap && rack->engine);
+    rack->faders = core_faders_new(RACK_CHANNELS, 100, (const float[RACK_CHANNELS]){1, 1});
+    core_tap_map(rack->tap, (const uint8_t[RACK_CHANNELS]){1, 0});
+    CHECK(rack->faders && rack->bell && rack->symbols && rack->results && rack->cookie && rack->group && rack->tap && rack->engine);
     rack->slots[0] = rack_slot(rack_gain, NULL, &rack->head, 0);
     rack->slots[1] = rack_slot(core_group_process, core_group_reset, rack->group, 30);
     rack->slots[2] = rack_slot(rack_level, NULL, rack, 0);
+    rack->slots[3] = rack_route(&rack->head);
     CHECK(!core_engine_publish(rack->engine, rack_list(rack, 0), 0));
 }
 
 static inline void rack_close(struct rack *rack) {
     core_engine_free(rack->engine);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         core_slot_free(rack->slots[i]);
     CHECK(core_handle_close(rack->cookie) && core_handle_release(rack->cookie));
     core_tap_free(rack->tap);
+    core_faders_free(rack->faders);
     core_group_free(rack->group); /* with what was offered and not taken */
     core_results_free(rack->results);
     core_symbols_free(rack->symbols);
@@ -143,9 +157,11 @@ static inline void rack_disturb(struct rack *rack) {
     struct core_span span;
     core_slot_set(rack->slots[0], 0, 1e-3 * draw(&rack->random, 1000), 0);
     if (!draw(&rack->random, 7))
-        core_slot_activate(rack->slots[draw(&rack->random, 3)], (int)draw(&rack->random, 2));
+        core_slot_activate(rack->slots[draw(&rack->random, 4)], (int)draw(&rack->random, 2));
     if (!draw(&rack->random, 9))
         rack_refilter(rack);
+    if (!draw(&rack->random, 5))
+        core_faders_set(rack->faders, (const float[RACK_CHANNELS]){(float)draw(&rack->random, 2), (float)draw(&rack->random, 2)});
     if (!draw(&rack->random, 15)) {
         struct core_run_list *list = rack_list(rack, draw(&rack->random, 2));
         core_run_list_free(core_engine_publish(rack->engine, list, (int)draw(&rack->random, 2)));

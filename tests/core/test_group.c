@@ -44,7 +44,7 @@ static struct core_fir *fir_of(uint32_t filter, uint32_t phases) {
 }
 
 static struct core_group *group_of(uint32_t filter, uint32_t ratio, uint32_t history) {
-    struct core_group *group = core_group_new(&(struct core_group_setup){2, MOST, ratio, history, FADE}, fir_of(filter, ratio));
+    struct core_group *group = core_group_new(&(struct core_group_setup){2, 2, MOST, ratio, history, FADE}, fir_of(filter, ratio));
     CHECK(group);
     return group;
 }
@@ -181,12 +181,12 @@ static void what_was_kept_is_bounded(void) {
 
 static void impossible_arguments_are_refused(void) {
     struct core_fir *fir = fir_of(0, 1);
-    CHECK(!core_group_new(&(struct core_group_setup){0, MOST, 1, 100, 1}, fir));
-    CHECK(!core_group_new(&(struct core_group_setup){9, MOST, 1, 100, 1}, fir));
-    CHECK(!core_group_new(&(struct core_group_setup){2, 0, 1, 100, 1}, fir));
-    CHECK(!core_group_new(&(struct core_group_setup){2, MOST, 0, 100, 1}, fir));
-    CHECK(!core_group_new(&(struct core_group_setup){2, MOST, 1, 100, 0}, fir));
-    CHECK(!core_group_new(&(struct core_group_setup){2, MOST, 1, 100, 1}, NULL));
+    CHECK(!core_group_new(&(struct core_group_setup){0, 0, MOST, 1, 100, 1}, fir));
+    CHECK(!core_group_new(&(struct core_group_setup){9, 9, MOST, 1, 100, 1}, fir));
+    CHECK(!core_group_new(&(struct core_group_setup){2, 2, 0, 1, 100, 1}, fir));
+    CHECK(!core_group_new(&(struct core_group_setup){2, 2, MOST, 0, 100, 1}, fir));
+    CHECK(!core_group_new(&(struct core_group_setup){2, 2, MOST, 1, 100, 0}, fir));
+    CHECK(!core_group_new(&(struct core_group_setup){2, 2, MOST, 1, 100, 1}, NULL));
     core_fir_free(fir);
     core_group_free(NULL);
 }
