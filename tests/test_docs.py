@@ -84,6 +84,22 @@ def test_the_equalisers_rack_runs_as_printed(tmp_path: Path) -> None:
     assert 0.9 < highest <= 1.0
 
 
+def test_the_channels_rack_runs_as_printed(tmp_path: Path) -> None:
+    """The rack of the chapter on channels, copied out: a microphone at half its level in both channels, without its rumble."""
+    (tmp_path / "rack.toml").write_text(snippets("docs/racks.md", "toml")[1])
+    at = np.arange(48_000) / 48_000
+    voice = 0.2 * np.sin(2 * np.pi * 1000 * at) + 0.2 * np.sin(2 * np.pi * 10 * at)
+    sound = np.concatenate([noise(48_000), voice[:, None]], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "band.wav", sound, 48_000, subtype="FLOAT")
+
+    render(tmp_path / "rack.toml", tmp_path / "band.wav", tmp_path / "out.wav")
+    heard, _ = soundfile.read(tmp_path / "out.wav")
+    added = np.abs(np.fft.rfft((heard - sound[:, :2])[24_000:], axis=0)) / 12_000
+
+    assert np.allclose(added[500], 0.1, rtol=0.01)
+    assert added[5].max() < 0.003
+
+
 def test_the_equalisers_page_names_every_line() -> None:
     """Each command and each filter type, computed or refused, stands in the page's tables."""
     text = (ROOT / "docs" / "equalizer.md").read_text()
@@ -158,9 +174,9 @@ def test_the_rack_reference_is_valid_and_complete() -> None:
 
     for table in msgspec.structs.fields(Config):
         assert re.search(rf"^\[+{table.name}\]", text, re.MULTILINE), table.name
-    for name in ("Rack", "Source", "Sink", "Slot", "Signal", "Feed", "Publish", "Control"):
+    for name in ("Rack", "Bus", "Source", "Sink", "Slot", "Signal", "Feed", "Publish", "Control"):
         for field in msgspec.structs.fields(vars(sys.modules["sigrack.config"])[f"{name}Table"]):
-            assert re.search(rf"^{field.name} = ", text, re.MULTILINE), f"{name}Table.{field.name}"
+            assert re.search(rf"^{field.encode_name} = ", text, re.MULTILINE), f"{name}Table.{field.name}"
 
 
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)

@@ -25,6 +25,13 @@ class Builder:
     def __init__(self, rack: "Rack") -> None:
         self._rack = rack
 
+    def place(self, document: Document, index: int, rate_hz: int) -> Setup:
+        """Return what slot number `index` of `document` hears and writes, where this is the rate. Raises ConfigError. [any]"""
+        try:
+            return self._rack.bus.setup(document.config.slot[index], rate_hz)
+        except ConfigError as error:
+            document.fail(("slot", index, *error.key), str(error))
+
     def slot(self, document: Document, index: int, setup: Setup, carried: Carried | None = None) -> Slot:
         """Build slot number `index` of `document`, where `setup` comes in. Raises ConfigError, EngineError. [main, worker]"""
         table = document.config.slot[index]

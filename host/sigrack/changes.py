@@ -22,7 +22,6 @@ from sigrack.slot import Carried, Slot
 from sigrack.state import PluginState
 from sigrack.subscriptions import posted
 from sigrack.switches import Switches
-from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
     from sigrack.prepared import Prepared
@@ -73,8 +72,8 @@ class Changes:
             if table.name in names:
                 raise ConfigError(f'the name "{table.name}" is taken; in the rack: {", ".join(names)}')
             place = len(rack.slots) - len(self._own) if before is None else rack.slots.index(rack.slot(before))
-            setup = rack.out_setup if place == len(rack.slots) else rack.slots[place].setup
-            thing = await self._build(plan, table, None, setup)
+            rate_hz = (rack.out_setup if place == len(rack.slots) else rack.slots[place].setup).rate_hz
+            thing = await self._build(plan, table, None, rate_hz)
             if isinstance(thing, Slot):
                 plan.slots.insert(place, thing)
             else:
@@ -121,7 +120,7 @@ class Changes:
             plan.drain = drain
             given = {"config": config, "params": params, ("plugin" if isinstance(old, Slot) else "library"): plugin}
             table = _changed(old, {key: value for key, value in given.items() if value is not None})
-            new = await self._build(plan, table, old, old.setup if isinstance(old, Slot) else self._rack.out_setup)
+            new = await self._build(plan, table, old, (old.setup if isinstance(old, Slot) else self._rack.out_setup).rate_hz)
             plan.heirs[new] = old
             plan.slots = [new if slot is old and isinstance(new, Slot) else slot for slot in plan.slots]
             plan.signals = [new if s is old and isinstance(new, SignalEngine) else s for s in plan.signals]
@@ -214,7 +213,7 @@ class Changes:
     @property
     def _own(self) -> list[str]:
         """The names of the slots that the host has put at the end."""
-        return [table.name for table in self._rack.document.config.rack.own_slots]
+        return [table.name for table in self._rack.document.config.own_slots]
 
     def _check_own(self, name: str, what: str) -> None:
         if name in self._own:
@@ -231,7 +230,7 @@ class Changes:
         names = [thing.name for thing in self._rack.things]
         raise KeyError(f'there is no slot and no signal engine "{name}"{nearest(name, names)}')
 
-    async def _build(self, plan: Plan, table: SlotTable | SignalTable, old: Thing | None, setup: Setup) -> Thing:
+    async def _build(self, plan: Plan, table: SlotTable | SignalTable, old: Thing | None, rate_hz: int) -> Thing:
         """Build one thing that no file describes."""
         document = self._rack.document
         changed = {"slot": [table]} if isinstance(table, SlotTable) else {"signal": [table]}
@@ -242,6 +241,7 @@ class Changes:
             thing: Thing = await self.beside.build(table.name, self._rack.builder.signal, one, 0)
         else:
             carried = await self._carried(old, table) if isinstance(old, Slot) else None
+            setup = self._rack.builder.place(one, 0, rate_hz)
             thing = await self.beside.build(table.name, self._rack.builder.slot, one, 0, setup, carried)
         plan.fresh.append(thing)
         return thing
@@ -348,21 +348,22 @@ class Changes:
         running = {slot.name: slot for slot in self._rack.slots}
         kept: list[Slot] = []
         plan.slots = []
-        setup = self._rack.setup
+        rate_hz = self._rack.setup.rate_hz
         for index, table in enumerate(document.config.slot):
             old = running.get(table.name)
+            setup = self._rack.builder.place(document, index, rate_hz)
             if old and can_stay(old, table) and old.setup == setup:
                 check_kept(document, index, old)
                 kept.append(old)
                 plan.slots.append(old)
-                setup = Setup(old.out_rate_hz, setup.channels)
+                rate_hz = old.out_rate_hz
                 continue
             same = old if old and old.table.plugin == table.plugin else None
             carried = await self._carried(same, table) if same else None
             slot: Slot = await self.beside.build(table.name, self._rack.builder.slot, document, index, setup, carried)
             plan.fresh.append(slot)
             plan.slots.append(slot)
-            setup = Setup(slot.out_rate_hz, setup.channels)
+            rate_hz = slot.out_rate_hz
             if same:
                 plan.heirs[slot] = same
         return kept

@@ -67,6 +67,8 @@ class Commands:
                     return self._param_set(command)
                 case s.Bypass():
                     return self._bypass(command)
+                case s.ChannelSet():
+                    return self._channel_set(command)
                 case s.CrossfeedEnable():
                     return self._crossfeed_switch(on=True)
                 case s.CrossfeedDisable():
@@ -116,6 +118,12 @@ class Commands:
         self._switch(self._session.rack.slot(command.slot), bypass=command.on)
         return s.Reply(f"{command.slot} {'bypassed' if command.on else 'active'}")
 
+    def _channel_set(self, command: s.ChannelSet) -> s.Reply:
+        state = self._session.rack.channels.set(command.name, mute=command.mute, solo=command.solo, gain_db=command.gain_db)
+        self._session.publish("channel", **state)
+        words = [f"{state['gain_db']:+g} dB", *(word for word in ("mute", "solo") if state[word])]
+        return s.Reply(f"{command.name}: {', '.join(words)}", state)
+
     def _find_crossfeed(self) -> Slot | None:
         return next((slot for slot in self._session.rack.slots if slot.plugin.id == "crossfeed"), None)
 
@@ -147,7 +155,7 @@ class Commands:
 
     async def _load(self, command: s.Load) -> None:
         values = {"name": command.name, "plugin": command.plugin, "params": command.params, "config": command.config}
-        await self._changes.load(slot_table(values), command.before)
+        await self._changes.load(slot_table(values | {"in": command.inputs, "out": command.outputs}), command.before)
 
     async def _load_signal(self, command: s.LoadSignal) -> None:
         await self._changes.load(signal_table(msgspec.to_builtins(command)))

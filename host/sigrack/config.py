@@ -15,11 +15,13 @@ from sigrack.errors import ConfigError, nearest
 from sigrack.locate import Path as KeyPath
 from sigrack.locate import line_of
 from sigrack.places import events_endpoint
+from sigrack_plugins.abi import MAX_CHANNELS
 
 __all__ = [
     "HEADROOM",
     "LIMITER",
     "RATES_HZ",
+    "BusTable",
     "Config",
     "ControlTable",
     "Document",
@@ -54,6 +56,7 @@ HEADROOM, LIMITER = "headroom", "limiter"
 NO_FEEDS = ("audio", "none")
 """What `feed` of a signal engine may say beside the names of feeds."""
 Name = Annotated[str, Meta(pattern=_NAME)]
+Channels = Annotated[list[Name], Meta(min_length=1, max_length=MAX_CHANNELS)]
 Frames = Annotated[int, Meta(ge=1, le=65_536)]
 
 
@@ -90,17 +93,16 @@ class RackTable(_Table, frozen=True, kw_only=True):
     hook_limit_ms: Annotated[float, Meta(ge=0, le=1e6)] = 2000.0
     """A hook that takes longer in a live rack is interrupted and its plugin bypassed; 0: never."""
 
-    @property
-    def own_slots(self) -> "list[SlotTable]":
-        """The slots that the host itself puts at the end. They fade with the rack, so without fades of their own at the start."""
-        slots = []
-        if self.headroom:
-            params = {"gain_db": -self.headroom} if isinstance(self.headroom, float) else {}
-            slots.append(SlotTable(name=HEADROOM, plugin="gain", params=params))
-        if self.limiter:
-            params = {"ceiling_db": self.ceiling_db, "soft_start_ms": 0.0}
-            slots.append(SlotTable(name=LIMITER, plugin="limiter", params=params))
-        return slots
+
+class BusTable(_Table, frozen=True, kw_only=True):
+    """`[bus]`: the channels that run through the rack."""
+
+    channels: Channels | None = None
+    """Their names. The first ones are the source's, further ones begin silent. By default "1", "2" ... for the source's."""
+    out: Channels | None = None
+    """Those that go to the sink, in this order; by default all."""
+    mute: list[Name] = []
+    """Those of `out` that are muted at the start."""
 
 
 class SourceTable(_Table, frozen=True, kw_only=True):
@@ -132,6 +134,10 @@ class SlotTable(_Table, frozen=True, kw_only=True):
     name: Name
     plugin: str
     """A bundled plugin's name, a path to a .so or .py file, or a Python module."""
+    inputs: Channels | None = msgspec.field(default=None, name="in")
+    """The channels that it hears; by default all of the bus."""
+    outputs: Channels | None = msgspec.field(default=None, name="out")
+    """The channels that it writes; by default those that it hears."""
     bypass: bool = False
     params: dict[str, Any] = {}
     config: dict[str, Any] = {}
@@ -200,6 +206,7 @@ class Config(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
     rack: RackTable = RackTable()
+    bus: BusTable = BusTable()
     source: SourceTable
     sink: SinkTable = SinkTable()
     slot: list[SlotTable] = []
@@ -207,6 +214,19 @@ class Config(_Table, frozen=True, kw_only=True):
     feed: list[FeedTable] = []
     publish: PublishTable | None = None
     control: ControlTable = ControlTable()
+
+    @property
+    def own_slots(self) -> list[SlotTable]:
+        """The slots that the host itself puts at the end. They fade with the rack, so without fades of their own at the start."""
+        rack, out = self.rack, self.bus.out
+        slots = []
+        if rack.headroom:
+            params = {"gain_db": -rack.headroom} if isinstance(rack.headroom, float) else {}
+            slots.append(SlotTable(name=HEADROOM, plugin="gain", params=params, inputs=out))
+        if rack.limiter:
+            params = {"ceiling_db": rack.ceiling_db, "soft_start_ms": 0.0}
+            slots.append(SlotTable(name=LIMITER, plugin="limiter", params=params, inputs=out))
+        return slots
 
     @property
     def replay(self) -> bool:
@@ -267,6 +287,7 @@ def _table(path: KeyPath) -> type[msgspec.Struct] | None:
     tables: dict[KeyPath, type[msgspec.Struct]] = {
         (): Config,
         ("rack",): RackTable,
+        ("bus",): BusTable,
         ("source",): SourceTable,
         ("sink",): SinkTable,
         ("slot",): SlotTable,
@@ -281,7 +302,7 @@ def _table(path: KeyPath) -> type[msgspec.Struct] | None:
 def _fields(path: KeyPath) -> list[str]:
     """Return the keys that are valid in the table at `path`."""
     table = _table(path)
-    return [field.name for field in msgspec.structs.fields(table)] if table else []
+    return [field.encode_name for field in msgspec.structs.fields(table)] if table else []
 
 
 def _choices(path: KeyPath) -> list[str]:
@@ -334,14 +355,14 @@ def parse(path: Path, text: str) -> Document:
         raise ConfigError(f"{path}:{line_of(text, key)}: {message}") from None
     document = Document(path, text, config)
     _check(document)
-    document.config = msgspec.structs.replace(config, slot=[*config.slot, *config.rack.own_slots])
+    document.config = msgspec.structs.replace(config, slot=[*config.slot, *config.own_slots])
     return document
 
 
 def _check(document: Document) -> None:
     """Check what types cannot say."""
     config = document.config
-    seen = {table.name: f"slot of the rack's own ([rack] {table.name})" for table in config.rack.own_slots}
+    seen = {table.name: f"slot of the rack's own ([rack] {table.name})" for table in config.own_slots}
     if not config.rack.limiter and config.rack.ceiling_db != RackTable().ceiling_db:
         document.fail(("rack", "ceiling_db"), "ceiling_db needs limiter = true")
     named: dict[str, Sequence[SlotTable | SignalTable | FeedTable]] = {

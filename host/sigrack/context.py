@@ -221,9 +221,13 @@ class PluginContext:
         config: Mapping[str, Any] | None = None,
         params: Mapping[str, float] | None = None,
         before: str | None = None,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
     ) -> "Future[None]":
         """Ask for a new slot. Raises ConfigError for a bad table, or when the rack does not run. [any]"""
-        table = slot_table({"name": name, "plugin": plugin, "config": dict(config or {}), "params": dict(params or {})})
+        channels = {key: list(names) for key, names in (("in", inputs), ("out", outputs)) if names is not None}
+        values = {"name": name, "plugin": plugin, "config": dict(config or {}), "params": dict(params or {})}
+        table = slot_table(values | channels)
         return self._request(lambda: self._rack.changes.load(table, before))
 
     def load_signal(

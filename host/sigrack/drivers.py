@@ -250,7 +250,7 @@ class ClockDriver:
             undo.pop_all()
         frames = max(round(RING_S * setup.rate_hz), 4 * rack.block_frames)
         self._source = None if isinstance(reader, Silence) else Ring(setup.channels, frames)
-        self._sink = Ring(setup.channels, frames * rack.engine.ratio) if self._make_writer else None
+        self._sink = Ring(rack.out_setup.channels, frames * rack.engine.ratio) if self._make_writer else None
         self._clock = Clock(
             rack.engine,
             self._source,

@@ -75,6 +75,7 @@ def _make_core(rack: "Rack", slot: Slot, processor: Processor) -> None:
         max_frames=rack.block_at(slot.setup.rate_hz),
         fade_frames=rack.fade_at(slot.setup.rate_hz),
         active=not slot.bypass,
+        place=rack.bus.place(slot.setup),
     )
 
 
@@ -111,6 +112,8 @@ def _meter_records(factors: int, block_frames: int, rate_hz: int) -> int:
 
 
 def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carried | None) -> None:
+    if slot.setup.out_channels != slot.setup.channels:
+        raise ConfigError(f"{plugin.id}: gives as many channels as it takes, but {_counts(slot.setup)}", ("out",))
     slot.values = _initial_values(plugin, slot.table.params, slot.name)
     if carried:
         slot.values |= _kept_values(plugin, carried)
@@ -166,13 +169,25 @@ def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Calla
         slot.linear = _linear(plugin, instance, slot.setup)
         slot.refresh = rack.changes.switches.turned
         slot.hooked.on_rest = partial(slot.set_bypass, True) if slot.linear.ratio == 1 else slot.hooked.on_rest
-    channels, rate_hz = slot.setup.channels, slot.out_rate_hz
+    elif slot.setup.outputs != slot.setup.inputs:
+        raise ConfigError(f'"{slot.name}" ({plugin.id}) only listens: it writes no channels; leave out away', ("out",))
+    if slot.ratio > 1 and not rack.bus.whole(slot.setup):
+        raise ConfigError(
+            f"{plugin.id}: changes the rate, so it must hear and write all channels: leave in and out away", ("in",)
+        )
+    channels, rate_hz, heard = slot.setup.channels, slot.out_rate_hz, rack.bus.heard(slot.setup.inputs)
     if "on_block" in plugin.methods:
         frames = max(round(HOOK_TAP_S * rate_hz), 4 * (rack.hook_frames + rack.block_at(rate_hz)))
-        tap = TapRing(channels, frames, rack.hook_frames, rack.bell)
+        tap = TapRing(channels, frames, rack.hook_frames, rack.bell, heard)
         slot.hook_tap = HookTap(slot.hooked, tap, BlockPool(channels, rack.hook_frames), rate_hz)
     if "work" in plugin.methods:
-        slot.worker_tap = WorkerTap(channels, rate_hz, plugin.tap_seconds, rack.block_at(rate_hz))
+        slot.worker_tap = WorkerTap(channels, rate_hz, plugin.tap_seconds, rack.block_at(rate_hz), heard)
+
+
+def _counts(setup: Setup) -> str:
+    """Say how many channels a slot hears and writes."""
+    heard, written = ", ".join(setup.inputs), ", ".join(setup.outputs)
+    return f"the slot hears {setup.channels} ({heard}) and writes {setup.out_channels} ({written})"
 
 
 def _linear(plugin: PythonPlugin, instance: Plugin, setup: Setup) -> Linear:
@@ -187,11 +202,15 @@ def _linear(plugin: PythonPlugin, instance: Plugin, setup: Setup) -> Linear:
         ratio, latency_frames = ask("ratio", 1), ask("latency_frames", 0)
     except (Exception, SystemExit) as error:
         raise ConfigError(f"{plugin.id}: {said(error)}") from error
-    channels = setup.channels
-    if channels > MOST_FIR_CHANNELS:
-        raise ConfigError(f"{plugin.id}: a filter takes up to {MOST_FIR_CHANNELS} channels, the bus has {channels}")
-    if taps.ndim != 3 or taps.shape[:2] != (channels, channels) or not taps.shape[2]:
-        raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({channels}, {channels}, taps)")
+    inputs, outputs = setup.channels, setup.out_channels
+    if max(inputs, outputs) > MOST_FIR_CHANNELS:
+        raise ConfigError(
+            f"{plugin.id}: a filter takes up to {MOST_FIR_CHANNELS} channels, but {_counts(setup)}: give it fewer by in and out",
+            ("in",),
+        )
+    if taps.ndim != 3 or taps.shape[:2] != (outputs, inputs) or not taps.shape[2]:
+        uneven = f"; {_counts(setup)}" if inputs != outputs else ""
+        raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({outputs}, {inputs}, taps){uneven}")
     if not np.isfinite(taps).all():
         raise ConfigError(f"{plugin.id}: fir gave taps that are not finite")
     if not 1 <= ratio <= MOST_RATIO:

@@ -160,21 +160,32 @@ def runs(slots: "Sequence[Slot]") -> "list[tuple[Slot, ...]]":
     """Return the stretches of linear slots that can be one filter: what sees the signal between two of them is a border. [any]
 
     A gain that is the same for all channels is none: it comes behind the filter instead, so the rate must not rise after it.
+    What hears or writes other channels is one.
     """
     found: list[list[Slot]] = []
     open_run = crossed = False
     for slot in slots:
         if slot.linear is None:
-            open_run = open_run and (slot.uniform or not slot.steps)
+            open_run = open_run and (_scales(slot, found[-1][0]) or not slot.steps)
             crossed |= slot.uniform
             continue
-        if open_run and not (crossed and slot.ratio > 1):
+        if open_run and _beside(found[-1][0], slot) and not (crossed and slot.ratio > 1):
             found[-1].append(slot)
         else:
             found.append([slot])
             crossed = False
         open_run = not slot.taps
     return [tuple(run) for run in found]
+
+
+def _scales(slot: "Slot", filtered: "Slot") -> bool:
+    """Whether a slot is one gain for all channels of a filter: the two can be exchanged."""
+    return slot.uniform and slot.setup.inputs == slot.setup.outputs and set(slot.setup.inputs) >= set(filtered.setup.inputs)
+
+
+def _beside(one: "Slot", other: "Slot") -> bool:
+    """Whether two filters hear and write the same channels, in the same order."""
+    return one.setup.inputs == one.setup.outputs == other.setup.inputs == other.setup.outputs
 
 
 def plan_groups(
@@ -293,6 +304,7 @@ def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "Parts", variant: Varia
         max_frames=rack.block_at(setup.rate_hz),
         fade_frames=fade_frames,
         active=not (len(run) == 1 and run[0].bypass),
+        place=rack.bus.place(setup),
     )
     group = Group(run, setup, linear, core, convolver, parts)
     convolver.on_change = partial(rack.tell_applied, ref(group))

@@ -1,23 +1,20 @@
 """How loud a rack can become: the gains of its groups and slots, and the attenuation that makes up for them."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sigrack.config import HEADROOM
 from sigrack.groups import Group, GroupPlan
 from sigrack.slot import Slot
-from sigrack_engine.compiler import Linear
-from sigrack_plugins._headroom import highest_gain_db
+from sigrack.stages import Paths, Stage, diagonal, level, paths_of
+from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
 
-__all__ = ["Gains", "Headroom", "Stage", "gains_of", "level", "measured"]
+__all__ = ["Headroom", "measured"]
 
 MOST_DB = 119.0
 """What the plugin `gain` can attenuate by without muting."""
@@ -27,63 +24,37 @@ LOOK_S = 0.02
 """How long after a fade it is looked whether all is over that needed more attenuation."""
 
 
-class Gains(NamedTuple):
-    """What a filter can add, in dB."""
-
-    tone_db: float
-    """To a tone in each input, each of the frequency that is raised most."""
-    worst_db: float
-    """To any sound: the bound that none exceeds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What one step of the rack does to the level."""
-
-    name: str
-    gains: Gains
-    ceiling_db: float = inf
-    """Nothing that comes out is louder."""
-
-
-def gains_of(linear: Linear) -> Gains:
-    """Measure a filter. Each phase of one that raises the rate is a filter by itself. [any]"""
-    outputs, ratio = len(linear.taps), linear.ratio
-    filters = [linear.taps[output, :, phase::ratio] for output in range(outputs) for phase in range(ratio)]
-    tone = max(sum(10 ** (highest_gain_db(path[None, None]) / 20) for path in paths) for paths in filters)
-    worst = max(float(np.abs(paths).sum(dtype=np.float64)) for paths in filters)
-    return Gains(_db(tone), _db(worst))
-
-
-def _db(gain: float) -> float:
-    return float(20 * np.log10(max(gain, 1e-30)))
-
-
-def _stages(slots: Iterable[Slot], gains: Mapping[Group, Gains]) -> list[Stage]:
-    """Return what is known of the level along `slots`: all of groups, of native plugins what their parameters say."""
-    found: list[Stage] = []
-    for slot in slots:
-        if (group := slot.group) and slot is group.members[0]:
-            alone = len(group.members) == 1 and slot.bypass
-            found.append(Stage(group.name, Gains(0.0, 0.0) if alone else gains[group]))
-        elif not slot.bypass and ("gain_db" in slot.values or "ceiling_db" in slot.values):
-            gain_db = slot.values.get("gain_db", 0.0)
-            found.append(Stage(slot.name, Gains(gain_db, gain_db), slot.values.get("ceiling_db", inf)))
-    return found
-
-
-def level(stages: Iterable[Stage]) -> Gains:
-    """Return what comes out at most, in dBFS, when full scale comes in. [any]"""
-    tone_db = worst_db = 0.0
-    for stage in stages:
-        tone_db = min(tone_db + stage.gains.tone_db, stage.ceiling_db)
-        worst_db = min(worst_db + stage.gains.worst_db, stage.ceiling_db)
-    return Gains(tone_db, worst_db)
-
-
 def measured(rack: "Rack") -> list[Stage]:
     """Measure a rack as it is. [main]"""
-    return _stages(rack.slots, {group: gains_of(group.linear) for group in rack.groups})
+    return _stages(rack, {group: paths_of(group.linear) for group in rack.groups}, own=True)
+
+
+def _stages(rack: "Rack", paths: Mapping[Group, Paths], *, own: bool) -> list[Stage]:
+    """Return what is known: all of groups, of native plugins what their parameters say. `own`: with the rack's own slots."""
+    owned = {table.name for table in rack.document.config.own_slots}
+    found = [stage for slot in rack.slots if slot.name not in owned and (stage := _stage(slot, paths))]
+    if any(gains_db := rack.channels.gains_db.values()):
+        found.append(Stage("channels", rack.out_setup, diagonal(gains_db)))
+    return [*found, *(stage for slot in rack.slots if own and slot.name in owned and (stage := _stage(slot, paths)))]
+
+
+def _stage(slot: Slot, paths: Mapping[Group, Paths]) -> Stage | None:
+    """Return what a slot, or the group that begins with it, does; None: nothing that is known."""
+    if slot.group and slot is slot.group.members[0]:
+        group = slot.group
+        alone = len(group.members) == 1 and slot.bypass
+        return _unchanged(group.name, group.setup) if alone else Stage(group.name, group.setup, paths[group])
+    known = "gain_db" in slot.values or "ceiling_db" in slot.values or slot.setup.inputs != slot.setup.outputs
+    if slot.core is None or slot.bypass or not known:
+        return None
+    gain_db, ceiling_db = slot.values.get("gain_db", 0.0), slot.values.get("ceiling_db", inf)
+    return Stage(slot.name, slot.setup, diagonal([gain_db] * slot.setup.channels), ceiling_db)
+
+
+def _unchanged(name: str, setup: Setup) -> Stage:
+    """Return what a bypass does: the channels that would be written stay what they were."""
+    kept = Setup(setup.rate_hz, setup.out_channels, setup.outputs, setup.outputs)
+    return Stage(name, kept, diagonal([0.0] * setup.out_channels))
 
 
 class Headroom:
@@ -98,8 +69,7 @@ class Headroom:
         table = rack.document.config.rack
         self._mode = table.headroom if isinstance(table.headroom, str) else None
         self._fade_ms = table.fade_ms
-        self._own = {own.name for own in table.own_slots}
-        self._gains: Mapping[Group, Gains] = {}
+        self._paths: Mapping[Group, Paths] = {}
         self._serial = 0
         self._given_db: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -109,17 +79,17 @@ class Headroom:
         """Wait on `loop`. [main]"""
         self._loop = loop
 
-    def measure(self, plan: GroupPlan) -> dict[Group, Gains]:
+    def measure(self, plan: GroupPlan) -> dict[Group, Paths]:
         """Measure the groups of a plan, as far as they are not known. [main, worker]"""
         if self._mode is None:
             return {}
         new = {morph.group: morph.variant.linear for morph in plan.morphs} | {group: group.linear for group in plan.fresh}
-        known = {group: self._gains[group] for group in plan.groups if group not in new}
-        return known | {group: gains_of(linear) for group, linear in new.items()}
+        known = {group: self._paths[group] for group in plan.groups if group not in new}
+        return known | {group: paths_of(linear) for group, linear in new.items()}
 
-    def publish(self, gains: Mapping[Group, Gains], serial: int) -> None:
+    def publish(self, paths: Mapping[Group, Paths], serial: int) -> None:
         """Follow the rack, whose groups these are from run list `serial` on. [main]"""
-        self._gains, self._serial = gains, serial
+        self._paths, self._serial = paths, serial
         self.follow()
 
     def follow(self) -> None:
@@ -142,7 +112,7 @@ class Headroom:
         return next((slot for slot in self._rack.slots if slot.name == HEADROOM), None)
 
     def _wanted_db(self) -> float:
-        gains = level(_stages([slot for slot in self._rack.slots if slot.name not in self._own], self._gains))
+        gains = level(_stages(self._rack, self._paths, own=False), self._rack.bus)
         return min(max(gains.tone_db if self._mode == "auto" else gains.worst_db, 0.0), MOST_DB)
 
     def _begin(self, slot: Slot, db: float) -> None:

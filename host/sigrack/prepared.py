@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from sigrack.dispatch import Snapshot
 from sigrack.errors import ConfigError
 from sigrack.groups import Group, GroupPlan, plan_groups
-from sigrack.headroom import Gains
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
+from sigrack.stages import Paths
 from sigrack_engine.engine import RunList, Step
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "Steps", "prepare", "snapshot_of"]
 
-MOST_STEPS = 255
-"""In a run list: the engine's progress word has eight bits for them."""
+MOST_STEPS = 254
+"""In a run list, beside the faders: the engine's progress word has eight bits for them."""
 
 Steps = tuple[Step, ...]
 
@@ -46,7 +46,7 @@ class Prepared:
     """The dispatcher's, of all that is gone."""
     old_groups: tuple[Group, ...] = ()
     """Groups that go."""
-    gains: dict[Group, Gains] = field(default_factory=dict)
+    paths: dict[Group, Paths] = field(default_factory=dict)
     """Of the groups, if the rack's headroom follows them."""
 
     def free(self) -> None:
@@ -64,8 +64,8 @@ def prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine]
     taking = {new: old for new, old in heirs.items() if isinstance(new, Slot) and isinstance(old, Slot)}
     plan = plan_groups(rack, slots, rack.groups, taking)
     try:
-        gains = rack.headroom.measure(plan)
-        named = _steps(slots, plan, signals)
+        paths = rack.headroom.measure(plan)
+        named = _steps(rack, slots, plan, signals)
         run_list = _run_list(rack, tuple(step for step, _ in named))
     except BaseException:
         plan.free()
@@ -85,7 +85,7 @@ def prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine]
         deaf=deaf,
         leaving=snapshot_of(gone, deaf),
         old_groups=tuple(group for group in rack.groups if group not in plan.groups),
-        gains=gains,
+        paths=paths,
     )
 
 
@@ -102,7 +102,7 @@ def snapshot_of(things: Iterable[Thing], deaf: frozenset[Thing] = frozenset()) -
 
 
 def _run_list(rack: "Rack", steps: Steps) -> RunList | None:
-    if len(steps) > MOST_STEPS:
+    if len(steps) - 1 > MOST_STEPS:
         raise ConfigError(f"{rack.document.path}: the rack has more than {MOST_STEPS} processors and taps")
     if steps == rack.steps:
         return None
@@ -113,12 +113,16 @@ def _run_list(rack: "Rack", steps: Steps) -> RunList | None:
     return run_list
 
 
-def _steps(slots: Sequence[Slot], plan: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[Step, str]]:
+def _steps(rack: "Rack", slots: Sequence[Slot], plan: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[Step, str]]:
     """Return the steps of a run list, and whose each is. A group stands where its first member does."""
+    assert rack.channels.faders
     first = {run[0]: group for run, group in plan.runs}
-    steps: list[tuple[Step, str]] = []
+    own = {table.name for table in rack.document.config.own_slots}
+    before: list[tuple[Step, str]] = []
+    behind: list[tuple[Step, str]] = []
     for slot in slots:
         if group := first.get(slot):
-            steps.append((group.core, slot.name))
-        steps += [(step, slot.name) for step in slot.steps]
-    return [*steps, *((tap, signal.name) for signal in signals for tap in signal.taps)]
+            before.append((group.core, slot.name))
+        (behind if slot.name in own else before).extend((step, slot.name) for step in slot.steps)
+    behind += [(tap, signal.name) for signal in signals for tap in signal.taps]
+    return [*before, (rack.channels.faders, "the channels' faders"), *behind]

@@ -12,7 +12,9 @@ from weakref import ref
 
 from sigrack.accounts import Accounts
 from sigrack.building import Builder
+from sigrack.bus import bus_of
 from sigrack.changes import Changes
+from sigrack.channels import Channels
 from sigrack.config import Document
 from sigrack.dispatch import Dispatcher, Snapshot
 from sigrack.errors import ConfigError, EngineError, nearest
@@ -59,7 +61,9 @@ class Rack:
         self._fade_s = config.rack.fade_ms * 1e-3
         self.control = ControlThread()
         self.bell = Bell()
-        self.engine = Engine(setup.channels, self.block_frames, self.fade_at(setup.rate_hz))
+        self.bus = bus_of(document, setup.channels)
+        self.engine = Engine(len(self.bus.channels), self.block_frames, self.fade_at(setup.rate_hz))
+        self.engine.set_ends(setup.channels, self.bus.numbers(self.bus.out))
         self.dispatcher = Dispatcher()
         self.dispatcher.inbox.patient = not live
         self.watch = HookWatch(config.rack.hook_budget_ms, config.rack.hook_limit_ms)
@@ -74,6 +78,9 @@ class Rack:
         self.signals: tuple[SignalEngine, ...] = ()
         self.out_setup = setup
         """What goes out."""
+        self.channels = Channels(self.bus, config.bus.mute)
+        """Mute, solo and level of its channels."""
+        self.channels.on_level = self.headroom.follow
         self.on_event: Callable[..., object] = lambda kind, **data: None
         """Is told of what comes and goes. [main]"""
         self.coming: tuple[Thing, ...] = ()
@@ -97,11 +104,9 @@ class Rack:
         self._cores: tuple[SlotCore, ...] = ()
         self._serial = 0
         try:
-            for index in range(len(config.slot)):
-                slot = self.builder.slot(document, index, self.out_setup)
-                self.slots = (*self.slots, slot)
-                self.out_setup = Setup(slot.out_rate_hz, setup.channels)
+            self._build_slots()
             self.engine.set_ratio(self.out_setup.rate_hz // setup.rate_hz)
+            self.channels.begin(self.fade_at(self.out_setup.rate_hz))
             if live:
                 self.engine.fade_in()
             for index in range(len(config.signal)):
@@ -110,6 +115,14 @@ class Rack:
         except BaseException:
             self.close()
             raise
+
+    def _build_slots(self) -> None:
+        rate_hz = self.setup.rate_hz
+        for index in range(len(self.document.config.slot)):
+            slot = self.builder.slot(self.document, index, self.builder.place(self.document, index, rate_hz))
+            self.slots = (*self.slots, slot)
+            rate_hz = slot.out_rate_hz
+        self.out_setup = Setup(rate_hz, len(self.bus.out), self.bus.out, self.bus.out)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let changes run on `loop`. [main]"""
@@ -161,7 +174,7 @@ class Rack:
         self._leaving += prepared.gone
         self._deaf |= prepared.deaf
         self.dispatcher.leaving = self.dispatcher.leaving.joined(prepared.leaving)
-        self.headroom.publish(prepared.gains, self._serial)
+        self.headroom.publish(prepared.paths, self._serial)
         return self._serial
 
     def tell_applied(self, group: "ref[Group]") -> None:
@@ -353,6 +366,7 @@ class Rack:
         if not self.left_behind and not self.changes.unfinished:  # else somebody may still use them
             self.engine.close()
             self.bell.close()
+            self.channels.close()
 
 
 def _slot_of(slots: Iterable[Slot], name: str) -> Slot:

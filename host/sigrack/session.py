@@ -19,7 +19,7 @@ from sigrack.places import RackLock
 from sigrack.rack import Rack
 from sigrack.subscriptions import posted
 from sigrack.supervision import outlast_start
-from sigrack.wording import rates
+from sigrack.wording import bus, rates
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -205,11 +205,11 @@ class Session:
     def _announce(self) -> None:
         setup, rack = self.rack.setup, self.rack
         log.info(
-            'rack "%s" runs: %s, %s, %d channels, blocks of %d frames (%.2f ms), latency %.2f ms%s',
+            'rack "%s" runs: %s, %s, %s, blocks of %d frames (%.2f ms), latency %.2f ms%s',
             self.document.name,
             "real time" if self._live else "replay" if self.document.config.replay else "freewheel",
             rates(setup.rate_hz, rack.out_setup.rate_hz),
-            setup.channels,
+            bus(rack.bus.channels, rack.bus.out),
             rack.block_frames,
             1000 * rack.block_frames / setup.rate_hz,
             1000 * rack.latency_frames / rack.out_setup.rate_hz,

@@ -119,7 +119,7 @@ class SignalEngine:
     def __init__(self, rack: "Rack", table: SignalTable, path: Path) -> None:
         """Load and create. Raises ConfigError, EngineError. [main, worker]"""
         self.table = table
-        width = max(16, rack.setup.channels)
+        width = max(16, rack.out_setup.channels)
         self.ring = ResultRing(rack.bell, table.symbols, rack.engine.frame_address, table.queue, width)
         self.source = Source(table.name, self.ring, None)
         self.tap: WorkerTap | None = None
@@ -142,7 +142,8 @@ class SignalEngine:
             self.ring.close()
             raise
         if table.feed == "audio":
-            self.tap = WorkerTap(rack.setup.channels, self._rate_hz, FEED_S, rack.block_at(self._rate_hz))
+            channels, heard = rack.out_setup.channels, rack.bus.heard(rack.bus.out)
+            self.tap = WorkerTap(channels, self._rate_hz, FEED_S, rack.block_at(self._rate_hz), heard)
 
     def _create(self, path: Path, sizes: dict[int, tuple[str, int]]) -> tuple[_Engine, int]:
         library = open_library(path)

@@ -84,6 +84,11 @@ class Slot:
         return self.table.name
 
     @property
+    def written(self) -> tuple[str, ...]:
+        """The channels that it writes; none if it only listens."""
+        return self.setup.outputs if self.core or self.linear else ()
+
+    @property
     def taps(self) -> list[TapRing]:
         """The taps at this slot's place."""
         taps = [self.hook_tap.tap] if self.hook_tap else []

@@ -38,6 +38,16 @@ class Setup:
 
     rate_hz: int
     channels: int
+    """How many the slot hears: those that its `in` names, or all of the bus."""
+    inputs: tuple[str, ...] = ()
+    """Their names."""
+    outputs: tuple[str, ...] = ()
+    """Names of the channels that it writes."""
+
+    @property
+    def out_channels(self) -> int:
+        """How many it writes."""
+        return len(self.outputs) or self.channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +227,10 @@ class Context(Protocol):
         config: Mapping[str, Any] | None = None,
         params: Mapping[str, float] | None = None,
         before: str | None = None,
+        inputs: Sequence[str] | None = None,
+        outputs: Sequence[str] | None = None,
     ) -> "Future[None]":
-        """Ask for a new slot, before the slot `before` or at the end.
+        """Ask for a new slot, before the slot `before` or at the end, on all channels or from `inputs` to `outputs`.
 
         All requests for a change are carried out when the hook that asks has returned. The future is done when the change is in
         force; it holds an exception when nothing was changed. Only a coroutine may wait for it (`asyncio.wrap_future`). [any]

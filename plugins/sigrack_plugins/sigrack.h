@@ -59,7 +59,7 @@ struct sigrack_setup {
     uint32_t size;        /* sizeof(struct sigrack_setup) */
     uint32_t rate_hz;     /* frames per second */
     uint32_t max_frames;  /* no block is longer */
-    uint32_t channels;    /* in and out, 1 to SIGRACK_MAX_CHANNELS */
+    uint32_t channels;    /* of the slot, in and out, 1 to SIGRACK_MAX_CHANNELS */
     const double *values; /* one per parameter: where they begin, without smoothing; valid until `activate` returns */
 };
 

@@ -77,7 +77,11 @@ def test_known_rates(rate_hz: int) -> None:
             'unknown key "bypas" in [[slot]]; did you mean "bypass"?',
         ),
         (4, f"{SOURCE}[slots]\n", 'unknown key "slots" in the file; did you mean "slot"?'),
-        (4, f"{SOURCE}[zzz]\n", 'unknown key "zzz" in the file; valid: rack, source, sink, slot, signal, feed, publish, control'),
+        (
+            4,
+            f"{SOURCE}[zzz]\n",
+            'unknown key "zzz" in the file; valid: rack, bus, source, sink, slot, signal, feed, publish, control',
+        ),
         (2, f'{SOURCE.replace("file", "fil")}', 'source.driver: "fil" is not known; did you mean "file"?'),
         (5, f'{SOURCE}[sink]\ndriver = "files"\n', 'sink.driver: "files" is not known; did you mean "file"?'),
         (5, f'{SOURCE}[sink]\nformat = "float"\n', 'sink.format: "float" is not known; did you mean "float32"?'),

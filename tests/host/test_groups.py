@@ -157,6 +157,7 @@ def _step_names(folder: Path, tables: str) -> list[str]:
     rack = session.rack
     names = [name for number in range(1, 10) if (name := rack.step_name(number)) != "no slot"]
     session.run()
+    assert "the channels' faders" == names.pop()
     return names
 
 

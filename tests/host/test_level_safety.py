@@ -22,10 +22,10 @@ from racks import Host, freewheel, noise, request, write
 from sigrack.config import load, slot_table
 from sigrack.drivers import built
 from sigrack.errors import ConfigError
-from sigrack.headroom import gains_of
 from sigrack.rack import Rack
 from sigrack.rendering import render
 from sigrack.session import Session
+from sigrack.stages import paths_of
 from sigrack_engine.compiler import Linear
 from sigrack_engine.engine import FreewheelBuffers
 from waiting import wait_until
@@ -134,10 +134,11 @@ void signal_destroy(void *self) { (void)self; }
 
 
 def test_signal_engines_get_what_is_heard(tmp_path: Path, cc: Compile) -> None:
-    """In the run list the limiter comes after all slots and before the taps of signal engines."""
+    """In the run list the limiter comes after all slots and the channels' faders, and before the taps of signal engines."""
     engine = f'[[signal]]\nname = "engine"\nlibrary = "{cc(ENGINE, "engine")}"\nsymbols = ["X"]\n'
     with opened(tmp_path, LOUDER + engine, "limiter = true") as rack:
-        assert ["louder", "limiter", "engine", "no slot"] == [rack.step_name(number) for number in (1, 2, 3, 4)]
+        steps = [rack.step_name(number) for number in range(1, 6)]
+        assert ["louder", "the channels' faders", "limiter", "engine", "no slot"] == steps
 
 
 @pytest.mark.parametrize(
@@ -237,7 +238,7 @@ def test_gains_are_those_of_the_definition(channels: int, ratio: int, count: int
     tones = [sum(np.abs(transform(path, 1.0, grid)).max() for path in paths) for paths in phases_of(taps, ratio)]
     sums = [np.abs(paths.astype(np.float64)).sum() for paths in phases_of(taps, ratio)]
 
-    found = gains_of(Linear(taps, ratio))
+    found = paths_of(Linear(taps, ratio)).gains
 
     assert abs(found.tone_db - 20 * np.log10(max(tones))) < 0.05
     assert abs(found.worst_db - 20 * np.log10(max(sums))) < 1e-4
@@ -270,7 +271,7 @@ def worst_tone(taps: Floats) -> Floats:
 
 def test_the_figures_are_reached_and_not_exceeded(tmp_path: Path, loud: Floats) -> None:
     """A render of the worst tones, and of the worst sound, peaks at the figures that are told, and noise stays below them."""
-    gains = gains_of(Linear(loud))
+    gains = paths_of(Linear(loud)).gains
     slot = taps_slot(tmp_path, loud)
     tones, worst, other = (peak(rendered(tmp_path, slot, s)) for s in (worst_tone(loud), worst_sound(loud), 2 * noise(20_000)))
 

@@ -21,7 +21,7 @@ STATUS: dict[str, Any] = {
     "source": "/music/song.flac",
     "rate_hz": 48_000,
     "out_rate_hz": 48_000,
-    "channels": 2,
+    "bus": {"channels": ["left", "right", "mic"], "out": ["left", "right"]},
     "block_frames": 480,
     "latency_frames": 96,
 }
@@ -38,6 +38,10 @@ STATS: dict[str, Any] = {
         "real_time_priority": True,
         "feeds": {"wire": {"records": 9, "refused": 20, "failure": "OSError: gone"}, "file": {"records": 9, "failure": ""}},
     },
+    "channels": [
+        {"name": "left", "mute": True, "solo": False, "gain_db": 0.0, "heard": False},
+        {"name": "right", "mute": False, "solo": True, "gain_db": -3.0, "heard": True},
+    ],
     "slots": [
         {
             "name": "volume",

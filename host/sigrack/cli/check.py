@@ -12,7 +12,7 @@ from sigrack.drivers import built
 from sigrack.ends import check_sink
 from sigrack.errors import RackError
 from sigrack.places import check_socket_path, default_endpoint, events_endpoint
-from sigrack.wording import rates
+from sigrack.wording import bus, rates
 
 __all__ = ["arguments", "run"]
 
@@ -38,9 +38,8 @@ def run(options: argparse.Namespace) -> int:
             else:
                 shown = rates(result["rate_hz"], result["out_rate_hz"])
                 print(
-                    "{file}: fine: {slots} slots, {signals} signal engines, {shown}, {channels} channels".format(
-                        **result, shown=shown
-                    )
+                    "{file}: fine: {slots} slots, {signals} signal engines, {shown}, ".format(**result, shown=shown)
+                    + bus(**result["bus"])
                 )
                 print(f"{result['file']}: level: {levels_words(result)}")
                 if result["warning"]:
@@ -63,7 +62,8 @@ def _check(path: Path) -> dict[str, Any]:
                 "signals": len(rack.signals),
                 "rate_hz": rack.setup.rate_hz,
                 "out_rate_hz": rack.out_setup.rate_hz,
-                "channels": rack.setup.channels,
+                "channels": len(rack.bus.channels),
+                "bus": {"channels": rack.bus.channels, "out": rack.bus.out},
                 "latency_frames": rack.latency_frames,
                 **described,
                 "warning": warning(described),

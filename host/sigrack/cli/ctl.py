@@ -42,7 +42,7 @@ def _value(text: str, kind: Any) -> Any:
 
 def _params(words: list[str], cmd: str) -> dict[str, Any]:
     """Parse key=value for the command `cmd`."""
-    kinds = {field.name: field.type for field in msgspec.structs.fields(COMMANDS[cmd])}
+    kinds = {field.encode_name: field.type for field in msgspec.structs.fields(COMMANDS[cmd])}
     params = {}
     for word in words:
         key, equals, value = word.partition("=")

@@ -14,7 +14,7 @@ from sigrack.errors import ConfigError
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.rack import Rack
 from sigrack.slot import Slot
-from sigrack.wording import rates
+from sigrack.wording import bus, rates
 
 __all__ = ["arguments", "run"]
 
@@ -81,7 +81,8 @@ def _rack(path: Path, *, measured: bool) -> dict[str, Any]:
             "rack": document.name,
             "rate_hz": rack.setup.rate_hz,
             "out_rate_hz": rack.out_setup.rate_hz,
-            "channels": rack.setup.channels,
+            "channels": len(rack.bus.channels),
+            "bus": {"channels": rack.bus.channels, "out": rack.bus.out},
             "block_frames": rack.block_frames,
             "latency_frames": rack.latency_frames,
             "slots": _slots(rack),
@@ -97,12 +98,19 @@ def _slots(rack: Rack) -> list[dict[str, Any]]:
             "name": slot.name,
             "plugin": slot.plugin.id,
             "runs": _runs(slot),
+            "in": slot.setup.inputs,
+            "out": slot.written,
             "bypass": slot.bypass,
             "latency_frames": slot.latency_frames,
             "params": slot.values,
         }
         for slot in rack.slots
     ]
+
+
+def _channels(slot: dict[str, Any]) -> str:
+    heard, written = ", ".join(slot["in"]), ", ".join(slot["out"])
+    return heard if written in ("", heard) else f"{heard} -> {written}"
 
 
 def _runs(slot: Slot) -> str:
@@ -117,21 +125,26 @@ def _show_rack(rack: dict[str, Any], *, as_json: bool) -> None:
         return
     latency = rack["latency_frames"]
     print(
-        f"{rack['rack']}: {rates(rack['rate_hz'], rack['out_rate_hz'])}, {rack['channels']} channels, "
+        f"{rack['rack']}: {rates(rack['rate_hz'], rack['out_rate_hz'])}, {bus(**rack['bus'])}, "
         f"blocks of {rack['block_frames']} frames, latency {latency} frames ({1000 * latency / rack['out_rate_hz']:.2f} ms)\n"
+    )
+    partial = any(slot["in"] != rack["bus"]["channels"] for slot in rack["slots"]) or any(
+        slot["out"] not in ((), slot["in"]) for slot in rack["slots"]
     )
     rows = [
         (
             slot["name"],
             slot["plugin"],
             slot["runs"],
+            *([_channels(slot)] if partial else []),
             "bypassed" if slot["bypass"] else "active",
             slot["latency_frames"],
             ", ".join(f"{name} = {value:g}" for name, value in slot["params"].items()),
         )
         for slot in rack["slots"]
     ]
-    print(table(("slot", "plugin", "runs on", "state", "latency", "parameters"), rows))
+    head = ("slot", "plugin", "runs on", *(["channels"] if partial else []), "state", "latency", "parameters")
+    print(table(head, rows))
     if rack["groups"]:
         print(f"\n{groups_table(rack['groups'])}")
     if rack["levels"]:

@@ -4,8 +4,9 @@ from math import isfinite
 from typing import Any
 
 from sigrack.cli.table import table
-from sigrack.headroom import level, measured
+from sigrack.headroom import measured
 from sigrack.rack import Rack
+from sigrack.stages import level
 
 __all__ = ["levels", "levels_table", "levels_words", "warning"]
 
@@ -17,10 +18,14 @@ def levels(rack: Rack) -> dict[str, Any]:
     """Describe what each group and native slot adds, and all of them. [main]"""
     stages = measured(rack)
     found = [
-        {"name": stage.name, **stage.gains._asdict(), "ceiling_db": stage.ceiling_db if isfinite(stage.ceiling_db) else None}
+        {
+            "name": stage.name,
+            **stage.paths.gains._asdict(),
+            "ceiling_db": stage.ceiling_db if isfinite(stage.ceiling_db) else None,
+        }
         for stage in stages
     ]
-    return {"levels": found, "level": level(stages)._asdict()}
+    return {"levels": found, "level": level(stages, rack.bus)._asdict()}
 
 
 def levels_table(described: dict[str, Any]) -> str:

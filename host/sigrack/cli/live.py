@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sigrack.wording import rates
+from sigrack.wording import bus, rates
 
 __all__ = ["render", "summary"]
 
@@ -28,6 +28,7 @@ def render(status: Answer, stats: Answer, before: Answer | None, width: int, *, 
         before = None
     lines: list[Line] = [*_header(status, stats, before), [], *_slots(status, stats, before)]
     for part in (
+        _channels(stats),
         _levels(stats, width),
         _loudness(stats),
         _limiters(stats),
@@ -75,7 +76,7 @@ def _header(status: Answer, stats: Answer, before: Answer | None) -> list[Line]:
     frames, latency = status["block_frames"], status["latency_frames"]
     driver = stats["driver"]
     what = (
-        f"{rates(rate, out_rate)}, {status['channels']} channels, blocks of {frames} ({1000 * frames / rate:.2f} ms), "
+        f"{rates(rate, out_rate)}, {bus(**status['bus'])}, blocks of {frames} ({1000 * frames / rate:.2f} ms), "
         f"latency {1000 * latency / out_rate:.2f} ms"
     )
     first: Line = [(f"{status['rack']}  {status['state']} {_clock(status['uptime_s'])}", "bold"), (f"  {what}", "")]
@@ -184,6 +185,17 @@ def _factors(stats: Answer, symbol: str) -> Iterable[tuple[str, list[float]]]:
         source, _, posted = name.rpartition(".")
         if posted == symbol:
             yield source, factor["values"]
+
+
+def _channels(stats: Answer) -> list[Line]:
+    """Return what was done to channels; nothing if all are as they are."""
+    line: Line = []
+    for channel in stats["channels"]:
+        words = [word for word in ("mute", "solo") if channel[word]]
+        words += [f"{channel['gain_db']:+.1f} dB"] if channel["gain_db"] else []
+        if words or not channel["heard"]:
+            line.append((f"{channel['name']} {', '.join(words) or 'not solo'}  ", "" if channel["heard"] else "warn"))
+    return [[("channels  ", "dim"), *line]] if line else []
 
 
 def _levels(stats: Answer, width: int) -> list[Line]:

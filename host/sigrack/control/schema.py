@@ -48,10 +48,20 @@ class ParamSet(Command, frozen=True, kw_only=True):
 
 
 class Bypass(Command, frozen=True, kw_only=True):
-    """Cross-fades a slot to its input (on = true) or back."""
+    """Cross-fades a slot to its input, or to what the channels held that it writes (on = true), or back."""
 
     slot: str
     on: bool = True
+
+
+class ChannelSet(Command, frozen=True, kw_only=True):
+    """Mutes a channel that goes out, makes it solo (others are then muted), sets its level, -120 (silence) to 24 dB: in a
+    ramp, from the next block on. What is left out stays."""
+
+    name: str
+    mute: bool | None = None
+    solo: bool | None = None
+    gain_db: float | None = None
 
 
 class CrossfeedEnable(Command, frozen=True):
@@ -106,11 +116,14 @@ class CrossfeedGenerateWoodworth(Change, frozen=True, kw_only=True):
 
 
 class Load(Change, frozen=True, kw_only=True):
-    """Adds a slot, before another one or at the end. The next RELOAD goes back to what the rack's file says."""
+    """Adds a slot, before another one or at the end; in and out as in a `[[slot]]` table. The next RELOAD goes back to what the
+    rack's file says."""
 
     name: str
     plugin: str
     before: str | None = None
+    inputs: list[str] | None = msgspec.field(default=None, name="in")
+    outputs: list[str] | None = msgspec.field(default=None, name="out")
     params: dict[str, Any] = {}
     config: dict[str, Any] = {}
 
@@ -164,6 +177,7 @@ COMMANDS: dict[str, type[Command]] = {
     "PARAM_GET": ParamGet,
     "PARAM_SET": ParamSet,
     "BYPASS": Bypass,
+    "CHANNEL_SET": ChannelSet,
     "CROSSFEED_ENABLE": CrossfeedEnable,
     "CROSSFEED_DISABLE": CrossfeedDisable,
     "CROSSFEED_GET_STATUS": CrossfeedGetStatus,
@@ -206,7 +220,7 @@ ERROR_CODES = {
     "IPC_PROTOCOL_ERROR": 'the request is not JSON of the form `{"cmd": ..., "params": {...}}`',
     "IPC_INVALID_COMMAND": "no such command",
     "IPC_INVALID_PARAMS": "a parameter is missing, unknown, of the wrong type or out of range",
-    "VALIDATION_NOT_FOUND": "no such slot, signal engine or parameter",
+    "VALIDATION_NOT_FOUND": "no such slot, signal engine, parameter or channel",
     "VALIDATION_INVALID_PLUGIN": "a plugin cannot be loaded, refuses its configuration or does not start; nothing was changed",
     "VALIDATION_INVALID_CONFIG": "the rack's file has an error; nothing was changed",
     "ENGINE_FAILED": "a plugin or a resource failed while the rack was being changed; nothing was changed",
@@ -229,10 +243,10 @@ def to_markdown() -> str:
 def _field(field: msgspec.structs.FieldInfo) -> str:
     kind = _kind(field.type)
     if field.required:
-        return f"`{field.name}`: {kind}"
+        return f"`{field.encode_name}`: {kind}"
     default = field.default_factory() if field.default is msgspec.NODEFAULT else field.default
     optional = f" = {msgspec.json.encode(default).decode()}"
-    return f"`{field.name}`: {kind}{optional}"
+    return f"`{field.encode_name}`: {kind}{optional}"
 
 
 def _kind(kind: Any) -> str:
