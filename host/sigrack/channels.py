@@ -70,8 +70,9 @@ class Channels:
 
     def close(self) -> None:
         """Free the faders: the engine has gone. [main]"""
-        if self.faders:
-            self.faders.close()
+        faders, self.faders = self.faders, None
+        if faders:
+            faders.close()
 
     def _state(self, name: str) -> dict[str, Any]:
         return {"name": name, **asdict(self._settings[name]), "heard": self._heard(name)}

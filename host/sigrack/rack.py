@@ -53,6 +53,7 @@ class Rack:
         """
         self.document = document
         self.setup = setup
+        self.bus = bus_of(document, setup.channels)
         self.live = live
         self.main_thread = threading.get_ident()
         config = document.config
@@ -61,7 +62,6 @@ class Rack:
         self._fade_s = config.rack.fade_ms * 1e-3
         self.control = ControlThread()
         self.bell = Bell()
-        self.bus = bus_of(document, setup.channels)
         self.engine = Engine(len(self.bus.channels), self.block_frames, self.fade_at(setup.rate_hz))
         self.engine.set_ends(setup.channels, self.bus.numbers(self.bus.out))
         self.dispatcher = Dispatcher()

@@ -40,12 +40,10 @@ class Crossfeed(Plugin):
     def fir(self, setup: Setup) -> "Samples":
         """Return the taps, float32 of shape (ear, channel, taps). [worker]
 
-        Raises ValueError in one line if the bus is not stereo or the responses are not what they should be.
+        Raises ValueError in one line if the slot is not stereo or the responses are not what they should be.
         """
         if setup.channels != 2:
-            raise ValueError(
-                f"crossfeed needs 2 channels, the source has {setup.channels}: play a stereo file, or take this slot out"
-            )
+            raise ValueError(f"crossfeed needs 2 channels, the slot hears {setup.channels}: name two by in, or take the slot out")
         family = rate_family(setup.rate_hz)
         if self.config.rate_family not in ("", family):
             raise ValueError(f"rate_family: {self.config.rate_family}, but the rack runs at {setup.rate_hz} Hz, family {family}")

@@ -24,6 +24,7 @@ STATUS: dict[str, Any] = {
     "bus": {"channels": ["left", "right", "mic"], "out": ["left", "right"]},
     "block_frames": 480,
     "latency_frames": 96,
+    "slots": [{"name": "level", "in": ["left", "right"]}],
 }
 STATS: dict[str, Any] = {
     "blocks": 1000,
@@ -132,10 +133,23 @@ def test_the_members_of_a_group_fail_together() -> None:
     assert not any("refused and" in line for line in lines)
 
 
+def test_channels_that_are_set_are_told() -> None:
+    """Mutes, solos and levels are one line, and none while all are as they were; a meter without its slot has numbers."""
+    plain = copy.deepcopy(STATS)
+    plain["channels"] = [state | {"mute": False, "solo": False, "gain_db": 0.0, "heard": True} for state in plain["channels"]]
+
+    assert "channels  left mute  right solo, -3.0 dB  " in render(STATUS, STATS, None, 120)
+    assert not any("channels  " in line for line in render(STATUS, plain, None, 120))
+    assert "3 channels (out: left, right)" in render(STATUS, STATS, None, 120)[0]
+    first, second = (line for line in render(STATUS | {"slots": []}, STATS, None, 120) if "dBFS" in line)
+    assert (["level", "1"], ["2"]) == (first.split()[:2], second.split()[:1])
+
+
 def test_levels_are_bars() -> None:
-    """-30 dB fills half of a bar that begins at -60 dB; silence fills none of it."""
+    """-30 dB fills half of a bar that begins at -60 dB; silence fills none of it. Each has its channel's name."""
     first, second = (line for line in render(STATUS, STATS, None, 120) if "dBFS" in line)
 
+    assert (["level", "left"], ["right"]) == (first.split()[:2], second.split()[:1])
     assert first.count("█") == first.count("·") == 30
     assert (0, 60) == (second.count("█"), second.count("·"))
     assert first.endswith("-30.0 dBFS  rms  -40.0")

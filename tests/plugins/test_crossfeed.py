@@ -80,7 +80,7 @@ def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("channels", [1, 3, 32])
 def test_only_stereo(channels: int) -> None:
     """A bus that is not stereo is refused with its number of channels."""
-    with pytest.raises(ValueError, match=f"crossfeed needs 2 channels, the source has {channels}"):
+    with pytest.raises(ValueError, match=f"crossfeed needs 2 channels, the slot hears {channels}"):
         crossfeed()[0].fir(Setup(48_000, channels))
 
 
@@ -123,7 +123,7 @@ def test_rendering_the_head(tmp_path: Path, wav: MakeWav, write_rack: WriteRack)
 @pytest.mark.parametrize(
     ("config", "channels", "message"),
     [
-        ("", 3, "crossfeed: crossfeed needs 2 channels, the source has 3"),
+        ("", 3, "crossfeed: crossfeed needs 2 channels, the slot hears 3"),
         ("config = { azimuth_deg = 95 }", 2, "crossfeed: azimuth_deg: 95 is not within 10 to 90"),
         ("config = { azimut_deg = 30 }", 2, 'did you mean "azimuth_deg"'),
         ('config = { file = "none.wav" }', 2, "none.wav: No such file or directory"),

@@ -40,6 +40,8 @@ def _described(rack: Rack, group: Group) -> dict[str, Any]:
     apart = sum(_alone(rack, slot) for slot in group.members) if len(group.members) > 1 else together
     return {
         "members": [slot.name for slot in group.members],
+        "in": group.setup.inputs,
+        "out": group.setup.outputs,
         "in_rate_hz": group.setup.rate_hz,
         "out_rate_hz": out_rate_hz,
         "taps": group.linear.taps.shape[2],

@@ -29,7 +29,7 @@ def render(status: Answer, stats: Answer, before: Answer | None, width: int, *, 
     lines: list[Line] = [*_header(status, stats, before), [], *_slots(status, stats, before)]
     for part in (
         _channels(stats),
-        _levels(stats, width),
+        _levels(status, stats, width),
         _loudness(stats),
         _limiters(stats),
         _queues(stats),
@@ -198,12 +198,16 @@ def _channels(stats: Answer) -> list[Line]:
     return [[("channels  ", "dim"), *line]] if line else []
 
 
-def _levels(stats: Answer, width: int) -> list[Line]:
+def _levels(status: Answer, stats: Answer, width: int) -> list[Line]:
     lines: list[Line] = []
-    rms = dict(_factors(stats, "rms_db"))
+    rms, heard = dict(_factors(stats, "rms_db")), {slot["name"]: slot["in"] for slot in status["slots"]}
     for source, peaks in _factors(stats, "peak_db"):
+        names = heard.get(source, [])
+        if len(names) != len(peaks):  # another slot's, that had the name before
+            names = [*map(str, range(1, len(peaks) + 1))]
+        broad = max(2, *map(len, names))
         for channel, peak in enumerate(peaks):
-            label = f"{source if channel == 0 else '':<{len(source)}}  {channel + 1:>2} "
+            label = f"{source if channel == 0 else '':<{len(source)}}  {names[channel]:>{broad}} "
             numbers = f" {_db(peak):>6} dBFS" + (f"  rms {_db(rms[source][channel]):>6}" if source in rms else "")
             bar = _bar(peak, max(10, min(60, width - len(label) - len(numbers))))
             lines.append([(label, ""), *bar, (numbers, "")])

@@ -29,6 +29,8 @@ MOST_SLOTS = 12
 MOST_SIGNALS = 4
 CONTENTS = 6
 """Different contents that the plugin's file takes in turn."""
+PLACES = (None, None, ["1"], ["2"], ["2", "1"])
+"""Channels that slots hear and write."""
 RETIRING = 32
 """Instances on their way out, before the next change waits."""
 
@@ -314,10 +316,10 @@ class _Soak:
         )
 
     def _slot_table(self, kind: str) -> SlotTable:
-        name = f"n{self._named}"
+        name, heard = f"n{self._named}", self._random.choice(PLACES)
         if kind in ("mayfly", "filter"):
-            return SlotTable(name=name, plugin=f"./{kind}.py")
-        return SlotTable(name=name, plugin=f"./{kind}.so", config=self._config())
+            return SlotTable(name=name, plugin=f"./{kind}.py", inputs=heard)
+        return SlotTable(name=name, plugin=f"./{kind}.so", config=self._config(), inputs=heard)
 
     def _config(self) -> dict[str, Any]:
         return {"ledger": c.addressof(self._ledger)}
