@@ -25,9 +25,11 @@ static int take_delay_lines(struct core_slot *slot, uint32_t others) {
            delay_open(&slot->others, others, setup->latency_frames);
 }
 
-/* Whether `count` channels of `map` are different ones of the bus; each is noted in `taken`, a bit mask. */
+/* Whether `map` holds `count` different channels of the bus; each is noted in `taken`, a bit mask. */
 static int fits(const uint8_t *map, uint32_t count, uint32_t bus, uint32_t *taken) {
     *taken = 0;
+    if (!count || count > bus || bus > SIGRACK_MAX_CHANNELS)
+        return 0;
     for (uint32_t i = 0; i < count; i++) {
         if (map[i] >= bus || *taken >> map[i] & 1)
             return 0;
@@ -43,7 +45,7 @@ static int find_others(struct core_slot *slot) {
     int others = 0;
     if (!setup->bus)
         return 0;
-    if (setup->bus > SIGRACK_MAX_CHANNELS || setup->ratio > 1 || !fits(setup->in, setup->channels, setup->bus, &heard) ||
+    if (setup->ratio > 1 || !fits(setup->in, setup->channels, setup->bus, &heard) ||
         !fits(setup->out, setup->outputs, setup->bus, &written))
         return -1;
     for (uint32_t c = 0; c < setup->bus; c++)

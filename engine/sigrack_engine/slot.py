@@ -76,6 +76,8 @@ class SlotCore:
             setup.in_[: len(place.inputs)] = place.inputs
             setup.out[: len(place.outputs)] = place.outputs
         self.ratio = processor.ratio
+        self.moves = place is not None and place.inputs != place.outputs
+        """It writes other channels than it hears."""
         self.told: set[str] = set()
         """What has been said of its meters."""
         self.pointer = checked(lib.core_slot_new(setup), "a slot")

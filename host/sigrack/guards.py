@@ -29,7 +29,7 @@ def tell_failures(things: Iterable[Guarded]) -> None:
         if (core := thing.core) is None:
             continue
         meters = core.meters
-        played = "silence was" if core.ratio > 1 else "its input was"
+        played = "silence was" if core.ratio > 1 else "what its channels held was" if core.moves else "its input was"
         if meters.nonfinite:
             _tell(core, f"{thing.name}: its output was NaN or infinite: {played} played for that block, and it was reset")
         if meters.faults:

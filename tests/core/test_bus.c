@@ -317,6 +317,10 @@ static void places_that_are_none_are_refused(void) {
     CHECK(!core_slot_new(&bad));
     bad = good, bad.out[1] = bad.out[0];
     CHECK(!core_slot_new(&bad));
+    bad = good, bad.outputs = 0;
+    CHECK(!core_slot_new(&bad));
+    bad = good, bad.channels = 0;
+    CHECK(!core_slot_new(&bad));
     bad = good, bad.ratio = 2;
     CHECK(!core_slot_new(&bad));
     bad = good, bad.bus = SIGRACK_MAX_CHANNELS + 1;

@@ -13,7 +13,7 @@ from buses import NAMES, TAPS, bus, opened, play, slot, taps_of
 from factories import Compile
 from oracles.bus import Standing, delayed, through
 from oracles.chain import error_db
-from racks import noise, write
+from racks import Host, noise, write
 from sigrack.config import load
 from sigrack.errors import ConfigError
 from sigrack.rendering import render
@@ -180,6 +180,23 @@ def test_channels_that_no_slot_writes_pass_bit_for_bit(tmp_path: Path) -> None:
     heard = play(tmp_path, bus("abc") + tables, sound)
 
     assert np.array_equal(sound[:, [0, 2]], heard[:, [0, 2]].astype(np.float32))
+
+
+def test_a_live_rack_plays_what_its_slots_say(tmp_path: Path) -> None:
+    """In real time, from three channels to two by a file and a clock: the definition, as late as the rack is."""
+    sound = noise(12_000, 3)
+    slots = [Standing(taps_of(1, 2, late=63), [2, 0], [3], 63), Standing(taps_of(2, 2, 2), [3, 1], [1, 3])]
+    tables = "".join(
+        slot(f"s{seed}", heard=heard, written=written, rest=f"config = {{ seed = {seed}, late = {late} }}")
+        for seed, heard, written, late in ((1, "ca", "d", 63), (2, "db", "bd", 0))
+    )
+    (tmp_path / "taps.py").write_text(TAPS)
+    ends = '[source]\ndriver = "clock"\npath = "in.wav"\n[sink]\ndriver = "file"\npath = "out.wav"\n'
+    with Host(write(tmp_path, f"[rack]\nfade_ms = 0\n{bus('abcd', 'db')}{ends}{tables}", sound)) as host:
+        assert 0 == host.process.wait(20), host.log
+    padded = np.concatenate([sound, np.zeros((12_000, 1))], axis=1).astype(np.float64)
+
+    assert error_db(soundfile.read(tmp_path / "out.wav")[0], through(padded, slots)[:, [3, 1]]) < LIMIT_DB
 
 
 # What becomes one filter

@@ -101,6 +101,21 @@ def test_a_bypass_leaves_what_the_channels_held(tmp_path: Path) -> None:
     assert error_db(found, wet) > -20.0
 
 
+def test_a_filter_that_overflows_leaves_what_the_channels_held(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """For the blocks that are not finite, and no longer; the log says so."""
+    sound = noise(6400, 4)
+    sound[3000, 3] = 3e38
+    loud = slot("loud", "route", "d", "a", "config = { factors = { a = { d = 10 } } }")
+    found = play(tmp_path, BUS + loud, sound, rack=BLOCK)
+    bad = slice(3000 // 64 * 64, 3000 // 64 * 64 + 64)
+    wanted = sound[:, :3].astype(np.float64)
+    wanted[:, 0] = 10 * sound[:, 3].astype(np.float64)
+    wanted[bad, 0] = sound[bad, 0]
+
+    assert np.allclose(wanted, found, rtol=1e-6, atol=0)
+    assert any("loud: its output was NaN or infinite: what its channels held was played" in line for line in caplog.messages)
+
+
 def test_load_stands_where_it_is_told(tmp_path: Path) -> None:
     """`ctx.load` with channels: the slot hears and writes these; a wrong name is refused, and nothing has changed."""
     sound, _ = sounded()
