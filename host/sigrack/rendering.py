@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from sigrack.config import ControlTable, Document, SinkTable, SourceTable, check_feeds, load
-from sigrack.drivers import FileDriver
 from sigrack.errors import FORCED, ConfigError, EngineError
+from sigrack.freewheel import FileDriver
 from sigrack.session import Session
 
 __all__ = ["RenderResult", "render"]

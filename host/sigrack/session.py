@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigrack.config import Document, load
-from sigrack.drivers import ClockDriver, make_driver
+from sigrack.drivers import make_driver
 from sigrack.ends import open_source
 from sigrack.errors import CLEAN, FORCED, EngineError, RackError, said
 from sigrack.places import RackLock
 from sigrack.rack import Rack
+from sigrack.realtime import ClockDriver
 from sigrack.subscriptions import posted
 from sigrack.supervision import outlast_start
 from sigrack.wording import bus, rates
