@@ -14,7 +14,7 @@ from sigrack_engine.bell import Bell
 from sigrack_engine.clock import Clock
 from sigrack_engine.core import LATENESS_BINS, lib
 from sigrack_engine.engine import Engine
-from sigrack_engine.ring import Ring
+from sigrack_engine.source import Source
 
 __all__ = ["measure"]
 
@@ -43,7 +43,7 @@ class NativeRun:
 
     def run(self, seconds: float) -> float:
         """Run the clock for a while, from an empty source; return the share of late blocks."""
-        bell, source = Bell(), Ring(CHANNELS, 4 * FRAMES)
+        bell, source = Bell(), Source(CHANNELS, 4 * FRAMES, block_frames=FRAMES)
         clock = Clock(self.engine, source, None, bell, rate_hz=RATE_HZ, frames=FRAMES, priority=self.priority)
         clock.start()
         time.sleep(seconds)

@@ -6,9 +6,9 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
+#include "count.h"
 #include "memory.h"
 #include "ticks.h"
 
@@ -23,19 +23,16 @@ struct core_clock {
     float *buffers; /* [inputs][frames], [outputs][frames * ratio] */
     _Atomic int stop, running, fifo;
     /* Written by the engine thread. */
-    _Atomic uint64_t blocks, late, resyncs, source_underrun, sink_overrun;
+    _Atomic uint64_t blocks, late, resyncs;
     _Atomic uint64_t lateness[CLOCK_LATENESS_BINS];
     _Atomic int64_t latest_ns;
 };
 
-static void add(_Atomic uint64_t *counter, uint64_t amount) {
-    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + amount, memory_order_relaxed);
-}
-
 static int fits(const struct core_clock_setup *setup) {
     const struct core_engine *engine = setup->engine;
     return setup->rate_hz && setup->frames && setup->frames <= engine->max_frames &&
-           (!setup->source || setup->source->channels == engine->inputs) && (!setup->sink || setup->sink->channels == engine->outputs);
+           (!setup->source || core_source_fits(setup->source, engine->inputs, setup->frames)) &&
+           (!setup->sink || core_sink_fits(setup->sink, engine->outputs, setup->frames * engine->ratio));
 }
 
 struct core_clock *core_clock_new(const struct core_clock_setup *setup) {
@@ -62,35 +59,11 @@ static int bin_of(int64_t lateness_ns) {
 }
 
 static void count_lateness(struct core_clock *clock, int64_t lateness_ns, int64_t period_ns) {
-    add(&clock->lateness[bin_of(lateness_ns)], 1);
+    count_add(&clock->lateness[bin_of(lateness_ns)], 1);
     if (lateness_ns > period_ns)
-        add(&clock->late, 1);
+        count_add(&clock->late, 1);
     if (lateness_ns > atomic_load_explicit(&clock->latest_ns, memory_order_relaxed))
         atomic_store_explicit(&clock->latest_ns, lateness_ns, memory_order_relaxed);
-}
-
-/* Fill the input block from the source; silence stands for what a live source lacks. Returns the frames to process: fewer at the
-   end of the stream, then 0. */
-static uint32_t pull(struct core_clock *clock, float *const *in) {
-    struct core_ring *source = clock->setup.source;
-    uint32_t frames = clock->setup.frames;
-    if (!source)
-        return frames; /* the block has been silent since the beginning */
-    int closed = core_ring_closed(source); /* before the fill: what was written before the closing is then in it */
-    uint32_t fill = core_ring_fill(source);
-    uint32_t take = fill < frames ? fill : frames;
-    core_ring_read(source, in, take);
-    if (closed)
-        return take;
-    for (uint32_t c = 0; c < source->channels; c++)
-        memset(in[c] + take, 0, (frames - take) * sizeof(float));
-    add(&clock->source_underrun, frames - take);
-    return frames;
-}
-
-static void push(struct core_clock *clock, const float *const *out, uint32_t frames) {
-    if (clock->setup.sink && !core_ring_write(clock->setup.sink, out, frames))
-        add(&clock->sink_overrun, frames);
 }
 
 static struct timespec timespec_of(int64_t ns) {
@@ -118,16 +91,17 @@ static void run(struct core_clock *clock) {
         struct timespec deadline = timespec_of(start_ns);
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &deadline, NULL) == EINTR) {
         }
-        uint32_t length = pull(clock, in);
+        uint32_t length = clock->setup.source ? core_source_pull(clock->setup.source, in, frames) : frames;
         if (!length)
             break;
         core_engine_block(clock->setup.engine, (const float *const *)in, out, length);
-        push(clock, (const float *const *)out, length * ratio);
-        add(&clock->blocks, 1);
+        if (clock->setup.sink)
+            core_sink_push(clock->setup.sink, out, length * ratio);
+        count_add(&clock->blocks, 1);
         int64_t lateness_ns = core_now_ns() - start_ns;
         count_lateness(clock, lateness_ns, period_ns);
         if (lateness_ns > CATCH_UP_PERIODS * period_ns) {
-            add(&clock->resyncs, 1);
+            count_add(&clock->resyncs, 1);
             origin_ns += lateness_ns;
         }
     }
@@ -137,7 +111,7 @@ static void *thread_main(void *argument) {
     struct core_clock *clock = argument;
     run(clock);
     if (clock->setup.sink)
-        core_ring_close(clock->setup.sink);
+        core_sink_close(clock->setup.sink);
     atomic_store(&clock->running, 0);
     core_bell_ring(clock->setup.bell);
     return NULL;
@@ -213,8 +187,6 @@ void core_clock_stats(struct core_clock *clock, struct core_clock_stats *stats) 
     stats->blocks = atomic_load(&clock->blocks);
     stats->late = atomic_load(&clock->late);
     stats->resyncs = atomic_load(&clock->resyncs);
-    stats->source_underrun = atomic_load(&clock->source_underrun);
-    stats->sink_overrun = atomic_load(&clock->sink_overrun);
     for (int i = 0; i < CLOCK_LATENESS_BINS; i++)
         stats->lateness[i] = atomic_load_explicit(&clock->lateness[i], memory_order_relaxed);
     stats->latest_ns = atomic_load(&clock->latest_ns);

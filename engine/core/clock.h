@@ -4,7 +4,8 @@
 
 #include "bell.h"
 #include "engine.h"
-#include "ring.h"
+#include "sink.h"
+#include "source.h"
 
 #define CLOCK_LATENESS_BINS 32 /* bin b counts blocks that ended less than 2^b us (and not less than 2^(b-1)) after their start time */
 
@@ -12,8 +13,8 @@ struct core_clock;
 
 struct core_clock_setup {
     struct core_engine *engine; /* borrowed, like the rings */
-    struct core_ring *source;   /* silence is played and counted when it runs dry; NULL: silence, for ever */
-    struct core_ring *sink;     /* or NULL; blocks are dropped and counted when it is full */
+    struct core_source *source; /* NULL: silence, for ever */
+    struct core_sink *sink;     /* or NULL */
     struct core_bell *bell;     /* rung when the thread has ended */
     uint32_t rate_hz, frames;   /* per block */
     uint32_t priority;          /* SCHED_FIFO priority, 0: normal scheduling */
@@ -22,10 +23,8 @@ struct core_clock_setup {
 /* [any] */
 struct core_clock_stats {
     uint64_t blocks;
-    uint64_t late;            /* blocks that ended after the start of the next period */
-    uint64_t resyncs;         /* times the clock gave up catching up */
-    uint64_t source_underrun; /* frames of silence played for want of input */
-    uint64_t sink_overrun;    /* frames the sink had no room for */
+    uint64_t late;    /* blocks that ended after the start of the next period */
+    uint64_t resyncs; /* times the clock gave up catching up */
     uint64_t lateness[CLOCK_LATENESS_BINS];
     int64_t latest_ns;        /* longest time from start of period to end of block */
     int32_t fifo;             /* 1 SCHED_FIFO granted, 0 not asked for, else minus errno */

@@ -43,6 +43,12 @@ uint32_t core_ring_fill(const struct core_ring *ring) {
     return (uint32_t)(written - taken);
 }
 
+uint32_t core_ring_level(const struct core_ring *ring) {
+    uint64_t taken = atomic_load(&ring->taken); /* first: then it is never beyond what was written */
+    uint64_t level = atomic_load(&ring->written) - taken;
+    return level < ring->capacity ? (uint32_t)level : ring->capacity;
+}
+
 static float *plane(const struct core_ring *ring, uint32_t channel) {
     return ring->samples + (size_t)channel * ring->capacity;
 }
@@ -81,6 +87,14 @@ uint32_t core_ring_read(struct core_ring *ring, float *const *planes, uint32_t f
         memcpy(planes[c], plane(ring, c) + run.start, run.first * sizeof(float));
         memcpy(planes[c] + run.first, plane(ring, c), run.rest * sizeof(float));
     }
+    atomic_store_explicit(&ring->taken, taken + frames, memory_order_release);
+    return frames;
+}
+
+uint32_t core_ring_skip(struct core_ring *ring, uint32_t frames) {
+    if (core_ring_fill(ring) < frames)
+        return 0;
+    uint64_t taken = atomic_load_explicit(&ring->taken, memory_order_relaxed);
     atomic_store_explicit(&ring->taken, taken + frames, memory_order_release);
     return frames;
 }

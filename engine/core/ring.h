@@ -25,6 +25,8 @@ CORE_API void core_ring_free(struct core_ring *ring);
 CORE_API uint32_t core_ring_space(const struct core_ring *ring);
 /* Frames that can be read now. [reader] */
 CORE_API uint32_t core_ring_fill(const struct core_ring *ring);
+/* Frames in the ring, as far as a third party can tell. [any] */
+CORE_API uint32_t core_ring_level(const struct core_ring *ring);
 
 /* Append `frames` frames, or none if there is no room. Returns the number written. [writer, wait-free] */
 CORE_API uint32_t core_ring_write(struct core_ring *ring, const float *const *planes, uint32_t frames);
@@ -32,6 +34,8 @@ CORE_API uint32_t core_ring_write_interleaved(struct core_ring *ring, const floa
 /* Take `frames` frames, or none if fewer are there. Returns the number taken. [reader, wait-free] */
 CORE_API uint32_t core_ring_read(struct core_ring *ring, float *const *planes, uint32_t frames);
 CORE_API uint32_t core_ring_read_interleaved(struct core_ring *ring, float *samples, uint32_t frames);
+/* Let `frames` frames go unread, or none if fewer are there. Returns the number. [reader, wait-free] */
+CORE_API uint32_t core_ring_skip(struct core_ring *ring, uint32_t frames);
 
 /* Nothing more will be written. [writer] */
 CORE_API void core_ring_close(struct core_ring *ring);

@@ -3,16 +3,17 @@
 from sigrack_engine.bell import Bell
 from sigrack_engine.core import ClockSetup, ClockStats, CoreError, checked, lib
 from sigrack_engine.engine import Engine
-from sigrack_engine.ring import Ring
+from sigrack_engine.sink import Sink
+from sigrack_engine.source import Source
 
 __all__ = ["Clock"]
 
 
 class Clock:
-    """Runs one block per period, from a ring or of silence, into a ring or nowhere."""
+    """Runs one block per period, from a source or of silence, into a sink or nowhere."""
 
     def __init__(
-        self, engine: Engine, source: Ring | None, sink: Ring | None, bell: Bell, *, rate_hz: int, frames: int, priority: int
+        self, engine: Engine, source: Source | None, sink: Sink | None, bell: Bell, *, rate_hz: int, frames: int, priority: int
     ) -> None:
         setup = ClockSetup(
             engine=engine.pointer,
@@ -35,7 +36,7 @@ class Clock:
         """End the thread after its block: at most one period; False: it has not ended after `limit_s`, a plugin hangs. [control]
 
         The limit is the longer of 1 s and two periods unless given. A clock that has not ended must not be closed, nor what it
-        uses: its engine, rings and bell.
+        uses: its engine, source, sink and bell.
         """
         lib.core_clock_stop(self.pointer)
         return bool(lib.core_clock_join(self.pointer, round(1000 * (self._patience_s if limit_s is None else limit_s))))

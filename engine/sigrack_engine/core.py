@@ -18,8 +18,12 @@ __all__ = [
     "FirStage",
     "GroupSetup",
     "ResultsStats",
+    "SinkSetup",
+    "SinkStats",
     "SlotMeters",
     "SlotSetup",
+    "SourceSetup",
+    "SourceStats",
     "Span",
     "StepStruct",
     "address",
@@ -88,6 +92,48 @@ class EngineStats(c.Structure):
     ]
 
 
+class SourceSetup(c.Structure):
+    """`struct core_source_setup`."""
+
+    _fields_ = [
+        ("ring", c.c_void_p),
+        ("block_frames", c.c_uint32),
+        ("producer_frames", c.c_uint32),
+        ("fade_frames", c.c_uint32),
+        ("residue_frames", c.c_uint32),
+    ]
+
+
+class SourceStats(c.Structure):
+    """`struct core_source_stats`."""
+
+    _fields_ = [
+        ("read", c.c_uint64),
+        ("underrun", c.c_uint64),
+        ("waiting", c.c_uint64),
+        ("underruns", c.c_uint64),
+        ("fill", c.c_uint32),
+    ]
+
+
+class SinkSetup(c.Structure):
+    """`struct core_sink_setup`."""
+
+    _fields_ = [(name, c.c_uint32) for name in ("channels", "limit_frames", "block_frames", "fade_frames", "overflow")]
+
+
+class SinkStats(c.Structure):
+    """`struct core_sink_stats`."""
+
+    _fields_ = [
+        ("pushed", c.c_uint64),
+        ("read", c.c_uint64),
+        ("dropped", c.c_uint64),
+        ("overruns", c.c_uint64),
+        ("fill", c.c_uint32),
+    ]
+
+
 class ClockSetup(c.Structure):
     """`struct core_clock_setup`."""
 
@@ -109,8 +155,6 @@ class ClockStats(c.Structure):
         ("blocks", c.c_uint64),
         ("late", c.c_uint64),
         ("resyncs", c.c_uint64),
-        ("source_underrun", c.c_uint64),
-        ("sink_overrun", c.c_uint64),
         ("lateness", c.c_uint64 * LATENESS_BINS),
         ("latest_ns", c.c_int64),
         ("fifo", c.c_int32),
@@ -174,12 +218,17 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_bell_ring": (None, [_P]),
     "core_ring_new": (_P, [_U32, _U32]),
     "core_ring_free": (None, [_P]),
-    "core_ring_space": (_U32, [_P]),
-    "core_ring_fill": (_U32, [_P]),
+    "core_ring_level": (_U32, [_P]),
     "core_ring_write_interleaved": (_U32, [_P, _P, _U32]),
-    "core_ring_read_interleaved": (_U32, [_P, _P, _U32]),
     "core_ring_close": (None, [_P]),
-    "core_ring_closed": (_INT, [_P]),
+    "core_source_new": (_P, [c.POINTER(SourceSetup)]),
+    "core_source_free": (None, [_P]),
+    "core_source_stats": (None, [_P, c.POINTER(SourceStats)]),
+    "core_sink_new": (_P, [c.POINTER(SinkSetup)]),
+    "core_sink_free": (None, [_P]),
+    "core_sink_read_interleaved": (_U32, [_P, _P, _U32]),
+    "core_sink_closed": (_INT, [_P]),
+    "core_sink_stats": (None, [_P, c.POINTER(SinkStats)]),
     "core_tap_new": (_P, [_U32, _U32, _U32, _P]),
     "core_tap_free": (None, [_P]),
     "core_tap_map": (None, [_P, c.c_char_p]),

@@ -51,6 +51,8 @@ def check_target(path: Path, samples: str | None, *, overwrite: bool, expected_s
 class SoundReader:
     """Reads a file from its beginning to its end, or round and round."""
 
+    waits = False
+
     def __init__(self, path: Path, *, loop: bool = False) -> None:
         """Open and check. Raises SoundFileError."""
         self.path, self._loop = path, loop
@@ -105,6 +107,9 @@ class SoundReader:
         if len(samples) < min(frames, left):
             raise SoundFileError(f"{self.path}: truncated or damaged: it ends before frame {self.frames}; copy it again")
         return samples
+
+    def interrupt(self) -> None:
+        """Nothing: `read` does not wait."""
 
     def close(self) -> None:
         """Close the file."""

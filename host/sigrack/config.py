@@ -58,6 +58,8 @@ NO_FEEDS = ("audio", "none")
 Name = Annotated[str, Meta(pattern=_NAME)]
 Channels = Annotated[list[Name], Meta(min_length=1, max_length=MAX_CHANNELS)]
 Frames = Annotated[int, Meta(ge=1, le=65_536)]
+RingSeconds = Annotated[float, Meta(gt=0, le=10)]
+SampleFormat = Literal["float32", "int16", "int24", "int32"]
 
 
 Table = TypeVar("Table", bound=msgspec.Struct)
@@ -106,15 +108,22 @@ class BusTable(_Table, frozen=True, kw_only=True):
 
 
 class SourceTable(_Table, frozen=True, kw_only=True):
-    """`[source]`: `file` runs as fast as it can and loses nothing, `clock` runs in real time, `none` brings no audio."""
+    """`[source]`: a `file` as fast as it can, nothing is lost; in real time a file (`clock`), a `pipe` or no audio (`none`)."""
 
-    driver: Literal["file", "clock", "none"]
+    driver: Literal["file", "clock", "pipe", "none"]
     path: str = ""
+    """A sound file; for `pipe` a named pipe, or - for standard input (raw samples)."""
     loop: bool = False
     rate_hz: int | None = None
-    """The rate that the file must have; of the silence without one."""
+    """The rate that the file must have; that of the silence without one, and of a pipe."""
     channels: Annotated[int, Meta(ge=1, le=32)] | None = None
-    """How many the file must have, or the silence has."""
+    """How many the file must have; the silence or a pipe has."""
+    format: SampleFormat | None = None
+    """Of a pipe's samples; by default float32."""
+    reopen: bool = False
+    """Whether a pipe goes on with the next writer when the last one has gone."""
+    ring_s: RingSeconds | None = None
+    """How much is read ahead; by default a second."""
 
 
 class SinkTable(_Table, frozen=True, kw_only=True):
@@ -123,9 +132,13 @@ class SinkTable(_Table, frozen=True, kw_only=True):
     driver: Literal["file", "pipe", "none"] = "none"
     path: str | None = None
     """A sound file; for `pipe` a named pipe, or - for standard output (raw samples)."""
-    format: Literal["float32", "int16", "int24", "int32"] | None = None
+    format: SampleFormat | None = None
     """Of the samples; by default float32 (FLAC: int24)."""
     overwrite: bool = False
+    ring_s: RingSeconds | None = None
+    """How far it may fall behind in real time; by default a second."""
+    overflow: Literal["drop-newest", "drop-oldest"] = "drop-newest"
+    """What is dropped when it falls behind further."""
 
 
 class SlotTable(_Table, frozen=True, kw_only=True):
@@ -377,14 +390,23 @@ def _check(document: Document) -> None:
             seen[table.name] = kind
     _check_source(document)
     check_feeds(document)
-    if config.sink.driver != "none" and not config.sink.path:
-        document.fail(("sink",), f'[sink] with driver = "{config.sink.driver}" lacks the key "path"')
-    if config.sink.driver != "none" and config.replay:
-        document.fail(("sink", "driver"), 'a replay at speed = "max" makes no sound: it takes driver = "none" only')
-    if config.sink.driver == "none" and config.sink.path:
-        document.fail(("sink", "path"), 'path needs driver = "file" or "pipe"')
+    _check_sink(document)
     check_signals(document)
     _check_endpoints(document)
+
+
+def _check_sink(document: Document) -> None:
+    config, sink = document.config, document.config.sink
+    if sink.driver != "none" and not sink.path:
+        document.fail(("sink",), f'[sink] with driver = "{sink.driver}" lacks the key "path"')
+    if sink.driver != "none" and config.replay:
+        document.fail(("sink", "driver"), 'a replay at speed = "max" makes no sound: it takes driver = "none" only')
+    given = {"path": sink.path, "ring_s": sink.ring_s, "overflow": sink.overflow != SinkTable().overflow}
+    for key in ("path", "ring_s", "overflow"):
+        if sink.driver == "none" and given[key]:
+            document.fail(("sink", key), f'{key} needs driver = "file" or "pipe"')
+        if not config.live and key != "path" and given[key]:
+            document.fail(("sink", key), f"{key} is for real time: a file source waits for the sink")
 
 
 def check_signals(document: Document) -> None:
@@ -455,16 +477,32 @@ def _same_place(one: str, other: str) -> bool:
 def _check_source(document: Document) -> None:
     source = document.config.source
     if source.driver == "none" and source.path:
-        document.fail(("source", "path"), 'path needs driver = "file" or "clock"')
+        document.fail(("source", "path"), 'path needs driver = "file", "clock" or "pipe"')
     if source.driver != "none" and not source.path:
         document.fail(("source",), '[source] lacks the key "path"')
     if source.loop and source.driver == "file":
         document.fail(("source", "loop"), 'loop needs driver = "clock": a file source would never end')
-    if source.loop and source.driver == "none":
+    if source.loop and source.driver != "clock":
         document.fail(("source", "loop"), 'loop needs driver = "clock" and a path')
+    if source.ring_s and source.driver not in ("clock", "pipe"):
+        document.fail(("source", "ring_s"), 'ring_s needs driver = "clock" or "pipe"')
+    _check_pipe(document)
     rate = source.rate_hz
     if rate is not None and rate not in RATES_HZ:
         document.fail(("source", "rate_hz"), f"unknown sample rate {rate}; valid: {', '.join(map(str, sorted(RATES_HZ)))}")
+
+
+def _check_pipe(document: Document) -> None:
+    """Raw samples do not tell what they are."""
+    source = document.config.source
+    for key in ("format", "reopen"):
+        if source.driver != "pipe" and getattr(source, key):
+            document.fail(("source", key), f'{key} needs driver = "pipe"')
+    for key in ("rate_hz", "channels"):
+        if source.driver == "pipe" and getattr(source, key) is None:
+            document.fail(("source",), f'[source] with driver = "pipe" lacks the key "{key}": raw samples do not tell')
+    if source.reopen and source.path == "-":
+        document.fail(("source", "reopen"), "reopen needs a named pipe: standard input has one writer only")
 
 
 def check_feeds(document: Document) -> None:
@@ -499,7 +537,7 @@ def _check_ends(document: Document, index: int, feed: FeedTable) -> None:
 def _check_speed(document: Document, index: int, feed: FeedTable) -> None:
     key, config = ("feed", index, "speed"), document.config
     if feed.driver == "zmq" and config.source.driver == "file":
-        document.fail(("feed", index, "driver"), 'zmq runs in real time: it needs [source] driver = "clock" or "none"')
+        document.fail(("feed", index, "driver"), 'zmq runs in real time: it needs [source] driver = "clock", "pipe" or "none"')
     if feed.speed == "max":
         if feed.driver == "zmq":
             document.fail(key, "a socket sets its own pace: speed is for files")
@@ -524,7 +562,7 @@ def load(path: Path, play: Path | None = None) -> Document:
     document = parse(path, text)
     if play is None:
         return document
-    if document.config.source.driver == "none":
+    if document.config.source.driver not in ("file", "clock"):
         document.fail(("source", "driver"), 'a file can be played only with driver = "file" or "clock"')
     source = msgspec.structs.replace(document.config.source, path=str(play.absolute()))
     document = Document(path, text, msgspec.structs.replace(document.config, source=source), given=("source",))

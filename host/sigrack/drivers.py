@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from sigrack.config import Document
-from sigrack.ends import Reader, open_source
+from sigrack.ends import Reader, open_source, ring_frames
 from sigrack.errors import ConfigError
 from sigrack.feeds import FileFeeds, check_sockets
 from sigrack.freewheel import FileDriver
@@ -30,10 +30,18 @@ def built(document: Document) -> Iterator[Rack]:
     try:
         FileFeeds(document).close()
         check_sockets(document)
+        _check_rings(document, rack)
         _check_publish(document, rack)
         yield rack
     finally:
         rack.close()
+
+
+def _check_rings(document: Document, rack: Rack) -> None:
+    """Look whether the rings of a live rack would hold its blocks. Raises ConfigError."""
+    if document.config.live:
+        ring_frames(document, "source", rack.setup.rate_hz, rack.block_frames)
+        ring_frames(document, "sink", rack.out_setup.rate_hz, rack.block_frames * rack.engine.ratio)
 
 
 def _check_publish(document: Document, rack: Rack) -> None:

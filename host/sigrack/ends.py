@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -10,19 +10,27 @@ import numpy.typing as npt
 from sigrack.config import RATES_HZ, Document
 from sigrack.demo import provide
 from sigrack_engine.files import SoundFileError, SoundReader, SoundWriter, check_target
-from sigrack_engine.pipe import PipeWriter
+from sigrack_engine.pipe import PipeReader, PipeWriter
 from sigrack_plugins import Setup
 from sigrack_plugins.abi import MAX_CHANNELS
 
-__all__ = ["Reader", "Silence", "Writer", "check_sink", "open_sink", "open_source"]
+__all__ = ["Reader", "Silence", "Writer", "check_sink", "open_sink", "open_source", "ring_frames"]
 
 Samples = npt.NDArray[np.float32]
 
 SILENCE_RATE_HZ, SILENCE_CHANNELS = 48_000, 2
+STANDARD = "-"
+"""What stands for standard input and output."""
+RING_S, RING_BLOCKS = 1.0, 4
+"""What a ring of a live rack holds unless it is said, and at least."""
 
 
 class Reader(Protocol):
     """A source."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether `read` waits for what somebody else has not written yet."""
 
     @property
     def rate_hz(self) -> int:
@@ -41,7 +49,10 @@ class Reader(Protocol):
         """Frames read so far."""
 
     def read(self, frames: int) -> Samples:
-        """Return up to `frames` frames, shape (frames, channels); fewer at the end. Raises SoundFileError."""
+        """Return up to `frames` frames, shape (frames, channels), none at the end. Raises SoundFileError."""
+
+    def interrupt(self) -> None:
+        """Let a `read` that waits return none. [any]"""
 
     def close(self) -> None:
         """Let it go."""
@@ -50,6 +61,7 @@ class Reader(Protocol):
 class Silence:
     """What stands for a source that brings no audio."""
 
+    waits = False
     frames = 0
     position = 0
 
@@ -60,15 +72,22 @@ class Silence:
         """Return nothing."""
         return np.empty((0, self.channels), np.float32)
 
+    def interrupt(self) -> None:
+        """Nothing waits."""
+
     def close(self) -> None:
         """Nothing is open."""
 
 
 def open_source(document: Document) -> Reader:
-    """Open the file that `[source]` names. Raises ConfigError."""
+    """Open the file or the pipe that `[source]` names. Raises ConfigError."""
     source = document.config.source
+    rate_hz, channels = source.rate_hz or SILENCE_RATE_HZ, source.channels or SILENCE_CHANNELS
     if source.driver == "none":
-        return Silence(source.rate_hz or SILENCE_RATE_HZ, source.channels or SILENCE_CHANNELS)
+        return Silence(rate_hz, channels)
+    if source.driver == "pipe":
+        pipe = _pipe(document, "source", source.path)
+        return PipeReader(pipe, source.format or "float32", rate_hz=rate_hz, channels=channels, reopen=source.reopen)
     path = document.resolve(source.path)
     provide(path)
     try:
@@ -101,7 +120,7 @@ def check_sink(document: Document) -> None:
     """Look whether the sink could be opened; make nothing. Raises ConfigError."""
     sink = document.config.sink
     if sink.driver == "pipe":
-        _pipe(document)
+        _pipe(document, "sink", sink.path or STANDARD)
     elif sink.driver == "file":
         try:
             check_target(_target(document), sink.format, overwrite=sink.overwrite)
@@ -109,23 +128,39 @@ def check_sink(document: Document) -> None:
             document.fail(("sink", "path"), str(error))
 
 
-def _pipe(document: Document) -> str:
-    """Return the sink's pipe. Raises ConfigError if it is none."""
-    path = document.config.sink.path or "-"
-    if path == "-":
+def _pipe(document: Document, end: Literal["source", "sink"], path: str) -> str:
+    """Return the pipe at one end. Raises ConfigError if it is none."""
+    if path == STANDARD:
         return path
     pipe = document.resolve(path)
     if not pipe.is_fifo():
-        document.fail(("sink", "path"), f"{pipe} is not a named pipe: make one with mkfifo")
+        document.fail((end, "path"), f"{pipe} is not a named pipe: make one with mkfifo")
+    if end == "sink":
+        _check_apart(document, pipe)
     return str(pipe)
 
 
 def _target(document: Document) -> Path:
     """Return the sink's sound file. Raises ConfigError if it is the source."""
     target = document.resolve(document.config.sink.path or "")
-    if target.exists() and target.samefile(document.resolve(document.config.source.path)):
-        document.fail(("sink", "path"), f"{target}: is the source as well; give another name")
+    _check_apart(document, target)
     return target
+
+
+def _check_apart(document: Document, target: Path) -> None:
+    source = document.resolve(document.config.source.path)
+    if target.exists() and source.exists() and target.samefile(source):
+        document.fail(("sink", "path"), f"{target}: is the source as well; give another name")
+
+
+def ring_frames(document: Document, end: Literal["source", "sink"], rate_hz: int, block_frames: int) -> int:
+    """Return the length of the ring at one end of a live rack. Raises ConfigError if it is too short for its blocks. [main]"""
+    seconds = getattr(document.config, end).ring_s
+    frames, least = round((seconds or RING_S) * rate_hz), RING_BLOCKS * block_frames
+    if seconds and frames < least:
+        wanted = f"{least} frames ({least / rate_hz:.3g} s at {rate_hz} Hz)"
+        document.fail((end, "ring_s"), f"ring_s: {seconds:g} s is too short: a ring holds {RING_BLOCKS} blocks, here {wanted}")
+    return max(frames, least)
 
 
 def open_sink(document: Document, setup: Setup, expected_frames: int) -> Callable[[], Writer] | None:
@@ -134,7 +169,7 @@ def open_sink(document: Document, setup: Setup, expected_frames: int) -> Callabl
     if sink.driver == "none":
         return None
     if sink.driver == "pipe":
-        pipe = _pipe(document)
+        pipe = _pipe(document, "sink", sink.path or STANDARD)
         return lambda: PipeWriter(pipe, sink.format or "float32")
     try:
         writer = SoundWriter(

@@ -7,6 +7,8 @@
 #include "group.h"
 #include "handle.h"
 #include "results.h"
+#include "sink.h"
+#include "source.h"
 #include "threads.h"
 
 #define RACK_CHANNELS 2u
@@ -174,6 +176,44 @@ static inline void rack_disturb(struct rack *rack) {
     uint32_t frames = core_tap_peek(rack->tap, 1024, &(int){0});
     core_tap_read_interleaved(rack->tap, samples, frames);
     core_results_release(rack->results, core_results_peek(rack->results, rack->cookie, 64, &span));
+}
+
+/* A source that runs dry at times, and a sink that overflows. */
+struct rack_ends {
+    struct core_ring *ring;
+    struct core_source *source;
+    struct core_sink *sink;
+};
+
+static inline void rack_ends_open(struct rack_ends *ends, enum core_sink_overflow overflow) {
+    ends->ring = core_ring_new(RACK_CHANNELS, 4096);
+    ends->source = core_source_new(&(struct core_source_setup){ends->ring, RACK_BLOCK, 0, 100, 30});
+    ends->sink = core_sink_new(&(struct core_sink_setup){RACK_CHANNELS, 512, RACK_BLOCK, 100, overflow});
+    CHECK(ends->ring && ends->source && ends->sink);
+}
+
+static inline void rack_ends_close(struct rack_ends *ends) {
+    core_sink_free(ends->sink);
+    core_source_free(ends->source);
+    core_ring_free(ends->ring);
+}
+
+/* One step of a writer who takes every third rest of 16 blocks and a reader who takes every second. */
+static inline void rack_ends_disturb(struct rack_ends *ends, uint64_t blocks) {
+    float samples[RACK_CHANNELS * 128] = {1};
+    if (blocks / 16 % 3 && core_ring_level(ends->ring) < 256)
+        core_ring_write_interleaved(ends->ring, samples, 100);
+    if (blocks / 16 % 2)
+        core_sink_read_interleaved(ends->sink, samples, 128);
+}
+
+/* All that can happen at the ends has happened. */
+static inline int rack_ends_met(const struct rack_ends *ends) {
+    struct core_source_stats source;
+    struct core_sink_stats sink;
+    core_source_stats(ends->source, &source);
+    core_sink_stats(ends->sink, &sink);
+    return source.underruns > 5 && source.read && source.underrun && sink.overruns > 5 && sink.dropped && sink.read;
 }
 
 #endif

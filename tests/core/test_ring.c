@@ -95,6 +95,17 @@ static void all_or_nothing_when_full_and_when_empty(void) {
     }
 }
 
+static void skipped_frames_are_gone_and_the_next_ones_are_not(void) {
+    struct core_ring *ring = core_ring_new(CHANNELS, 8);
+    write_planar(ring, 0, 7);
+    CHECK(core_ring_level(ring) == 7 && core_ring_skip(ring, 8) == 0 && core_ring_skip(ring, 5) == 5);
+    CHECK(core_ring_level(ring) == 2 && core_ring_space(ring) == 6);
+    write_planar(ring, 7, 6);
+    CHECK(core_ring_level(ring) == 8 && core_ring_skip(ring, 1) == 1 && read_planar(ring, 6, 7) == 7);
+    CHECK(core_ring_level(ring) == 0 && core_ring_skip(ring, 1) == 0 && core_ring_skip(ring, 0) == 0);
+    core_ring_free(ring);
+}
+
 static void every_run_wraps_in_both_layouts(void) {
     for (int layouts = 0; layouts < 4; layouts++)
         for (uint32_t start = 0; start < 8; start++)
@@ -157,6 +168,7 @@ int main(void) {
     capacity_is_rounded_up_to_a_power_of_two();
     impossible_sizes_are_refused();
     all_or_nothing_when_full_and_when_empty();
+    skipped_frames_are_gone_and_the_next_ones_are_not();
     every_run_wraps_in_both_layouts();
     what_was_written_before_closing_can_be_read();
     two_threads_move_every_frame_once_and_in_order();

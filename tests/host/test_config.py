@@ -158,7 +158,7 @@ def test_a_signal_engine_names_its_feeds() -> None:
 @pytest.mark.parametrize(
     ("line", "text", "message"),
     [
-        (3, f'{NO_SOURCE}path = "a.wav"\n', 'path needs driver = "file" or "clock"'),
+        (3, f'{NO_SOURCE}path = "a.wav"\n', 'path needs driver = "file", "clock" or "pipe"'),
         (3, f"{NO_SOURCE}loop = true\n", 'loop needs driver = "clock" and a path'),
         (3, f"{NO_SOURCE}channels = 33\n", "source.channels: expected int <= 32"),
         (6, NO_SOURCE + FEED.replace('"trade"', '"trades"'), 'feed.kind: "trades" is not known; did you mean "trade"?'),
