@@ -16,14 +16,14 @@ void fade_to(struct fade *fade, float to, uint32_t frames) {
 
 void fade_run(struct fade *fade, float *const *planes, uint32_t channels, uint32_t from, uint32_t frames) {
     uint32_t moving = fade->left < frames ? fade->left : frames;
-    for (uint32_t c = 0; moving && c < channels; c++)
-        kernels_chosen()->ramp(planes[c] + from, moving, fade->gain, fade->step);
     fade->left -= moving;
-    /* Exact at its end, whatever the steps add up to. */
+    /* The last frame of a fade has the gain it goes to, whatever the steps add up to: 1 makes nothing louder. */
+    uint32_t ramped = fade->left ? moving : moving - !!moving;
+    for (uint32_t c = 0; ramped && c < channels; c++)
+        kernels_chosen()->ramp(planes[c] + from, ramped, fade->gain, fade->step);
     fade->gain = fade->left ? fade->gain + (float)moving * fade->step : fade->to;
-    if (fade->gain == 0.0f)
-        for (uint32_t c = 0; c < channels; c++)
-            memset(planes[c] + from + moving, 0, (frames - moving) * sizeof(float));
+    for (uint32_t c = 0; fade->gain == 0.0f && c < channels; c++)
+        memset(planes[c] + from + ramped, 0, (frames - ramped) * sizeof(float));
 }
 
 void residue_begin(struct residue *residue, const float *values, uint32_t channels, uint32_t frames) {

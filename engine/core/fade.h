@@ -6,7 +6,7 @@
 
 #include "sigrack.h"
 
-/* The k-th frame of a fade (from 1) has the gain from + k * (to - from) / frames. */
+/* From 0 to 1 or back: the k-th frame of a fade (from 1) has the gain from + k * (to - from) / frames. */
 struct fade {
     float gain; /* of the last frame */
     float to, step;

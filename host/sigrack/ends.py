@@ -14,7 +14,7 @@ from sigrack_engine.pipe import PipeReader, PipeWriter
 from sigrack_plugins import Setup
 from sigrack_plugins.abi import MAX_CHANNELS
 
-__all__ = ["Reader", "Silence", "Writer", "check_sink", "open_sink", "open_source", "ring_frames"]
+__all__ = ["STANDARD", "Reader", "Silence", "Writer", "check_sink", "open_sink", "open_source", "ring_frames"]
 
 Samples = npt.NDArray[np.float32]
 

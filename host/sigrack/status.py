@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from sigrack.ends import STANDARD
 from sigrack.hooks import Hooked
 from sigrack.loading.libraries import kept
 from sigrack.slot import Slot
@@ -15,6 +16,7 @@ from sigrack_engine.pool import BlockPool
 from sigrack_engine.slot import SlotCore
 
 if TYPE_CHECKING:
+    from sigrack.config import Document
     from sigrack.rack import Rack
     from sigrack.session import Session
 
@@ -31,7 +33,7 @@ def status(session: "Session") -> dict[str, Any]:
         "pid": os.getpid(),
         "uptime_s": time.time() - session.started,
         "driver": config.source.driver,
-        "source": str(session.document.resolve(config.source.path)) if config.source.path else None,
+        "source": _source(session.document),
         "rate_hz": rack.setup.rate_hz,
         "out_rate_hz": rack.out_setup.rate_hz,
         "channels": len(rack.bus.channels),
@@ -56,6 +58,13 @@ def status(session: "Session") -> dict[str, Any]:
         ],
         "signals": [{"name": s.table.name, "library": s.table.library, "symbols": s.table.symbols} for s in rack.signals],
     }
+
+
+def _source(document: "Document") -> str | None:
+    path = document.config.source.path
+    if path == STANDARD:
+        return "standard input"
+    return str(document.resolve(path)) if path else None
 
 
 def stats(session: "Session") -> dict[str, Any]:

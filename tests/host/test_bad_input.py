@@ -494,6 +494,37 @@ def test_sink_in_the_rack(wav: MakeWav, write_rack: WriteRack, tmp_path: Path) -
     assert f"{pipe}:6: {tmp_path}/in.wav is not a named pipe: make one with mkfifo" == refused(101, "run", pipe)
 
 
+def test_source_that_is_no_pipe(wav: MakeWav, tmp_path: Path) -> None:
+    """A source that is no pipe, or the sink's, is blamed on its line before anything runs."""
+    wav()
+    os.mkfifo(tmp_path / "fifo")
+    rack = tmp_path / "rack.toml"
+    head = '[source]\ndriver = "pipe"\nrate_hz = 48000\nchannels = 2\n'
+    for path, tables, line, message in (
+        ("none", "", 5, "none is not a named pipe: make one with mkfifo"),
+        ("in.wav", "", 5, "in.wav is not a named pipe: make one with mkfifo"),
+        ("fifo", '[sink]\ndriver = "pipe"\npath = "fifo"\n', 8, "fifo: is the source as well; give another name"),
+    ):
+        rack.write_text(f'{head}path = "{path}"\n{tables}')
+        assert f"{rack}:{line}: {tmp_path}/{message}" == refused(101, "run", rack)
+        assert f"{rack}:{line}: {tmp_path}/{message}" == refused(101, "check", rack)
+
+
+def test_ring_that_is_too_short(wav: MakeWav, write_rack: WriteRack, tmp_path: Path) -> None:
+    """A ring that would not hold its blocks is refused with what it needs, and no sink is made."""
+    wav()
+    sink = '[sink]\ndriver = "file"\npath = "out.wav"\n'
+    for tables, line, least in (
+        ("ring_s = 0.02\n", 4, "1024 frames (0.0213 s at 48000 Hz)"),
+        (f"{sink}ring_s = 0.02\n", 7, "1024 frames (0.0213 s at 48000 Hz)"),
+    ):
+        rack = write_rack(tables, live=True)
+        message = f"{rack}:{line}: ring_s: 0.02 s is too short: a ring holds 4 blocks, here {least}"
+        assert message == refused(101, "run", rack)
+        assert message == refused(101, "check", rack)
+    assert not (tmp_path / "out.wav").exists()
+
+
 def test_pipe_that_breaks(wav: MakeWav, write_rack: WriteRack, tmp_path: Path) -> None:
     """A pipe whose reader has gone ends the run with 102: trying again may help."""
     wav(noise(480_000))

@@ -120,6 +120,10 @@ def test_wrong(line: int, text: str, message: str) -> None:
 
 NO_SOURCE = '[source]\ndriver = "none"\n'
 """Lines 1 and 2."""
+CLOCK = SOURCE.replace("file", "clock")
+PIPE = '[source]\ndriver = "pipe"\npath = "fifo"\n'
+RAW = f"{PIPE}channels = 1\n"
+SINK = '[sink]\ndriver = "file"\npath = "out.wav"\n'
 FEED = '[[feed]]\nname = "ticks"\ndriver = "csv"\nkind = "trade"\npath = "t.csv"\n'
 SOCKET = '[[feed]]\nname = "wire"\ndriver = "zmq"\nkind = "depth"\nendpoint = "tcp://127.0.0.1:5555"\n'
 SIGNAL = '[[signal]]\nname = "engine"\nlibrary = "x.so"\nsymbols = ["a"]\n'
@@ -134,6 +138,7 @@ IPC = SOCKET.replace("tcp://127.0.0.1:5555", "ipc:///a/b") + "bind = true\n"
         (SOURCE, False, False),
         (SOURCE.replace("file", "clock"), False, True),
         (NO_SOURCE, False, True),
+        (f"{RAW}rate_hz = 8000\n", False, True),
         (NO_SOURCE + FEED, False, True),
         (f'{NO_SOURCE}{FEED}speed = "max"\n', True, False),
         (f"{SOURCE}{FEED}speed = 2\n", False, False),
@@ -159,6 +164,23 @@ def test_a_signal_engine_names_its_feeds() -> None:
     ("line", "text", "message"),
     [
         (3, f'{NO_SOURCE}path = "a.wav"\n', 'path needs driver = "file", "clock" or "pipe"'),
+        (3, f'{NO_SOURCE}format = "int16"\n', 'format needs driver = "pipe"'),
+        (4, f"{SOURCE}reopen = true\n", 'reopen needs driver = "pipe"'),
+        (3, f"{NO_SOURCE}ring_s = 1\n", 'ring_s needs driver = "clock" or "pipe"'),
+        (4, f"{SOURCE}ring_s = 1\n", 'ring_s needs driver = "clock" or "pipe"'),
+        (4, f"{CLOCK}ring_s = 0\n", "source.ring_s: expected float > 0.0"),
+        (4, f"{CLOCK}ring_s = 11\n", "source.ring_s: expected float <= 10.0"),
+        (1, f"{PIPE}rate_hz = 48000\n", '[source] with driver = "pipe" lacks the key "channels": raw samples do not tell'),
+        (1, f"{PIPE}channels = 2\n", '[source] with driver = "pipe" lacks the key "rate_hz"'),
+        (5, f"{RAW}rate_hz = 47000\n", "unknown sample rate 47000"),
+        (6, f'{RAW}rate_hz = 48000\nformat = "int8"\n', 'source.format: "int8" is not known'),
+        (6, f"{RAW}rate_hz = 48000\nloop = true\n", 'loop needs driver = "clock"'),
+        (6, f"{RAW.replace('fifo', '-')}rate_hz = 48000\nreopen = true\n", "reopen needs a named pipe"),
+        (4, f"{NO_SOURCE}[sink]\nring_s = 0.5\n", 'ring_s needs driver = "file" or "pipe"'),
+        (4, f'{NO_SOURCE}[sink]\noverflow = "drop-oldest"\n', 'overflow needs driver = "file" or "pipe"'),
+        (7, f'{SOURCE}{SINK}ring_s = 0.5\n', "ring_s is for real time: a file source waits for the sink"),
+        (7, f'{SOURCE}{SINK}overflow = "drop-oldest"\n', "overflow is for real time"),
+        (7, f'{CLOCK}{SINK}overflow = "oldest"\n', 'sink.overflow: "oldest" is not known; did you mean "drop-oldest"?'),
         (3, f"{NO_SOURCE}loop = true\n", 'loop needs driver = "clock" and a path'),
         (3, f"{NO_SOURCE}channels = 33\n", "source.channels: expected int <= 32"),
         (6, NO_SOURCE + FEED.replace('"trade"', '"trades"'), 'feed.kind: "trades" is not known; did you mean "trade"?'),
