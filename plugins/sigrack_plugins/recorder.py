@@ -1,39 +1,33 @@
-"""Records the audio at its place into a FLAC, WAV or RF64 file that stays readable whatever becomes of the process.
+"""Records the audio at its place into a FLAC, WAV or RF64 file.
 
-libsndfile hands each block to the system at once, but writes the length into the header only when the file is closed.
-What a killed process leaves would be empty (RF64, and WAV for strict readers) or of unknown length, which libsndfile
-cannot read (FLAC). So the length in the header is patched after each block. What the system holds survives the death of
-the process, so nothing waits for the disk; a power cut can cost what the system had not yet written back.
+The file keeps the stream's time: its frame n is the rack's frame `first_frame` + n, and silence stands where the tap has lost
+frames. Which frame is the first, and when it was, stands in the comment that the formats have for such things (ICMT, COMMENT).
 """
 
 import contextlib
 import difflib
 import io
-import itertools
-import os
 import shutil
-import struct
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import soundfile
 
-from sigrack_plugins.api import Plugin, Setup, Tap
+from sigrack_plugins._take import CONTAINERS, Stamp, Take, open_sound
+from sigrack_plugins.api import SECOND, Plugin, Setup, Tap
 
 if TYPE_CHECKING:
     from sigrack_plugins.api import Samples
 
-__all__ = ["FlacHeader", "Recorder", "RecorderConfig", "Take", "WaveHeader"]
+__all__ = ["Recorder", "RecorderConfig"]
 
 LOST_LOG_S = 10.0
 """At most one line about lost frames in so many seconds of wall time."""
 
-CONTAINERS = {"flac": "FLAC", "wav": "RF64", "rf64": "RF64"}
-"""What libsndfile writes for each format: "wav" may outgrow 4 GiB, so it is an RF64 file whose header says WAV."""
 SUBTYPES = {"flac": "PCM_24", "wav": "FLOAT", "rf64": "FLOAT"}
 """The default of each format."""
 ENDINGS = {".flac": "flac", ".wav": "wav", ".rf64": "rf64"}
@@ -61,8 +55,8 @@ class RecorderConfig:
 class Recorder(Plugin):
     """Writes every frame of its tap into one file.
 
-    Frames that the tap lost are missing in the file, and the log says how many. If the file cannot be written any more
-    (disk full), the recording ends with a line in the log, the file is closed as it is, and the rack goes on.
+    Silence stands for frames that the tap lost, and the log says how many. If the file cannot be written any more (disk full),
+    the recording ends with a line in the log, the file is closed as it is, and the rack goes on.
     """
 
     id = "recorder"
@@ -82,14 +76,32 @@ class Recorder(Plugin):
     def work(self, tap: Tap) -> None:
         """Record until the tap ends. [worker]"""
         try:
-            with contextlib.closing(Take(self.config, tap.rate_hz, tap.channels)) as take:
+            with contextlib.closing(self._take(tap)) as take:
                 self.ctx.log(f"recording to {take.path} ({self.config.format}, {self.config.subtype})")
-                for samples in self._report_lost(tap):
-                    take.write(samples)
+                self._record(tap, take)
         except (OSError, soundfile.LibsndfileError) as error:
             self.ctx.log(f"recording stopped: {error} {_free(self.config.path.parent)}")
         else:
-            self.ctx.log(f"closed {take.path} with {take.frames} frames ({take.frames / tap.rate_hz:.1f} s)")
+            silence = f", {take.silent} of them silence for lost ones" if take.silent else ""
+            self.ctx.log(f"closed {take.path} with {take.frames} frames ({take.frames / tap.rate_hz:.1f} s){silence}")
+
+    def _take(self, tap: Tap) -> Take:
+        config = self.config
+        return Take(config.path, config.format, config.subtype, tap.rate_hz, tap.channels, overwrite=config.overwrite)
+
+    def _record(self, tap: Tap, take: Take) -> None:
+        first: int | None = None
+        for samples in self._report_lost(tap):
+            if first is None:
+                first = tap.frame
+                take.stamp(self._stamp(first, tap.rate_hz))
+            take.write_silence(tap.frame - first - take.frames)
+            take.write(samples)
+
+    def _stamp(self, frame: int, rate_hz: int) -> Stamp:
+        """Say when `frame` was: so long ago as rack time says. True to within a block, where rack time follows the clock."""
+        rack_time_ns = frame * SECOND // rate_hz
+        return Stamp(frame, rate_hz, rack_time_ns, time.time_ns() - (self.ctx.now() - rack_time_ns))
 
     def _report_lost(self, tap: Tap) -> "Iterator[Samples]":
         """Pass the tap's arrays on, and log its losses now and then and at the end."""
@@ -101,105 +113,6 @@ class Recorder(Plugin):
             yield samples
         if tap.lost > told:
             self.ctx.log(f"{tap.lost} frames lost in all: the file was written too slowly")
-
-
-class Take:
-    """One file that is being recorded. [worker]"""
-
-    def __init__(self, config: RecorderConfig, rate_hz: int, channels: int) -> None:
-        self.path, self._fd = _create(config.path, overwrite=config.overwrite)
-        self._file = _open(self._fd, config, rate_hz, channels)
-        self._header = _header(self._fd, config.format)
-        self.frames = 0
-        """Frames written."""
-        self._header.update(self.frames)
-
-    def write(self, samples: "Samples") -> None:
-        """Append frames. A reader then finds all of them; of FLAC all but the last 4096 at most."""
-        self._file.write(samples)
-        self.frames += len(samples)
-        self._header.update(self.frames)
-
-    def close(self) -> None:
-        """Complete the file. After a failed `write` it ends with the frames before that."""
-        try:
-            self._file.close()
-            self._header.finish(self.frames)
-        finally:
-            os.close(self._fd)
-
-
-class Header(Protocol):
-    """The length in a file's header."""
-
-    def update(self, frames: int) -> None:
-        """Make the file readable as it is after `frames` frames were given to libsndfile."""
-
-    def finish(self, frames: int) -> None:
-        """Put right what libsndfile wrote when it closed the file."""
-
-
-class FlacHeader:
-    """Number of samples in a FLAC file's STREAMINFO, which libFLAC leaves at 0, "unknown", until it is closed.
-
-    libFLAC writes a block as soon as it has one frame more than the block. Layout: RFC 9639, section 8.2.
-    """
-
-    BLOCK_AT = 8
-    TOTAL_AT = 18
-    TOTAL_BITS = 36
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-
-    def update(self, frames: int) -> None:
-        """See `Header`."""
-        head = os.pread(self._fd, self.TOTAL_AT + 8, 0)
-        if frames == 0 or len(head) < self.TOTAL_AT + 8:
-            return
-        block = int.from_bytes(head[self.BLOCK_AT : self.BLOCK_AT + 2], "big")
-        total = min((frames - 1) // block * block, (1 << self.TOTAL_BITS) - 1)
-        others = int.from_bytes(head[self.TOTAL_AT :], "big") >> self.TOTAL_BITS
-        os.pwrite(self._fd, (others << self.TOTAL_BITS | total).to_bytes(8, "big"), self.TOTAL_AT)
-
-    def finish(self, frames: int) -> None:
-        """Nothing: libFLAC wrote the true length, or, after a failed write, left the header alone."""
-
-
-class WaveHeader:
-    """Sizes in an RF64 file, which says that it is a WAV file while that is wanted and it is below 4 GiB.
-
-    Layout: EBU Tech 3306, with the chunks of libsndfile: ds64, fmt, data. A WAV file has JUNK in place of ds64.
-    """
-
-    FORM = struct.Struct("<4sI4s4sIQQQ")
-    ALIGN_AT = 68
-    UNKNOWN = 0xFFFFFFFF
-    """A size of 32 bits that stands in ds64."""
-
-    def __init__(self, fd: int, *, plain: bool) -> None:
-        self._fd = fd
-        self._plain = plain
-        self._header = bytearray(os.pread(fd, os.fstat(fd).st_size, 0))
-        marks = [bytes(self._header[at : at + 4]) for at in (0, 12, 48, len(self._header) - 8)]
-        if marks != [b"RF64", b"ds64", b"fmt ", b"data"]:
-            version = soundfile.__libsndfile_version__
-            raise RuntimeError(f"libsndfile {version} lays out RF64 in a way that the recorder does not know: {marks}")
-        (self._frame_bytes,) = struct.unpack_from("<H", self._header, self.ALIGN_AT)
-
-    def update(self, frames: int) -> None:
-        """See `Header`."""
-        data = frames * self._frame_bytes
-        riff = len(self._header) - 8 + data
-        if self._plain and riff < self.UNKNOWN:
-            self.FORM.pack_into(self._header, 0, b"RIFF", riff, b"WAVE", b"JUNK", 28, 0, 0, 0)
-            struct.pack_into("<I", self._header, len(self._header) - 4, data)
-        else:
-            self.FORM.pack_into(self._header, 0, b"RF64", self.UNKNOWN, b"WAVE", b"ds64", 28, riff, data, frames)
-            struct.pack_into("<I", self._header, len(self._header) - 4, self.UNKNOWN)
-        os.pwrite(self._fd, self._header, 0)
-
-    finish = update
 
 
 def _known(what: str, value: str, choices: Iterable[str]) -> str:
@@ -234,31 +147,8 @@ def _free(folder: Path) -> str:
 def _check_setup(config: RecorderConfig, setup: Setup) -> None:
     """Raise ValueError in one line if libsndfile refuses such a file; only an attempt, in memory, tells."""
     try:
-        with _open(io.BytesIO(), config, setup.rate_hz, setup.channels) as trial:
+        with open_sound(io.BytesIO(), config.format, config.subtype, setup.rate_hz, setup.channels) as trial:
             trial.buffer_write(bytes(4 * setup.channels), "float32")
     except soundfile.LibsndfileError as error:
         what = f"{config.format} {config.subtype} cannot hold {setup.channels} channels at {setup.rate_hz} Hz"
         raise ValueError(f"format: {what}: {error.error_string} Set 'wav'.") from error
-
-
-def _create(path: Path, *, overwrite: bool) -> tuple[Path, int]:
-    """Make and open a file: `path` itself, or the first with a number that does not exist."""
-    mode = os.O_TRUNC if overwrite else os.O_EXCL
-    for candidate in _names(path):
-        with contextlib.suppress(FileExistsError):
-            return candidate, os.open(candidate, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | mode, 0o666)
-    raise AssertionError("there is always another number")
-
-
-def _header(fd: int, file_format: str) -> Header:
-    return FlacHeader(fd) if file_format == "flac" else WaveHeader(fd, plain=file_format == "wav")
-
-
-def _names(path: Path) -> Iterator[Path]:
-    yield path
-    yield from (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-
-
-def _open(file: int | io.BytesIO, config: RecorderConfig, rate_hz: int, channels: int) -> soundfile.SoundFile:
-    container = CONTAINERS[config.format]
-    return soundfile.SoundFile(file, "w", rate_hz, channels, config.subtype, format=container, closefd=False)

@@ -2,7 +2,9 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -11,13 +13,20 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from sigrack_engine.engine import Engine, FreewheelBuffers, RunList
+from sigrack_engine.tap import WorkerTap
+from sigrack_plugins._take import Take
 from sigrack_plugins.api import Context, Setup, Tap
-from sigrack_plugins.recorder import Recorder, RecorderConfig, Take
+from sigrack_plugins.recorder import Recorder, RecorderConfig
 
 Signal = npt.NDArray[np.float32]
 
 RATE_HZ = 48000
 BLOCK = 480
+FIRST = 72_000
+"""Frame number where a FakeTap begins, 1.5 s after the rack."""
+NOW_NS = 2_500_000_000
+"""Rack time when that frame reaches the recorder, a second later."""
 FORMATS = ["flac", "wav", "rf64"]
 BEHIND = {"flac": 4096, "wav": 0, "rf64": 0}
 """Frames that were written but cannot be read yet."""
@@ -41,24 +50,28 @@ class FakeContext:
         self.setup = setup
         self.lines: list[str] = []
 
+    def now(self) -> int:
+        return NOW_NS
+
     def log(self, message: str) -> None:
         self.lines.append(message)
 
 
 class FakeTap:
-    """Delivers noise; `losses` are the values of `lost` in front of each block."""
+    """Delivers noise from frame FIRST on; `losses` are the values of `lost` in front of each block."""
 
     rate_hz = RATE_HZ
 
     def __init__(self, count: int, channels: int = 2, losses: dict[int, int] | None = None) -> None:
         self.channels = channels
-        self.lost = 0
+        self.lost = self.frame = 0
         self._count = count
         self._losses = losses or {}
 
     def __iter__(self) -> Iterator[Signal]:
         for index in range(self._count):
             self.lost = self._losses.get(index, self.lost)
+            self.frame = FIRST + index * BLOCK + self.lost
             yield block(index, self.channels)
 
 
@@ -90,7 +103,7 @@ import resource, sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 import test_recorder as t
-from sigrack_plugins import recorder
+from sigrack_plugins import _take, recorder
 
 class LoudTap(t.FakeTap):
     def __iter__(self):
@@ -100,7 +113,7 @@ class LoudTap(t.FakeTap):
 
 path, variant = Path(sys.argv[1]), sys.argv[2]
 if variant == "no-update":
-    recorder.FlacHeader.update = recorder.WaveHeader.update = lambda self, frames: None
+    _take.FlacHeader.update = _take.WaveHeader.update = lambda self, frames: None
 if variant == "disk-full":
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 subtype = "PCM_24" if path.suffix == ".flac" else "FLOAT"
@@ -176,7 +189,7 @@ def test_float_keeps_every_bit(tmp_path: Path) -> None:
     path = tmp_path / "take.wav"
     gains = 10.0 ** np.arange(-30, 3)[:, None, None]
     samples = (np.random.default_rng(5).standard_normal((1000, 3)) * gains).astype(np.float32)
-    take = Take(RecorderConfig(path), RATE_HZ, 3)
+    take = Take(path, "wav", "FLOAT", RATE_HZ, 3)
 
     for part in samples:
         take.write(part)
@@ -199,7 +212,7 @@ def test_kind_of_file(tmp_path: Path, name: str, mark: bytes) -> None:
 def test_beyond_4_gib(tmp_path: Path, name: str) -> None:
     """A WAV file turns into RF64 when it outgrows 4 GiB, and both are readable before and after they are closed."""
     path = tmp_path / f"take.{name}"
-    take = Take(RecorderConfig(path), RATE_HZ, 32)
+    take = Take(path, name, "FLOAT", RATE_HZ, 32)
     take.write(block(0, 32))
     begin = path.read_bytes()[:4]
     far = 5 * 2**30 // 128
@@ -225,7 +238,7 @@ def tail(path: Path) -> list[object]:
 def test_flac_never_promises_too_much(tmp_path: Path) -> None:
     """Around the borders of FLAC's blocks the length in the header is what can be read."""
     path = tmp_path / "take.flac"
-    take = Take(RecorderConfig(path), RATE_HZ, 2)
+    take = Take(path, "flac", "PCM_24", RATE_HZ, 2)
     found = []
 
     for frames in (4095, 1, 1, 4094, 1, 1):
@@ -312,3 +325,100 @@ def test_lost_frames_are_logged_now_and_then(tmp_path: Path) -> None:
         "3900 frames lost in all: the file was written too slowly",
     ]
     assert expected == lines[1:-1]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_file_tells_when_it_begins(tmp_path: Path, name: str) -> None:
+    """The comment names the first frame, its rack time and its time of day, which is as long ago as rack time says."""
+    path = tmp_path / f"take.{name}"
+    before = time.time()
+
+    record(RecorderConfig(path), FakeTap(2))
+
+    with soundfile.SoundFile(path) as file:
+        words, date = dict(word.split("=") for word in file.comment.split()), file.date
+    began = datetime.fromisoformat(words.pop("utc"))
+    assert {"first_frame": "72000", "rate_hz": "48000", "rack_time_ns": "1500000000"} == words
+    assert before - 1.001 <= began.timestamp() <= time.time() - 1
+    assert date == began.date().isoformat()
+    assert began.tzinfo == UTC
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_silence_stands_for_lost_frames(tmp_path: Path, name: str) -> None:
+    """Each frame stands where its number says, and nothing but silence where frames are missing, however many."""
+    path = tmp_path / f"take.{name}"
+    losses = {3: 1, 4: 100_000, 9: 100_007}
+
+    lines = record(RecorderConfig(path), FakeTap(12, losses=losses))
+
+    found, lost = read(path), 0
+    expected = np.zeros((12 * BLOCK + 100_007, 2), np.float32)
+    for index in range(12):
+        lost = losses.get(index, lost)
+        start = index * BLOCK + lost
+        expected[start : start + BLOCK] = block(index)
+    assert np.array_equal(expected, found)
+    assert lines[-1].endswith("105767 frames (2.2 s), 100007 of them silence for lost ones")
+
+
+class Driven:
+    """A real tap behind a real engine, read each time when so many blocks have run."""
+
+    rate_hz, channels = RATE_HZ, 2
+
+    def __init__(self, sound: Signal, script: list[int]) -> None:
+        self._sound, self._script = sound, script
+        self._engine = Engine(2, BLOCK, 1)
+        self.tap = WorkerTap(2, RATE_HZ, 4096 / RATE_HZ, BLOCK)
+        self._buffers = FreewheelBuffers(self._engine, BLOCK)
+        self._engine.publish(RunList([self.tap.ring]), dip=False)
+
+    @property
+    def frame(self) -> int:
+        return self.tap.frame
+
+    @property
+    def lost(self) -> int:
+        return self.tap.lost
+
+    def __iter__(self) -> Iterator[Signal]:
+        for count in self._script:
+            for _ in range(count):
+                at = self._engine.frame
+                self._buffers.input[:] = self._sound[at : at + BLOCK].T
+                self._buffers.run(0, BLOCK)
+            while len(samples := self.tap.ring.read(1000)):
+                yield samples
+
+    def close(self) -> None:
+        self._engine.close()
+        self.tap.close()
+
+
+@pytest.mark.parametrize("name", ["wav", "flac"])
+def test_a_tap_that_overflows_shifts_nothing(tmp_path: Path, name: str) -> None:
+    """What the tap could not take is silence in the file; all else is the stream, frame by frame, before and after."""
+    path, sound = tmp_path / f"take.{name}", blocks(100)
+    tap = Driven(sound, [5, 20, 3, 8, 40, 24])
+
+    plugin, context = recorder(RecorderConfig(path))
+    plugin.work(cast(Tap, tap))
+    lost = tap.lost
+    tap.close()
+
+    found = read(path)
+    held = np.any(found, axis=1)
+    kept = 4096 // BLOCK
+    assert lost == ((20 - kept) + (40 - kept) + (24 - kept)) * BLOCK
+    assert np.array_equal(sound[: len(found)][held], found[held])
+    assert not found[~held].any()
+    spans = [(0, 5 + kept), (25, 36 + kept), (76, 76 + kept)]
+    assert [(at * BLOCK, to * BLOCK) for at, to in spans] == runs(held)
+    assert f"{lost} frames lost in all: the file was written too slowly" in context.lines
+
+
+def runs(mask: npt.ArrayLike) -> list[tuple[int, int]]:
+    """Where it is true: beginnings and ends."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(mask, np.int8), [0]])))
+    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
