@@ -57,8 +57,7 @@ static void fade_out(struct core_source *source, float *const *in, uint32_t take
     uint32_t length = take < most ? take : most;
     length = length < least ? least : length;
     uint32_t from = take > length ? take - length : 0;
-    fade_run(&source->fade, in, channels, 0, from);
-    fade_to(&source->fade, 0, length);
+    fade_to(&source->fade, 0, length); /* a fade in that still goes on is longer than a block, and then `from` is 0 */
     fade_run(&source->fade, in, channels, from, take - from);
     residue_add(&source->residue, in, channels, 0, take);
     for (uint32_t c = 0; take && c < channels; c++)

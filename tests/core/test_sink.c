@@ -150,6 +150,15 @@ static void hard_edges_drop_whole_blocks(void) {
     core_sink_free(scene.sink);
 }
 
+static void a_reader_at_the_limit_is_not_behind(void) {
+    scene_open(SINK_DROP_OLDEST, 128);
+    for (uint32_t i = 0; i < LIMIT / BLOCK; i++)
+        push(BLOCK);
+    CHECK(take(LIMIT) == LIMIT);
+    expect_dropped(0, 0);
+    core_sink_free(scene.sink);
+}
+
 /* 576 frames wait, 64 more than the limit: the reader goes on at the last 256, and the fade takes it there. */
 static void the_oldest_are_jumped_over_in_a_cross_fade(void) {
     scene_open(SINK_DROP_OLDEST, 128);
@@ -364,6 +373,7 @@ int main(void) {
     the_newest_are_dropped_between_two_fades();
     a_reader_that_comes_back_during_the_fade_loses_nothing();
     hard_edges_drop_whole_blocks();
+    a_reader_at_the_limit_is_not_behind();
     the_oldest_are_jumped_over_in_a_cross_fade();
     a_reader_that_was_stuck_goes_on_with_what_is_new();
     random_schedules_sound_as_the_model_says();

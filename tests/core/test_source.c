@@ -321,7 +321,7 @@ static void run_schedule(uint64_t seed, uint32_t producer, uint32_t fade, uint32
 
 static void random_schedules_sound_as_the_model_says(void) {
     static const uint32_t setups[][3] = {{0, 960, 48},  {64, 960, 48}, {100, 40, 40}, {150, 64, 1},
-                                         {192, 200, 200}, {0, 30, 10},   {64, 1, 1},    {100, 0, 0}};
+                                         {192, 200, 200}, {64, 200, 200}, {0, 30, 10},   {64, 1, 1},    {100, 0, 0}};
     for (uint64_t seed = 1; seed <= 3; seed++)
         for (size_t i = 0; i < sizeof setups / sizeof *setups; i++) {
             run_schedule(seed, setups[i][0], setups[i][1], setups[i][2]);
@@ -336,6 +336,28 @@ static void without_fades_the_steps_are_heard(void) {
     CHECK(largest_step() < NATURAL_STEP + 1.0 / 48);
     run_schedule(1, 0, 0, 0);
     CHECK(largest_step() > 0.8);
+}
+
+static void a_fade_makes_nothing_louder_and_ends_in_nothing(void) {
+    for (uint32_t fade = 1; fade < 3 * BLOCK; fade++) {
+        scene_open(BLOCK, fade, 1);
+        play();
+        float one[CHANNELS * 2 * BLOCK];
+        for (uint32_t i = 0; i < CHANNELS * 2 * BLOCK; i++)
+            one[i] = 1;
+        for (int i = 0; i < 4; i++) {
+            CHECK(core_ring_write_interleaved(scene.ring, one, i < 3 ? 2 * BLOCK : BLOCK - 1));
+            scene.written += i < 3 ? 2 * BLOCK : BLOCK - 1;
+            play();
+            if (i < 3)
+                play();
+        }
+        play();
+        for (uint64_t i = 0; i < scene.played; i++)
+            CHECK(scene.heard[0][i] <= 1);
+        CHECK(stats().underruns == 1 && scene.heard[0][7 * BLOCK - 1] == 1 && silent(7 * BLOCK + BLOCK - 2, scene.played));
+        scene_close();
+    }
 }
 
 /* A stranger's NaN must not sound on as a residue. */
@@ -406,6 +428,7 @@ int main(void) {
     the_end_in_the_middle_of_a_wait_ends_the_wait();
     random_schedules_sound_as_the_model_says();
     without_fades_the_steps_are_heard();
+    a_fade_makes_nothing_louder_and_ends_in_nothing();
     a_residue_of_nothing_finite_is_silence();
     two_threads_play_every_frame_once_and_in_order();
 }
