@@ -20,6 +20,7 @@ import soundfile
 
 from racks import noise, write
 from sigrack.config import load
+from sigrack.errors import CLEAN
 from sigrack.session import Session
 
 Signal = npt.NDArray[np.float32]
@@ -102,7 +103,7 @@ def play(folder: Path, toml: str, *writers: list[Burst]) -> tuple[dict[str, Any]
         finally:
             found.update(counts(session))
 
-    session.run(beside=feed)
+    assert CLEAN == session.run(beside=feed)  # nobody is left behind, waiting in a pipe
     return found, soundfile.read(folder / "out.wav", dtype="float32", always_2d=True)[0]
 
 
