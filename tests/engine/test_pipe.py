@@ -130,6 +130,7 @@ def test_the_next_writer_begins_with_a_whole_frame(fifo: Path) -> None:
         thread, found = read_beside(reader)
         for part, rest in ((frames_of(1, 2), b"abc"), (frames_of(3), b""), (frames_of(4, 5), b"a")):
             pipe = wait_for_readers(fifo)
+            wait_until(partial(has_changed, reader, None))  # it has not only opened the pipe, but knows it
             before = reader._pipe
             os.write(pipe, part + rest)
             os.close(pipe)
