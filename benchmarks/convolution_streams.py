@@ -89,7 +89,7 @@ class Ours(Stream):
         self._planes = planes(self.input), planes(self.output)
         sides = (c.cast(array, c.c_void_p) for array in self._planes)
         self._block = Block(c.sizeof(Block), task.case.block, 0, *sides, channels=2)
-        self.bind(lib.core_fir_process, self.fir.pointer, c.addressof(self._block))
+        self.bind(lib.core_filter_process, self.fir.pointer, c.addressof(self._block))
 
     def warm_up(self, task: Task) -> None:
         """Fill every partition: those that have had no input cost nothing."""

@@ -43,7 +43,7 @@ class Chain:
 
     def run(self, blocks: int) -> None:
         """Process what is in `input` so many times."""
-        process = lib.core_fir_process
+        process = lib.core_filter_process
         for _ in repeat(None, blocks):
             for fir, block in self._calls:
                 process(fir, block)

@@ -184,7 +184,8 @@ static int fir_process(void *self, const struct sigrack_block *block) {
     return 0;
 }
 
-static void fir_prime(struct core_fir *fir, const float *const *in, uint32_t count) {
+static void fir_prime(void *self, const float *const *in, uint32_t count) {
+    struct core_fir *fir = self;
     uint32_t frames;
     for (uint32_t done = 0; done < count; done += frames) {
         frames = next_piece(fir, count - done);
@@ -200,7 +201,8 @@ static void fir_prime(struct core_fir *fir, const float *const *in, uint32_t cou
     }
 }
 
-static void fir_catch_up(struct core_fir *fir) {
+static void fir_catch_up(void *self) {
+    struct core_fir *fir = self;
     fir->ahead = 0; /* the next segment's sums are begun anew */
     if (fir->spectral && fir->position)
         make_tails(fir);
@@ -208,6 +210,8 @@ static void fir_catch_up(struct core_fir *fir) {
         KERNEL(fir_resume)(fir, &fir->stage[s]);
 }
 
+const struct filter_class KERNEL(fir_filter) = {KERNEL(fir_free), fir_process,       fir_prime,
+                                                fir_catch_up,     KERNEL(fir_reset), KERNEL(fir_bytes)};
+
 extern const struct fir_class KERNEL(fir_class);
-const struct fir_class KERNEL(fir_class) = {KERNEL(fir_new), KERNEL(fir_free),  fir_process,        fir_prime, fir_catch_up,
-                                            KERNEL(fir_reset), KERNEL(fir_bytes), KERNEL(fir_stages)};
+const struct fir_class KERNEL(fir_class) = {KERNEL(fir_new), KERNEL(fir_stages)};

@@ -12,14 +12,12 @@
 #include <stdint.h>
 
 #include "core.h"
-#include "sigrack.h"
+#include "filter.h"
 
 #define FIR_MAX_CHANNELS 8
 #define FIR_MAX_PHASES 32
 #define FIR_MAX_TAPS (4u << 20)
 #define FIR_MAX_STAGES 4
-
-struct core_fir;
 
 struct core_fir_spec {
     uint32_t inputs, outputs; /* channels, 1 to FIR_MAX_CHANNELS */
@@ -39,41 +37,18 @@ struct core_fir_stage {
     double ns;           /* its work per input frame, direct taps included, as the cost model sees it */
 };
 
-/* NULL when a number is out of range or memory runs out. [control] */
-CORE_API struct core_fir *core_fir_new(const struct core_fir_spec *spec);
-
-/* Accepts NULL. [control, not while processing] */
-CORE_API void core_fir_free(struct core_fir *fir);
-
-/* Convolve one block of any length, including 0; an output holds block->frames * phases frames. Channels of the block beyond
-   `inputs` and `outputs` are left alone. Returns 0, or 1 without writing when the block has fewer channels than the convolver.
-   [engine] */
-CORE_API int core_fir_process(void *fir, const struct sigrack_block *block);
-
-/* Take input as `core_fir_process` does, but make no output: several times as fast. Before the next `core_fir_process`,
-   `core_fir_catch_up` must be called. [control, not while processing] */
-CORE_API void core_fir_prime(struct core_fir *fir, const float *const *in, uint32_t frames);
-CORE_API void core_fir_catch_up(struct core_fir *fir);
-
-/* Forget all input, in a time that does not depend on the number of taps. [engine] */
-CORE_API void core_fir_reset(void *fir);
-
-/* Memory held, in bytes. [any] */
-CORE_API size_t core_fir_bytes(const struct core_fir *fir);
+/* A convolver (filter.h). An output of a block holds block->frames * phases frames; channels of the block beyond `inputs` and
+   `outputs` are left alone; one that has fewer is refused. Resetting takes a time that does not depend on the number of taps.
+   NULL when a number is out of range or memory runs out. [control] */
+CORE_API struct core_filter *core_fir_new(const struct core_fir_spec *spec);
 
 /* Write the stages; returns how many there are. [any] */
-CORE_API uint32_t core_fir_stages(const struct core_fir *fir, struct core_fir_stage stages[FIR_MAX_STAGES]);
+CORE_API uint32_t core_fir_stages(const struct core_filter *fir, struct core_fir_stage stages[FIR_MAX_STAGES]);
 
 /* One level's convolver: the functions above, without `core_fir_`. */
 struct fir_class {
-    struct core_fir *(*new)(const struct core_fir_spec *spec);
-    void (*free)(struct core_fir *fir);
-    int (*process)(void *fir, const struct sigrack_block *block);
-    void (*prime)(struct core_fir *fir, const float *const *in, uint32_t frames);
-    void (*catch_up)(struct core_fir *fir);
-    void (*reset)(void *fir);
-    size_t (*bytes)(const struct core_fir *fir);
-    uint32_t (*stages)(const struct core_fir *fir, struct core_fir_stage stages[FIR_MAX_STAGES]);
+    struct core_filter *(*new)(const struct core_fir_spec *spec);
+    uint32_t (*stages)(const struct core_filter *fir, struct core_fir_stage stages[FIR_MAX_STAGES]);
 };
 
 #endif

@@ -333,18 +333,19 @@ static bool build(struct core_fir *fir, const struct core_fir_spec *spec) {
     return true;
 }
 
-struct core_fir *KERNEL(fir_new)(const struct core_fir_spec *spec) {
+struct core_filter *KERNEL(fir_new)(const struct core_fir_spec *spec) {
     struct core_fir *fir = in_range(spec) ? core_take(sizeof *fir) : NULL;
-    if (fir && !build(fir, spec)) {
-        KERNEL(fir_free)(fir);
+    if (!fir)
         return NULL;
-    }
-    return fir;
+    fir->filter.class = &KERNEL(fir_filter);
+    if (build(fir, spec))
+        return &fir->filter;
+    KERNEL(fir_free)(fir);
+    return NULL;
 }
 
-void KERNEL(fir_free)(struct core_fir *fir) {
-    if (!fir)
-        return;
+void KERNEL(fir_free)(void *self) {
+    struct core_fir *fir = self;
     for (uint32_t s = 0; s < FIR_MAX_STAGES; s++)
         KERNEL(fft_class).free(fir->stage[s].fft);
     free(fir->memory);
@@ -366,9 +367,13 @@ void KERNEL(fir_reset)(void *self) {
     fir->at = fir->position = fir->ahead = 0;
 }
 
-size_t KERNEL(fir_bytes)(const struct core_fir *fir) { return fir->bytes; }
+size_t KERNEL(fir_bytes)(const void *self) {
+    const struct core_fir *fir = self;
+    return fir->bytes;
+}
 
-uint32_t KERNEL(fir_stages)(const struct core_fir *fir, struct core_fir_stage *stages) {
+uint32_t KERNEL(fir_stages)(const struct core_filter *filter, struct core_fir_stage *stages) {
+    const struct core_fir *fir = (const struct core_fir *)filter;
     memcpy(stages, fir->plan.stage, fir->plan.count * sizeof *stages);
     return fir->plan.count;
 }

@@ -66,6 +66,7 @@ struct fir_stage {
 };
 
 struct core_fir {
+    struct core_filter filter;
     uint32_t inputs, outputs, phases, voices;
     uint32_t head_taps; /* direct taps of a phase: the first partition or, without spectra, all */
     uint32_t stages;
@@ -107,10 +108,12 @@ void KERNEL(fir_load)(const struct core_fir *fir, struct fir_stage *stage, uint3
 void KERNEL(fir_add_head)(const struct core_fir *fir, uint32_t voice, float *to, uint32_t frames);
 
 /* As in `struct fir_class`; fir_setup.c. */
-struct core_fir *KERNEL(fir_new)(const struct core_fir_spec *spec);
-void KERNEL(fir_free)(struct core_fir *fir);
-size_t KERNEL(fir_bytes)(const struct core_fir *fir);
-uint32_t KERNEL(fir_stages)(const struct core_fir *fir, struct core_fir_stage *stages);
+struct core_filter *KERNEL(fir_new)(const struct core_fir_spec *spec);
+uint32_t KERNEL(fir_stages)(const struct core_filter *fir, struct core_fir_stage *stages);
+/* As in `struct filter_class`; fir_setup.c, and all of them in fir.c. */
+void KERNEL(fir_free)(void *fir);
+size_t KERNEL(fir_bytes)(const void *fir);
 void KERNEL(fir_reset)(void *fir);
+extern const struct filter_class KERNEL(fir_filter);
 
 #endif

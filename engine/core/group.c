@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fir.h"
 #include "kernels.h"
 #include "memory.h"
 
@@ -19,21 +20,21 @@ struct core_group {
     uint32_t capacity; /* of the history, a power of two */
     float *memory;
     float *history[SIGRACK_MAX_CHANNELS];
-    float *scratch[SIGRACK_MAX_CHANNELS]; /* max_frames * ratio: what the other convolver gives */
+    float *scratch[SIGRACK_MAX_CHANNELS]; /* max_frames * ratio: what the other filter gives */
     /* The engine's. */
-    struct core_fir *current, *incoming;
+    struct core_filter *current, *incoming;
     uint32_t faded; /* frames of the fade that are over */
     /* Shared. */
     alignas(64) _Atomic uint64_t written;
     _Atomic uint64_t kept_from; /* after a reset: what came before counts no more */
     _Atomic uint64_t begun, changes; /* fades; those that have ended */
-    alignas(64) _Atomic(struct core_fir *) offered;
+    alignas(64) _Atomic(struct core_filter *) offered;
     _Atomic uint64_t offered_at;
-    _Atomic(struct core_fir *) retired;
+    _Atomic(struct core_filter *) retired;
 };
 
 static int in_range(const struct core_group_setup *setup) {
-    return setup->inputs && setup->inputs <= FIR_MAX_CHANNELS && setup->outputs && setup->outputs <= FIR_MAX_CHANNELS &&
+    return setup->inputs && setup->inputs <= SIGRACK_MAX_CHANNELS && setup->outputs && setup->outputs <= SIGRACK_MAX_CHANNELS &&
            setup->max_frames && setup->ratio &&
            setup->ratio <= FIR_MAX_PHASES && setup->fade_frames && setup->history_frames <= 1u << 26;
 }
@@ -51,8 +52,8 @@ static int take_memory(struct core_group *group) {
     return group->memory != NULL;
 }
 
-struct core_group *core_group_new(const struct core_group_setup *setup, struct core_fir *fir) {
-    struct core_group *group = fir && in_range(setup) ? core_take(sizeof *group) : NULL;
+struct core_group *core_group_new(const struct core_group_setup *setup, struct core_filter *filter) {
+    struct core_group *group = filter && in_range(setup) ? core_take(sizeof *group) : NULL;
     if (!group)
         return NULL;
     group->setup = *setup;
@@ -61,17 +62,17 @@ struct core_group *core_group_new(const struct core_group_setup *setup, struct c
         free(group);
         return NULL;
     }
-    group->current = fir;
+    group->current = filter;
     return group;
 }
 
 void core_group_free(struct core_group *group) {
     if (!group)
         return;
-    core_fir_free(group->current);
-    core_fir_free(group->incoming);
-    core_fir_free(atomic_load(&group->offered));
-    core_fir_free(atomic_load(&group->retired));
+    core_filter_free(group->current);
+    core_filter_free(group->incoming);
+    core_filter_free(atomic_load(&group->offered));
+    core_filter_free(atomic_load(&group->retired));
     free(group->memory);
     free(group);
 }
@@ -97,42 +98,42 @@ static void keep(struct core_group *group, const struct sigrack_block *block) {
     atomic_store_explicit(&group->written, written + block->frames, memory_order_release);
 }
 
-/* Let `fir` have the frames from `from` to `to` - 1; what it makes of them is not wanted. */
-static void make_up(struct core_group *group, struct core_fir *fir, uint64_t from, uint64_t to) {
+/* Let `filter` have the frames from `from` to `to` - 1; what it makes of them is not wanted. */
+static void make_up(struct core_group *group, struct core_filter *filter, uint64_t from, uint64_t to) {
     while (from < to) {
         const float *planes[SIGRACK_MAX_CHANNELS];
         uint32_t frames = least(to - from, least(history_at(group, from, planes), group->setup.max_frames));
         struct sigrack_block block = {.size = sizeof block, .frames = frames, .frame = from, .in = planes, .out = group->scratch};
         block.channels = group->width;
-        core_fir_process(fir, &block);
+        core_filter_process(filter, &block);
         from += frames;
     }
 }
 
 static void look_for_offer(struct core_group *group) {
-    struct core_fir *fir = atomic_load_explicit(&group->offered, memory_order_acquire);
-    if (!fir || group->incoming || atomic_load_explicit(&group->retired, memory_order_acquire))
+    struct core_filter *filter = atomic_load_explicit(&group->offered, memory_order_acquire);
+    if (!filter || group->incoming || atomic_load_explicit(&group->retired, memory_order_acquire))
         return;
     uint64_t now = atomic_load_explicit(&group->written, memory_order_relaxed);
     if (now - atomic_load_explicit(&group->offered_at, memory_order_relaxed) > MOST_LAG * group->setup.max_frames)
         return; /* who has offered it will see, and catch up once more */
     atomic_fetch_add(&group->begun, 1); /* before the offer is gone: somebody may look whether it is busy */
-    if (!atomic_compare_exchange_strong(&group->offered, &fir, NULL)) {
+    if (!atomic_compare_exchange_strong(&group->offered, &filter, NULL)) {
         atomic_fetch_sub(&group->begun, 1);
         return;
     }
     /* It may have been withdrawn and offered anew meanwhile: then it lags less. */
-    make_up(group, fir, atomic_load_explicit(&group->offered_at, memory_order_relaxed), now);
-    group->incoming = fir;
+    make_up(group, filter, atomic_load_explicit(&group->offered_at, memory_order_relaxed), now);
+    group->incoming = filter;
     group->faded = 0;
 }
 
-/* Mix the incoming convolver's output in, and let the old one go when that is over. */
+/* Mix the incoming filter's output in, and let the old one go when that is over. */
 static void fade(struct core_group *group, const struct sigrack_block *block) {
     uint32_t length = group->setup.fade_frames, frames = block->frames * group->setup.ratio;
     struct sigrack_block other = *block;
     other.out = group->scratch;
-    core_fir_process(group->incoming, &other);
+    core_filter_process(group->incoming, &other);
     uint32_t moving = least(length - group->faded, frames);
     float step = 1.0f / (float)length, gain = (float)group->faded * step;
     for (uint32_t c = 0; c < group->setup.outputs; c++) {
@@ -153,7 +154,7 @@ int core_group_process(void *self, const struct sigrack_block *block) {
     if (block->channels < group->width || block->frames > group->setup.max_frames)
         return 1;
     look_for_offer(group);
-    core_fir_process(group->current, block);
+    core_filter_process(group->current, block);
     if (group->incoming)
         fade(group, block);
     keep(group, block);
@@ -162,9 +163,9 @@ int core_group_process(void *self, const struct sigrack_block *block) {
 
 void core_group_reset(void *self) {
     struct core_group *group = self;
-    core_fir_reset(group->current);
+    core_filter_reset(group->current);
     if (group->incoming)
-        core_fir_reset(group->incoming);
+        core_filter_reset(group->incoming);
     atomic_store(&group->kept_from, atomic_load(&group->written));
 }
 
@@ -180,13 +181,14 @@ uint64_t core_group_oldest(const struct core_group *group) {
     return oldest > from ? oldest : from;
 }
 
-static uint32_t give(struct core_fir *fir, float *const *planes, uint32_t channels, uint32_t frames, float *const *out, int quick) {
+static uint32_t give(struct core_filter *filter, float *const *planes, uint32_t channels, uint32_t frames, float *const *out,
+                     int quick) {
     struct sigrack_block block = {.size = sizeof block, .frames = frames, .in = (const float *const *)planes, .out = out};
     block.channels = channels;
     if (quick)
-        core_fir_prime(fir, block.in, frames);
+        core_filter_prime(filter, block.in, frames);
     else
-        core_fir_process(fir, &block);
+        core_filter_process(filter, &block);
     return frames;
 }
 
@@ -199,7 +201,7 @@ static void copy_out(float *restrict to, const float *restrict from, uint32_t fr
         to[i] = from[i];
 }
 
-uint64_t core_group_feed(const struct core_group *group, struct core_fir *fir, uint64_t from, uint32_t limit, int quick) {
+uint64_t core_group_feed(const struct core_group *group, struct core_filter *filter, uint64_t from, uint32_t limit, int quick) {
     uint32_t channels = group->setup.inputs, width = group->width;
     size_t made = (size_t)COPY_FRAMES * group->setup.ratio;
     float *memory = core_take(width * (COPY_FRAMES + made) * sizeof(float));
@@ -220,18 +222,18 @@ uint64_t core_group_feed(const struct core_group *group, struct core_fir *fir, u
             free(memory);
             return GROUP_LOST;
         }
-        at += give(fir, in, width, frames, out, quick);
+        at += give(filter, in, width, frames, out, quick);
     }
     free(memory);
     return memory ? at : GROUP_LOST;
 }
 
-uint64_t core_group_offer(struct core_group *group, struct core_fir *fir, uint64_t from) {
-    uint64_t at = core_group_feed(group, fir, from, UINT32_MAX, 0);
+uint64_t core_group_offer(struct core_group *group, struct core_filter *filter, uint64_t from) {
+    uint64_t at = core_group_feed(group, filter, from, UINT32_MAX, 0);
     if (at == GROUP_LOST)
         return at;
     atomic_store_explicit(&group->offered_at, at, memory_order_relaxed);
-    atomic_store_explicit(&group->offered, fir, memory_order_release);
+    atomic_store_explicit(&group->offered, filter, memory_order_release);
     return at;
 }
 
@@ -243,7 +245,7 @@ int core_group_busy(const struct core_group *group) {
 
 int core_group_withdraw(struct core_group *group) { return atomic_exchange(&group->offered, NULL) != NULL; }
 
-struct core_fir *core_group_collect(struct core_group *group) { return atomic_exchange(&group->retired, NULL); }
+struct core_filter *core_group_collect(struct core_group *group) { return atomic_exchange(&group->retired, NULL); }
 
 uint64_t core_group_changes(const struct core_group *group) {
     return atomic_load_explicit(&group->changes, memory_order_acquire);

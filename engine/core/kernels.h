@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "cascade.h"
 #include "fir.h"
 
 /* Files of the inner loops name their symbols KERNEL(name); the build adds the level: name_v3. */
@@ -14,6 +15,7 @@
 struct kernels {
     const char *level;
     const struct fir_class *fir;
+    const struct cascade_class *cascade;
     /* Whether any of `count` floats is NaN or infinite. [engine] */
     int (*nonfinite)(const float *samples, size_t count);
     /* How many of `count` floats are 1 or more in magnitude; NaN is. [engine] */

@@ -36,6 +36,9 @@ static void crossfade(float *restrict wet, const float *restrict dry, size_t cou
 }
 
 extern const struct fir_class KERNEL(fir_class);
+extern const struct cascade_class KERNEL(cascade_class);
 
 extern const struct kernels KERNEL(kernels);
-const struct kernels KERNEL(kernels) = {KERNEL_LEVEL, &KERNEL(fir_class), nonfinite, clipped, ramp, crossfade};
+const struct kernels KERNEL(kernels) = {
+    KERNEL_LEVEL, &KERNEL(fir_class), &KERNEL(cascade_class), nonfinite, clipped, ramp, crossfade,
+};

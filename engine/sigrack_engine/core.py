@@ -10,6 +10,8 @@ from sigrack_plugins.abi import MAX_CHANNELS
 
 __all__ = [
     "ABI",
+    "BiquadsSpec",
+    "BiquadsStage",
     "ClockSetup",
     "ClockStats",
     "CoreError",
@@ -32,7 +34,7 @@ __all__ = [
     "quick",
 ]
 
-ABI = 5  # CORE_ABI in engine/core/core.h
+ABI = 6  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
 FIR_STAGES = 4  # FIR_MAX_STAGES
 
@@ -188,6 +190,25 @@ class FirSpec(c.Structure):
     ]
 
 
+class BiquadsStage(c.Structure):
+    """`struct core_biquads_stage`."""
+
+    _fields_ = [
+        ("inputs", c.c_uint32),
+        ("outputs", c.c_uint32),
+        ("mix", c.c_void_p),
+        ("delay_frames", c.c_void_p),
+        ("sections", c.c_void_p),
+        ("coefficients", c.c_void_p),
+    ]
+
+
+class BiquadsSpec(c.Structure):
+    """`struct core_biquads_spec`."""
+
+    _fields_ = [("channels", c.c_uint32), ("count", c.c_uint32), ("stages", c.c_void_p)]
+
+
 class GroupSetup(c.Structure):
     """`struct core_group_setup`."""
 
@@ -257,14 +278,15 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_results_unknown": (c.c_char_p, [_P]),
     "core_results_too_long": (_INT, [_P, c.POINTER(_U32), c.POINTER(_U32)]),
     "core_fir_new": (_P, [c.POINTER(FirSpec)]),
-    "core_fir_free": (None, [_P]),
-    "core_fir_process": (_INT, [_P, _P]),
-    "core_fir_prime": (None, [_P, _P, _U32]),
-    "core_fir_catch_up": (None, [_P]),
-    "core_fir_reset": (None, [_P]),
-    "core_fir_bytes": (c.c_size_t, [_P]),
     "core_fir_stages": (_U32, [_P, c.POINTER(FirStage)]),
     "core_fir_model": (c.c_double, [c.POINTER(FirSpec), _U32, _U32, _U32, _U32]),
+    "core_filter_free": (None, [_P]),
+    "core_filter_process": (_INT, [_P, _P]),
+    "core_filter_prime": (None, [_P, _P, _U32]),
+    "core_filter_catch_up": (None, [_P]),
+    "core_filter_reset": (None, [_P]),
+    "core_filter_bytes": (c.c_size_t, [_P]),
+    "core_biquads_new": (_P, [c.POINTER(BiquadsSpec)]),
     "core_group_new": (_P, [c.POINTER(GroupSetup), _P]),
     "core_group_free": (None, [_P]),
     "core_group_process": (_INT, [_P, _P]),

@@ -1,11 +1,11 @@
-"""The convolver of adjacent linear slots, whose filter is replaced while it plays."""
+"""The filter of adjacent linear slots, which is replaced while it plays."""
 
 import threading
 import time
 from collections.abc import Callable
 
 from sigrack_engine.core import GroupSetup, address, checked, lib
-from sigrack_engine.fir import Fir
+from sigrack_engine.filter import Filter
 
 __all__ = ["GroupCore"]
 
@@ -22,29 +22,29 @@ class GroupCore:
     process_address = address("core_group_process")
     reset_address = address("core_group_reset")
 
-    def __init__(self, fir: Fir, *, max_frames: int, history_frames: int, fade_frames: int) -> None:
-        """Take `fir` over. `history_frames`: of input, kept for others to catch up; `fade_frames`: of output. [control]"""
-        self.ratio = fir.phases
+    def __init__(self, coming: Filter, *, max_frames: int, history_frames: int, fade_frames: int) -> None:
+        """Take `coming` over. `history_frames`: of input, kept for others to catch up; `fade_frames`: of output. [control]"""
+        self.ratio = coming.phases
         self.history_frames = history_frames
-        setup = GroupSetup(fir.inputs, fir.outputs, max_frames, fir.phases, history_frames, max(fade_frames, 1))
-        self.pointer = checked(lib.core_group_new(setup, fir.pointer), "a group")
-        self.fir = fir
+        setup = GroupSetup(coming.inputs, coming.outputs, max_frames, coming.phases, history_frames, max(fade_frames, 1))
+        self.pointer = checked(lib.core_group_new(setup, coming.pointer), "a group")
+        self.filter = coming
         """What plays, or will when it has caught up."""
         self.on_change: Callable[[], object] = lambda: None
         """Called when a new filter is in force. [worker]"""
         self._lock = threading.Lock()
-        self._wanted: Fir | None = None
+        self._wanted: Filter | None = None
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._behind = False
         """The worker lets a filter catch up."""
 
-    def change(self, fir: Fir) -> None:
-        """Fade over to `fir`, which is taken over, as soon as it has caught up. [main]"""
+    def change(self, coming: Filter) -> None:
+        """Fade over to `coming`, which is taken over, as soon as it has caught up. [main]"""
         with self._lock:
             if self._wanted is not None:
                 self._wanted.close()
-            self._wanted, self.fir = fir, fir
+            self._wanted, self.filter = coming, coming
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="sigrack-group", daemon=True)
                 self._thread.start()
@@ -64,31 +64,31 @@ class GroupCore:
         """Fades that have ended. [any]"""
         return int(lib.core_group_changes(self.pointer))
 
-    def _next(self) -> Fir | None:
+    def _next(self) -> Filter | None:
         with self._lock:
-            fir, self._wanted = self._wanted, None
-            self._behind = fir is not None
-            if fir is None:
+            coming, self._wanted = self._wanted, None
+            self._behind = coming is not None
+            if coming is None:
                 self._thread = None
-            return fir
+            return coming
 
     def _work(self) -> None:
-        while (fir := self._next()) is not None:
-            if self._ending.is_set() or not self._bring(fir):
-                fir.close()
+        while (coming := self._next()) is not None:
+            if self._ending.is_set() or not self._bring(coming):
+                coming.close()
                 continue
             self.on_change()
 
-    def _bring(self, fir: Fir) -> bool:
-        """Let `fir` catch up, offer it, and wait until it is faded in; False: the group ends, or another one is wanted more."""
+    def _bring(self, coming: Filter) -> bool:
+        """Let `coming` catch up, offer it, wait until it is faded in; False: the group ends, or another one is wanted more."""
         before, at = self.changes, LOST
         while not self._ending.is_set():
             if at == LOST:
-                at = self._catch_up(fir)
+                at = self._catch_up(coming)
                 continue
-            at = int(lib.core_group_offer(self.pointer, fir.pointer, at))
+            at = int(lib.core_group_offer(self.pointer, coming.pointer, at))
             if at == LOST:
-                fir.reset()
+                coming.reset()
                 continue
             self._behind = False
             if self._taken():
@@ -96,13 +96,13 @@ class GroupCore:
             self._behind = True
         return False
 
-    def _catch_up(self, fir: Fir) -> int:
+    def _catch_up(self, coming: Filter) -> int:
         start = max(lib.core_group_oldest(self.pointer), lib.core_group_written(self.pointer) - self.history_frames)
-        at = int(lib.core_group_feed(self.pointer, fir.pointer, start, 2**32 - 1, True))
+        at = int(lib.core_group_feed(self.pointer, coming.pointer, start, 2**32 - 1, True))
         if at == LOST:
-            fir.reset()
+            coming.reset()
         else:
-            fir.catch_up()
+            coming.catch_up()
         return at
 
     def _taken(self) -> bool:
@@ -121,7 +121,7 @@ class GroupCore:
         while self.changes == before:
             if self._ending.wait(LOOK_S):
                 return True  # the group is freed with all it holds
-        lib.core_fir_free(lib.core_group_collect(self.pointer))
+        lib.core_filter_free(lib.core_group_collect(self.pointer))
         return True
 
     def end(self) -> None:

@@ -67,7 +67,7 @@ class Group:
     @property
     def memory_bytes(self) -> int:
         """Memory that its convolver holds."""
-        return self.convolver.fir.bytes
+        return self.convolver.filter.bytes
 
     def begin(self) -> None:
         """Nothing: it has no thread until its filter is changed. [main]"""

@@ -6,6 +6,7 @@ from pathlib import Path
 from sigrack_plugins.api import (
     HOOKS,
     SECOND,
+    BiquadStage,
     Block,
     Context,
     DataBatch,
@@ -19,6 +20,7 @@ from sigrack_plugins.api import (
 __all__ = [
     "HOOKS",
     "SECOND",
+    "BiquadStage",
     "Block",
     "Context",
     "DataBatch",

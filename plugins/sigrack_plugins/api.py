@@ -14,7 +14,23 @@ if TYPE_CHECKING:
 
     Samples = npt.NDArray[np.float32]
 
-__all__ = ["HOOKS", "SECOND", "Block", "Context", "DataBatch", "FactorBatch", "Plugin", "Setup", "Tap", "Timer"]
+__all__ = [
+    "HOOKS",
+    "SECOND",
+    "BiquadStage",
+    "Block",
+    "Context",
+    "DataBatch",
+    "FactorBatch",
+    "Plugin",
+    "Section",
+    "Setup",
+    "Tap",
+    "Timer",
+]
+
+Section = tuple[float, float, float, float, float]
+"""b0, b1, b2, a1, a2 of a second-order section in powers of 1/z; a0 is 1."""
 
 SECOND = 1_000_000_000
 """One second of rack time, in nanoseconds."""
@@ -48,6 +64,23 @@ class Setup:
     def out_channels(self) -> int:
         """How many it writes."""
         return len(self.outputs) or self.channels
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BiquadStage:
+    """One step of a recursive filter: a mix, then for each channel that comes out a delay and second-order sections.
+
+    With x the samples that come in, channel o is its sections, one after the other, applied to the sum over i of
+    mix[o, i] x[i], late by delay_frames[o]. A section (b0, b1, b2, a1, a2) is (b0 + b1/z + b2/z^2) / (1 + a1/z + a2/z^2),
+    its poles inside the unit circle. All is computed in float64.
+    """
+
+    mix: "npt.NDArray[np.float64]"
+    """Factors of shape (channels out, channels in)."""
+    delay_frames: Sequence[int]
+    """One for each channel out; up to 4,194,304 each, in all stages together 1 GiB of eight bytes each."""
+    sections: "Sequence[Sequence[Section]]"
+    """One sequence for each channel out; it may be empty."""
 
 
 @dataclass(frozen=True, slots=True)

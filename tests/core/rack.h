@@ -2,8 +2,10 @@
 #ifndef SIGRACK_RACK_H
 #define SIGRACK_RACK_H
 
+#include "biquads.h"
 #include "check.h"
 #include "engine.h"
+#include "fir.h"
 #include "group.h"
 #include "handle.h"
 #include "results.h"
@@ -29,7 +31,7 @@ struct rack {
     struct core_results *results;
     uint64_t cookie, random;
     struct core_group *group;
-    struct core_fir *offered; /* to the group */
+    struct core_filter *offered; /* to the group */
     struct core_slot *slots[4];
     struct core_tap *tap;
     struct core_faders *faders;
@@ -80,34 +82,47 @@ static inline struct core_slot *rack_route(void *self) {
     return slot;
 }
 
-static inline struct core_fir *rack_fir(struct rack *rack) {
+static inline struct core_filter *rack_fir(struct rack *rack) {
     float taps[RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS];
     for (uint32_t i = 0; i < RACK_CHANNELS * RACK_CHANNELS * RACK_TAPS; i++)
         taps[i] = (float)draw(&rack->random, 1000) * 1e-6f;
     struct core_fir_spec spec = {RACK_CHANNELS, RACK_CHANNELS, 1, RACK_TAPS, taps, 0, {256, 512}};
-    struct core_fir *fir = core_fir_new(&spec);
+    struct core_filter *fir = core_fir_new(&spec);
     CHECK(fir);
     return fir;
 }
 
+static inline struct core_filter *rack_biquads(struct rack *rack) {
+    double mix[] = {0.5, 0.1, 0, 1}, coefficients[3][5];
+    uint32_t delays[] = {draw(&rack->random, 20), 0}, sections[] = {1, 2};
+    for (int s = 0; s < 3; s++)
+        for (int i = 0; i < 5; i++)
+            coefficients[s][i] = (double)draw(&rack->random, 1000) * 4e-4;
+    struct core_biquads_stage stages[] = {{2, 2, mix, delays, sections, coefficients[0]},
+                                          {2, 2, mix, delays, sections, coefficients[0]}};
+    struct core_filter *filter = core_biquads_new(&(struct core_biquads_spec){RACK_CHANNELS, 2, stages});
+    CHECK(filter);
+    return filter;
+}
+
 /* Offer the group another filter, or take the offer back. */
 static inline void rack_refilter(struct rack *rack) {
-    core_fir_free(core_group_collect(rack->group));
+    core_filter_free(core_group_collect(rack->group));
     if (rack->offered) {
         if (core_group_withdraw(rack->group))
-            core_fir_free(rack->offered);
+            core_filter_free(rack->offered);
         rack->offered = NULL;
         return;
     }
-    struct core_fir *fir = rack_fir(rack);
+    struct core_filter *fir = draw(&rack->random, 2) ? rack_fir(rack) : rack_biquads(rack);
     uint64_t at = core_group_feed(rack->group, fir, core_group_oldest(rack->group), UINT32_MAX, 1);
     if (at == GROUP_LOST) {
-        core_fir_free(fir);
+        core_filter_free(fir);
         return;
     }
-    core_fir_catch_up(fir);
+    core_filter_catch_up(fir);
     if (core_group_offer(rack->group, fir, at) == GROUP_LOST)
-        core_fir_free(fir);
+        core_filter_free(fir);
     else
         rack->offered = fir;
 }

@@ -73,18 +73,18 @@ static void zero_path(const struct scene *scene, uint32_t output, uint32_t input
     memset(path(scene, output, input), 0, scene->count * sizeof(float));
 }
 
-static struct core_fir *make(const struct scene *scene) {
+static struct core_filter *make(const struct scene *scene) {
     struct core_fir_spec spec = {scene->inputs, scene->outputs, scene->phases, scene->count, scene->taps, 0, {0}};
     for (uint32_t s = 0, partition = scene->partition; s < FIR_MAX_STAGES && partition && partition <= 65536; s++) {
         spec.partitions[s] = partition;
         partition *= scene->growth;
     }
-    struct core_fir *fir = core_fir_new(&spec);
+    struct core_filter *fir = core_fir_new(&spec);
     CHECK(fir);
     return fir;
 }
 
-static int process(struct core_fir *fir, const struct scene *scene, uint32_t at, uint32_t frames) {
+static int process(struct core_filter *fir, const struct scene *scene, uint32_t at, uint32_t frames) {
     const float *in[FIR_MAX_CHANNELS] = {NULL};
     float *out[FIR_MAX_CHANNELS] = {NULL};
     for (uint32_t i = 0; i < scene->inputs; i++)
@@ -93,11 +93,11 @@ static int process(struct core_fir *fir, const struct scene *scene, uint32_t at,
         out[o] = scene->out + ((size_t)o * scene->frames + at) * scene->phases;
     struct sigrack_block block = {.size = sizeof block, .frames = frames, .frame = at, .in = in, .out = out};
     block.channels = scene->inputs > scene->outputs ? scene->inputs : scene->outputs;
-    return core_fir_process(fir, &block);
+    return core_filter_process(fir, &block);
 }
 
 /* Play the whole input in blocks of `sizes`, over and over. */
-static void stream(struct core_fir *fir, const struct scene *scene, const uint32_t *sizes) {
+static void stream(struct core_filter *fir, const struct scene *scene, const uint32_t *sizes) {
     uint32_t frames;
     for (uint32_t at = 0, step = 0; at < scene->frames; at += frames) {
         frames = sizes[step] < scene->frames - at ? sizes[step] : scene->frames - at;
@@ -107,9 +107,9 @@ static void stream(struct core_fir *fir, const struct scene *scene, const uint32
 }
 
 static void run(const struct scene *scene, const uint32_t *sizes) {
-    struct core_fir *fir = make(scene);
+    struct core_filter *fir = make(scene);
     stream(fir, scene, sizes);
-    core_fir_free(fir);
+    core_filter_free(fir);
 }
 
 /* The definition: the input with zeros between its frames. `frame` is the output's; `shift` delays the taps: 0 is right. */
@@ -251,12 +251,12 @@ static void equal_paths_share_memory(void) {
     struct scene scene = interpolation_new(2, 2, 16, 16 * 2000, 256, 4, 100);
     zero_path(&scene, 0, 1);
     zero_path(&scene, 1, 0);
-    struct core_fir *different = make(&scene);
+    struct core_filter *different = make(&scene);
     memcpy(path(&scene, 1, 1), path(&scene, 0, 0), scene.count * sizeof(float));
-    struct core_fir *equal = make(&scene);
-    CHECK(core_fir_bytes(equal) + 2 * scene.count * sizeof(float) <= core_fir_bytes(different));
-    core_fir_free(different);
-    core_fir_free(equal);
+    struct core_filter *equal = make(&scene);
+    CHECK(core_filter_bytes(equal) + 2 * scene.count * sizeof(float) <= core_filter_bytes(different));
+    core_filter_free(different);
+    core_filter_free(equal);
     scene_free(&scene);
 }
 
@@ -265,16 +265,16 @@ static void mirrored_paths_are_exact_and_half_as_many(void) {
     for (uint32_t phases = 1; phases <= 16; phases *= 4) {
         for (size_t s = 0; s < SEQUENCES; s++) {
             struct scene scene = interpolation_new(2, 2, phases, 3000 * phases, 256, 4, 8000);
-            struct core_fir *four = make(&scene);
+            struct core_filter *four = make(&scene);
             memcpy(path(&scene, 1, 1), path(&scene, 0, 0), scene.count * sizeof(float));
             memcpy(path(&scene, 1, 0), path(&scene, 0, 1), scene.count * sizeof(float));
-            struct core_fir *two = make(&scene);
-            CHECK(core_fir_bytes(two) + 2 * 2 * scene.count * sizeof(float) <= core_fir_bytes(four));
+            struct core_filter *two = make(&scene);
+            CHECK(core_filter_bytes(two) + 2 * 2 * scene.count * sizeof(float) <= core_filter_bytes(four));
             stream(two, &scene, sequences[s]);
             CHECK(error_db(&scene, 1 + scene.frames * phases / 97, 0) < LIMIT_DB);
             CHECK(error_db(&scene, 1 + scene.frames * phases / 97, 1) > -20);
-            core_fir_free(four);
-            core_fir_free(two);
+            core_filter_free(four);
+            core_filter_free(two);
             scene_free(&scene);
         }
     }
@@ -293,7 +293,7 @@ static void the_plan_covers_all_taps(void) {
     taps[0] = 1;
     for (size_t t = 0; t < 36; t++) {
         struct core_fir_spec spec = {1, 1, t % 2 ? 16 : 1, counts[t / 6], taps, blocks[t % 6], {0}};
-        struct core_fir *fir = core_fir_new(&spec);
+        struct core_filter *fir = core_fir_new(&spec);
         struct core_fir_stage stage[FIR_MAX_STAGES];
         CHECK(fir);
         uint32_t stages = core_fir_stages(fir, stage), count = (spec.count + spec.phases - 1) / spec.phases;
@@ -303,7 +303,7 @@ static void the_plan_covers_all_taps(void) {
             CHECK(s + 1 < stages ? end == stage[s + 1].from : end >= count && end - count < stage[s].partition);
             CHECK(stage[s].ns > 0);
         }
-        core_fir_free(fir);
+        core_filter_free(fir);
     }
     free(taps);
 }
@@ -315,14 +315,14 @@ static void priming_equals_processing(void) {
         for (size_t c = 0; c < sizeof changes / sizeof *changes; c++) {
             for (uint32_t before = 0; before <= 5000; before += 2500) {
                 struct scene scene = interpolation_new(2, 2, phases, 13000 * phases, 256, 4, 26000);
-                struct core_fir *fir = make(&scene);
+                struct core_filter *fir = make(&scene);
                 const float *in[2] = {scene.in + before, scene.in + scene.frames + before};
                 CHECK(process(fir, &scene, 0, before) == 0);
-                core_fir_prime(fir, in, changes[c] / 2);
+                core_filter_prime(fir, in, changes[c] / 2);
                 in[0] += changes[c] / 2;
                 in[1] += changes[c] / 2;
-                core_fir_prime(fir, in, changes[c] - changes[c] / 2);
-                core_fir_catch_up(fir);
+                core_filter_prime(fir, in, changes[c] - changes[c] / 2);
+                core_filter_catch_up(fir);
                 uint32_t frames;
                 for (uint32_t at = before + changes[c]; at < scene.frames; at += frames) {
                     frames = scene.frames - at < 333 ? scene.frames - at : 333;
@@ -335,7 +335,7 @@ static void priming_equals_processing(void) {
                     peak = fmax(peak, fabs(wanted));
                 }
                 CHECK(decibel(error, peak) < LIMIT_DB);
-                core_fir_free(fir);
+                core_filter_free(fir);
                 scene_free(&scene);
             }
         }
@@ -344,11 +344,11 @@ static void priming_equals_processing(void) {
 
 static void zero_paths_stay_silent_and_cost_nothing(void) {
     struct scene scene = scene_new(2, 2, 2000, 256, 6000);
-    struct core_fir *full = make(&scene);
+    struct core_filter *full = make(&scene);
     zero_path(&scene, 0, 1);
     zero_path(&scene, 1, 0);
-    struct core_fir *straight = make(&scene);
-    CHECK(core_fir_bytes(straight) + 2 * 2000 * 2 * sizeof(float) <= core_fir_bytes(full));
+    struct core_filter *straight = make(&scene);
+    CHECK(core_filter_bytes(straight) + 2 * 2000 * 2 * sizeof(float) <= core_filter_bytes(full));
     stream(straight, &scene, mixed);
     CHECK(error_db(&scene, 7, 0) < LIMIT_DB);
 
@@ -362,8 +362,8 @@ static void zero_paths_stay_silent_and_cost_nothing(void) {
     run(&scene, whole);
     for (uint32_t n = 0; n < 2 * scene.frames; n++)
         CHECK(scene.out[n] == 0);
-    core_fir_free(full);
-    core_fir_free(straight);
+    core_filter_free(full);
+    core_filter_free(straight);
     scene_free(&scene);
 }
 
@@ -386,12 +386,12 @@ static void reset_equals_fresh(void) {
         float *fresh = noises(count);
         memcpy(fresh, scene.out, size);
 
-        struct core_fir *fir = make(&scene);
+        struct core_filter *fir = make(&scene);
         stream(fir, &scene, odd);
-        core_fir_reset(fir);
+        core_filter_reset(fir);
         stream(fir, &scene, sequences[s]);
         CHECK(memcmp(fresh, scene.out, size) == 0);
-        core_fir_free(fir);
+        core_filter_free(fir);
         free(fresh);
         scene_free(&scene);
     }
@@ -473,22 +473,22 @@ static void impossible_arguments_are_refused(void) {
         spec.partitions[0] = partitions[i];
         CHECK(!core_fir_new(&spec));
     }
-    struct core_fir *fir = core_fir_new(&right);
+    struct core_filter *fir = core_fir_new(&right);
     CHECK(fir);
-    core_fir_free(fir);
-    core_fir_free(NULL);
+    core_filter_free(fir);
+    core_filter_free(NULL);
 }
 
 static void block_with_too_few_channels_is_refused(void) {
     struct scene scene = scene_new(2, 2, 10, 0, 100), narrow = scene;
-    struct core_fir *fir = make(&scene);
+    struct core_filter *fir = make(&scene);
     narrow.inputs = narrow.outputs = 1;
     float before = scene.out[0];
     CHECK(process(fir, &narrow, 0, 100) != 0);
     CHECK(before == scene.out[0]);
     CHECK(process(fir, &scene, 0, 0) == 0);
     CHECK(before == scene.out[0]);
-    core_fir_free(fir);
+    core_filter_free(fir);
     scene_free(&scene);
 }
 

@@ -1,5 +1,6 @@
 /* The group: a filter is replaced while it plays, and the output is the ideal cross-fade of two full-history outputs. */
 #include "check.h"
+#include "fir.h"
 #include "group.h"
 #include "threads.h"
 
@@ -36,9 +37,9 @@ static void make_signals(void) {
             taps[f][k] = noise() * expf(-5.0f * (float)(k % TAPS) / TAPS);
 }
 
-static struct core_fir *fir_of(uint32_t filter, uint32_t phases) {
+static struct core_filter *fir_of(uint32_t filter, uint32_t phases) {
     struct core_fir_spec spec = {2, 2, phases, TAPS, taps[filter], 256, {256, 1024}};
-    struct core_fir *fir = core_fir_new(&spec);
+    struct core_filter *fir = core_fir_new(&spec);
     CHECK(fir);
     return fir;
 }
@@ -78,10 +79,10 @@ static double error_db(uint32_t old, uint32_t new, uint32_t start, uint32_t from
 }
 
 /* Let `fir` catch up with the whole history, as a worker does. Returns where it stands. */
-static uint64_t catch_up(const struct core_group *group, struct core_fir *fir) {
+static uint64_t catch_up(const struct core_group *group, struct core_filter *fir) {
     uint64_t at = core_group_feed(group, fir, core_group_oldest(group), UINT32_MAX, 1);
     CHECK(at != GROUP_LOST);
-    core_fir_catch_up(fir);
+    core_filter_catch_up(fir);
     return core_group_feed(group, fir, at, UINT32_MAX, 0);
 }
 
@@ -94,7 +95,7 @@ static void a_change_is_the_ideal_cross_fade(void) {
             for (uint32_t block = 0; at < 30000; block++) {
                 uint32_t frames = 1 + (block * 7919u) % MOST;
                 if (at > 15000 && !start) {
-                    struct core_fir *fir = fir_of(1, ratio);
+                    struct core_filter *fir = fir_of(1, ratio);
                     uint64_t stands = catch_up(group, fir);
                     CHECK(stands == at);
                     for (uint32_t late = 0; late < lags[l]; late += MOST) { /* the engine goes on meanwhile */
@@ -108,9 +109,9 @@ static void a_change_is_the_ideal_cross_fade(void) {
                 at += frames;
             }
             CHECK(core_group_changes(group) == 1);
-            struct core_fir *gone = core_group_collect(group);
+            struct core_filter *gone = core_group_collect(group);
             CHECK(gone && !core_group_collect(group));
-            core_fir_free(gone);
+            core_filter_free(gone);
             CHECK(error_db(0, 1, start, start - 500, start + FADE + 500, 3, ratio) < -110);
             CHECK(error_db(0, 1, start, start + FADE, at * ratio, 97, ratio) < -120);
             CHECK(error_db(0, 1, start + 8, start - 500, start + FADE + 500, 3, ratio) > -70); /* the test can fail */
@@ -127,11 +128,11 @@ static void what_an_offer_lags_is_made_up_for(void) {
         CHECK(core_group_offer(group, fir_of(1, 1), 0) == 0);
         for (; at < 8 * MOST; at += MOST)
             process(group, at, MOST, 1);
-        struct core_fir *fir = fir_of(2, 1);
+        struct core_filter *fir = fir_of(2, 1);
         CHECK(core_group_changes(group) == 1 && core_group_offer(group, fir, catch_up(group, fir)) == at);
         for (uint32_t end = at + lag * MOST; at < end; at += MOST)
             process(group, at, MOST, 1);
-        core_fir_free(core_group_collect(group));
+        core_filter_free(core_group_collect(group));
         uint32_t start = at;
         for (uint32_t end = at + 6 * MOST; at < end; at += MOST)
             process(group, at, MOST, 1);
@@ -151,7 +152,7 @@ static void what_an_offer_lags_is_made_up_for(void) {
 
 static void one_change_at_a_time(void) {
     struct core_group *group = group_of(0, 1, TAPS);
-    struct core_fir *fir = NULL;
+    struct core_filter *fir = NULL;
     uint32_t at = 0;
     for (uint32_t f = 1; f < FILTERS; f++) {
         fir = fir_of(f, 1);
@@ -160,34 +161,34 @@ static void one_change_at_a_time(void) {
             process(group, at, MOST, 1);
     }
     CHECK(core_group_changes(group) == 1); /* the second waits until the first one's old filter was collected */
-    core_fir_free(core_group_collect(group));
+    core_filter_free(core_group_collect(group));
     CHECK(core_group_withdraw(group));
-    core_fir_free(fir);
+    core_filter_free(fir);
     core_group_free(group);
 }
 
 static void what_was_kept_is_bounded(void) {
     struct core_group *group = group_of(0, 1, 1000);
-    struct core_fir *fir = fir_of(1, 1);
+    struct core_filter *fir = fir_of(1, 1);
     for (uint32_t at = 0; at < 100 * MOST; at += MOST)
         process(group, at, MOST, 1);
     CHECK(core_group_oldest(group) >= 100 * MOST - 16384 && core_group_oldest(group) <= 100 * MOST - 1000);
     CHECK(core_group_feed(group, fir, core_group_oldest(group) - 1, 10, 1) == GROUP_LOST);
     core_group_reset(group);
     CHECK(core_group_oldest(group) == 100 * MOST);
-    core_fir_free(fir);
+    core_filter_free(fir);
     core_group_free(group);
 }
 
 static void impossible_arguments_are_refused(void) {
-    struct core_fir *fir = fir_of(0, 1);
+    struct core_filter *fir = fir_of(0, 1);
     CHECK(!core_group_new(&(struct core_group_setup){0, 0, MOST, 1, 100, 1}, fir));
-    CHECK(!core_group_new(&(struct core_group_setup){9, 9, MOST, 1, 100, 1}, fir));
+    CHECK(!core_group_new(&(struct core_group_setup){SIGRACK_MAX_CHANNELS + 1, 2, MOST, 1, 100, 1}, fir));
     CHECK(!core_group_new(&(struct core_group_setup){2, 2, 0, 1, 100, 1}, fir));
     CHECK(!core_group_new(&(struct core_group_setup){2, 2, MOST, 0, 100, 1}, fir));
     CHECK(!core_group_new(&(struct core_group_setup){2, 2, MOST, 1, 100, 0}, fir));
     CHECK(!core_group_new(&(struct core_group_setup){2, 2, MOST, 1, 100, 1}, NULL));
-    core_fir_free(fir);
+    core_filter_free(fir);
     core_group_free(NULL);
 }
 
@@ -218,7 +219,7 @@ static void changes_beside_a_running_engine_are_ideal(void) {
     CHECK(!pthread_create(&thread, NULL, play, &player));
     uint32_t filter = 0, wanted = 0;
     while (atomic_load(&player.at) < FRAMES - 12000 && wanted < 20) {
-        struct core_fir *fir = fir_of(++filter % FILTERS, 1);
+        struct core_filter *fir = fir_of(++filter % FILTERS, 1);
         uint64_t at = catch_up(player.group, fir);
         int taken = 0;
         wanted++;
@@ -234,9 +235,9 @@ static void changes_beside_a_running_engine_are_ideal(void) {
         }
         while (core_group_changes(player.group) < wanted && atomic_load(&player.at) < FRAMES - BLOCK)
             sched_yield();
-        core_fir_free(core_group_collect(player.group));
+        core_filter_free(core_group_collect(player.group));
         if (!taken)
-            core_fir_free(fir);
+            core_filter_free(fir);
     }
     CHECK(!pthread_join(thread, NULL));
     uint64_t changes = core_group_changes(player.group);

@@ -466,7 +466,7 @@ def test_switches_are_compiled_ahead_within_the_budget(folder: Path, ahead_mb: i
         session.rack.on_event = lambda kind, **data: told.append((kind, data["name"]))
         session.rack.slot("b").set_bypass(True)
         await until(lambda: group.parts[1][1])
-        assert group.convolver.fir in ready
+        assert group.convolver.filter in ready
         await until(lambda: len(group.ahead) == 3 and not group.convolver.changing)
         await until(lambda: told)
         assert {parts[1][1] for parts in group.ahead} == {True, False}

@@ -29,12 +29,14 @@ def groups(rack: Rack, *, measured: bool = False) -> list[dict[str, Any]]:
 
 def _measured(rack: Rack, group: Group) -> dict[str, float]:
     rate_hz = group.setup.rate_hz
-    ns = ns_per_frame(group.convolver.fir, rack.block_at(rate_hz))
+    ns = ns_per_frame(group.convolver.filter, rack.block_at(rate_hz))
     return {"measured_ns": ns / group.linear.ratio, "load": ns * rate_hz * 1e-9}
 
 
 def _described(rack: Rack, group: Group) -> dict[str, Any]:
-    stages = group.convolver.fir.stages
+    playing = group.convolver.filter
+    assert isinstance(playing, Fir)
+    stages = playing.stages
     out_rate_hz = group.setup.rate_hz * group.linear.ratio
     together = _ns_per_s(stages, group.setup.rate_hz)
     apart = sum(_alone(rack, slot) for slot in group.members) if len(group.members) > 1 else together
