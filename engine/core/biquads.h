@@ -28,8 +28,8 @@ struct core_biquads_stage {
 };
 
 struct core_biquads_spec {
-    uint32_t channels; /* in and out, 1 to SIGRACK_MAX_CHANNELS */
-    uint32_t count;    /* of stages, at least 1; the first has the channels in, the last one has them out */
+    uint32_t inputs, outputs; /* channels, 1 to SIGRACK_MAX_CHANNELS */
+    uint32_t count;           /* of stages, at least 1; the first has the inputs, the last one the outputs */
     const struct core_biquads_stage *stages;
 };
 

@@ -11,8 +11,8 @@
 
 #define CASCADE_MOST_LANES 8u
 
-/* y = b0 x + s1; then s1 = c1 x - a1 s1 + s2, s2 = c2 x - a2 s1, with c = b - a b0: the direct form II transposed, its state updated
-   from the state and the input alone. Lane d * width + c is section d of channel c. */
+/* y = b0 x + s1; then s1 = c1 x - a1 s1 + s2, s2 = c2 x - a2 s1, with c = b - a b0: the direct form II transposed, its state
+   updated from the state and the input alone. Lane d * width + c is section d of channel c. */
 struct cascade {
     alignas(64) double b0[CASCADE_MOST_LANES];
     double c1[CASCADE_MOST_LANES], c2[CASCADE_MOST_LANES];

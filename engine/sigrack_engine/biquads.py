@@ -19,10 +19,10 @@ class Biquads(Filter):
         """Copy `stages`, which fit together. Raises CoreError when memory runs out or a number is out of range. [control]"""
         kept = [_arrays(stage) for stage in stages]
         rows = [BiquadsStage(len(mix[0]), len(mix), *(a.ctypes.data for a in (mix, *rest))) for mix, *rest in kept]
-        channels = rows[0].inputs
-        spec = BiquadsSpec(channels, len(rows), c.cast((BiquadsStage * len(rows))(*rows), c.c_void_p))
-        pointer = checked(lib.core_biquads_new(spec), f"a recursion of {len(rows)} stages for {channels} channels")
-        super().__init__(pointer, channels, channels)
+        inputs, outputs = rows[0].inputs, rows[-1].outputs
+        spec = BiquadsSpec(inputs, outputs, len(rows), c.cast((BiquadsStage * len(rows))(*rows), c.c_void_p))
+        pointer = checked(lib.core_biquads_new(spec), f"a recursion of {len(rows)} stages for {inputs} channels")
+        super().__init__(pointer, inputs, outputs)
 
 
 def _arrays(stage: BiquadStage) -> "tuple[np.ndarray, ...]":

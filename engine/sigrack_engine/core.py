@@ -206,7 +206,7 @@ class BiquadsStage(c.Structure):
 class BiquadsSpec(c.Structure):
     """`struct core_biquads_spec`."""
 
-    _fields_ = [("channels", c.c_uint32), ("count", c.c_uint32), ("stages", c.c_void_p)]
+    _fields_ = [("inputs", c.c_uint32), ("outputs", c.c_uint32), ("count", c.c_uint32), ("stages", c.c_void_p)]
 
 
 class GroupSetup(c.Structure):

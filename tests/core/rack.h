@@ -100,7 +100,7 @@ static inline struct core_filter *rack_biquads(struct rack *rack) {
             coefficients[s][i] = (double)draw(&rack->random, 1000) * 4e-4;
     struct core_biquads_stage stages[] = {{2, 2, mix, delays, sections, coefficients[0]},
                                           {2, 2, mix, delays, sections, coefficients[0]}};
-    struct core_filter *filter = core_biquads_new(&(struct core_biquads_spec){RACK_CHANNELS, 2, stages});
+    struct core_filter *filter = core_biquads_new(&(struct core_biquads_spec){RACK_CHANNELS, RACK_CHANNELS, 2, stages});
     CHECK(filter);
     return filter;
 }
