@@ -20,7 +20,7 @@ from fused_chain_convolvers import Chain, Samples, error_db, reference
 from fused_chain_rack import CHANNELS, RATE_HZ, alike, filters, run, write_rack, write_sounds
 from harness import Report, finish, interleave, machine, options, paired, pinned
 from sigrack_engine.compiler import Linear, compiled
-from sigrack_engine.costs import parted
+from sigrack_engine.costs import Forms, parted
 
 __all__ = ["main"]
 
@@ -33,7 +33,7 @@ NOISE_FRAMES = 4 * CYCLE
 
 def _ways(parts: Sequence[Linear], block: int) -> dict[str, Sequence[Linear]]:
     """Return what is compared: what the host makes of the filters, each alone, and the first without the others."""
-    ends = list(accumulate(parted(parts, block), initial=0))
+    ends = list(accumulate(parted([Forms(part) for part in parts], block), initial=0))
     return {"fused": [compiled(parts[a:b]) for a, b in pairwise(ends)], "apart": parts, "upsample": parts[:1]}
 
 

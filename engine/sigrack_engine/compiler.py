@@ -26,6 +26,11 @@ class Linear:
     latency_frames: int = 0
     """Of what goes out."""
 
+    @property
+    def memory_frames(self) -> int:
+        """How far back input matters, in frames that come in."""
+        return -(-len(self.taps[0, 0]) // self.ratio)
+
 
 def length(parts: Sequence[Linear]) -> int:
     """Return how many taps the product of `parts`, in the order of the signal, has before its end is cut. [any]"""

@@ -1,4 +1,4 @@
-"""What products of adjacent filters would cost to run, without computing them, and which products to make."""
+"""What adjacent filters would cost to run, multiplied or as biquads, without computing it; and which products to make."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +11,30 @@ import numpy.typing as npt
 
 from sigrack_engine.compiler import NEGLIGIBLE_DB, Linear, length
 from sigrack_engine.core import FirSpec, lib
+from sigrack_engine.recursion import Recursion
 
-__all__ = ["MOST_TAPS", "parted"]
+__all__ = ["MOST_TAPS", "Forms", "cheaper", "cost_ns", "parted"]
 
 MOST_TAPS = 4 << 20
 """FIR_MAX_TAPS: a longer product cannot be run."""
 BINS = 512
 """Of the envelope of all filters together: how finely their decay is looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """As what a linear slot may run: it has at least one form."""
+
+    linear: Linear | None
+    """Taps, which may be multiplied with those beside them; None: they are too many."""
+    recursion: Recursion | None = None
+    """Biquads, which run by themselves; None: it has none."""
+
+    @property
+    def ratio(self) -> int:
+        """Frames that go out for each that comes in."""
+        return self.linear.ratio if self.linear else 1
+
 
 Label = tuple[object, ...]
 """Tells filters apart: equal ones have equal labels. Empty: all zeros."""
@@ -43,24 +60,43 @@ class Sketch:
         return Sketch(labels, energy, self.ratio * other.ratio, (self.count - 1) * other.ratio + other.count)
 
 
-def parted(parts: Sequence[Linear], block: int) -> list[int]:
+def cost_ns(form: Linear | Recursion, block: int) -> float:
+    """Return what a filter by itself takes for each frame that comes in, by the cost models. [any]"""
+    if isinstance(form, Recursion):
+        return form.ns
+    return _cost(_sketch(form, 0, form.taps.shape[2]), block, 0, whole=True)
+
+
+def cheaper(forms: Forms, block: int) -> Linear | Recursion:
+    """Return the form that takes less by itself. [any]"""
+    if forms.linear is None or (forms.recursion and forms.recursion.ns < cost_ns(forms.linear, block)):
+        assert forms.recursion is not None
+        return forms.recursion
+    return forms.linear
+
+
+def parted(parts: Sequence[Forms], block: int) -> list[int]:
     """Return which products to make of adjacent filters so that they cost least by the core's model: how many go into each. [any]
 
     `block`: frames that come in at once. A filter that makes four paths of two, behind a long one, is better left alone: the long
-    one would have to be run four times. Raises nothing: a single filter is always one.
+    one would have to be run four times; and so is one that costs less as biquads. Raises nothing: a single filter is always one.
     """
     ratios = list(accumulate((part.ratio for part in parts), mul, initial=1))
-    frames = -(-length(parts) // (BINS * ratios[-1]))  # of the input, in a bin
-    sketches = [_sketch(part, number, frames * ratios[number + 1]) for number, part in enumerate(parts)]
+    linears = [part.linear for part in parts if part.linear]
+    frames = -(-length(linears) // (BINS * ratios[-1]))  # of the input, in a bin
+    sketches = [_sketch(part.linear, at, frames * ratios[at + 1]) if part.linear else None for at, part in enumerate(parts)]
     best: list[tuple[float, list[int]]] = [(0.0, [])]
     for end in range(1, len(parts) + 1):
         found: list[tuple[float, list[int]]] = []
-        sketch = None
+        sketch: Sketch | None = None
         for begin in reversed(range(end)):
-            sketch = sketches[begin] if sketch is None else sketches[begin].then(sketch)
-            cost, before = best[begin]
-            cost += ratios[begin] * _cost(sketch, block * ratios[begin], frames * ratios[end], whole=end - begin == 1)
-            found.append((cost, [*before, end - begin]))
+            before, single = sketches[begin], end - begin == 1
+            sketch = before if single else before.then(sketch) if before and sketch else None
+            ns = _cost(sketch, block * ratios[begin], frames * ratios[end], whole=single) if sketch else inf
+            if single and (recursion := parts[begin].recursion):
+                ns = min(ns, recursion.ns)
+            cost, chosen = best[begin]
+            found.append((cost + ratios[begin] * ns, [*chosen, end - begin]))
         best.append(min(found))
     return best[-1][1]
 

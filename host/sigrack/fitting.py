@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from sigrack.config import SlotTable
 from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
-from sigrack.errors import ConfigError, nearest, said
+from sigrack.errors import ConfigError, nearest
+from sigrack.forms import ask_forms, counts
 from sigrack.hooks import Hooked
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack.slot import Carried, Slot
 from sigrack.watch import HookTimeout
-from sigrack_engine.compiler import Linear
 from sigrack_engine.pool import BlockPool
 from sigrack_engine.results import POST_ADDRESS, ResultRing
 from sigrack_engine.slot import Processor, SlotCore
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["build_slot"]
 
 MOST_LATENCY_S = 10
-MOST_RATIO = 32
-MOST_FIR_CHANNELS = 8
-"""Limits of the core's convolver."""
 METER_RECORDS = 1024
 """Records of a native plugin's that may wait, at least."""
 HOOK_TAP_S = 4.0
@@ -113,7 +110,7 @@ def _meter_records(factors: int, block_frames: int, rate_hz: int) -> int:
 
 def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carried | None) -> None:
     if slot.setup.out_channels != slot.setup.channels:
-        raise ConfigError(f"{plugin.id}: gives as many channels as it takes, but {_counts(slot.setup)}", ("out",))
+        raise ConfigError(f"{plugin.id}: gives as many channels as it takes, but {counts(slot.setup)}", ("out",))
     slot.values = _initial_values(plugin, slot.table.params, slot.name)
     if carried:
         slot.values |= _kept_values(plugin, carried)
@@ -165,10 +162,10 @@ def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Calla
     slot.hooked = Hooked(slot.name, instance, plugin.methods, rack.watch, lossless=not rack.live)
     slot.context = PluginContext(rack, slot.hooked, slot.setup, slot.table.config, plugin.factors)
     instance.ctx = slot.context
-    if "fir" in plugin.methods:
-        slot.linear = _linear(plugin, instance, slot.setup)
+    if plugin.methods & {"fir", "recursive"}:
+        slot.linear, slot.recursion = ask_forms(plugin, instance, slot.setup)
         slot.refresh = rack.changes.switches.turned
-        slot.hooked.on_rest = partial(slot.set_bypass, True) if slot.linear.ratio == 1 else slot.hooked.on_rest
+        slot.hooked.on_rest = partial(slot.set_bypass, True) if slot.ratio == 1 else slot.hooked.on_rest
     elif slot.setup.outputs != slot.setup.inputs:
         raise ConfigError(f'"{slot.name}" ({plugin.id}) only listens: it writes no channels; leave out away', ("out",))
     if slot.ratio > 1 and not rack.bus.whole(slot.setup):
@@ -182,39 +179,3 @@ def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Calla
         slot.hook_tap = HookTap(slot.hooked, tap, BlockPool(channels, rack.hook_frames), rate_hz)
     if "work" in plugin.methods:
         slot.worker_tap = WorkerTap(channels, rate_hz, plugin.tap_seconds, rack.block_at(rate_hz), heard)
-
-
-def _counts(setup: Setup) -> str:
-    """Say how many channels a slot hears and writes."""
-    heard, written = ", ".join(setup.inputs), ", ".join(setup.outputs)
-    return f"the slot hears {setup.channels} ({heard}) and writes {setup.out_channels} ({written})"
-
-
-def _linear(plugin: PythonPlugin, instance: Plugin, setup: Setup) -> Linear:
-    """Ask a plugin for its filter."""
-    import numpy as np
-
-    def ask(name: str, otherwise: int) -> int:
-        return int(getattr(instance, name)(setup)) if name in plugin.methods else otherwise
-
-    try:
-        taps = np.asarray(instance.fir(setup), np.float32)  # type: ignore[attr-defined]
-        ratio, latency_frames = ask("ratio", 1), ask("latency_frames", 0)
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{plugin.id}: {said(error)}") from error
-    inputs, outputs = setup.channels, setup.out_channels
-    if max(inputs, outputs) > MOST_FIR_CHANNELS:
-        raise ConfigError(
-            f"{plugin.id}: a filter takes up to {MOST_FIR_CHANNELS} channels, but {_counts(setup)}: give it fewer by in and out",
-            ("in",),
-        )
-    if taps.ndim != 3 or taps.shape[:2] != (outputs, inputs) or not taps.shape[2]:
-        uneven = f"; {_counts(setup)}" if inputs != outputs else ""
-        raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({outputs}, {inputs}, taps){uneven}")
-    if not np.isfinite(taps).all():
-        raise ConfigError(f"{plugin.id}: fir gave taps that are not finite")
-    if not 1 <= ratio <= MOST_RATIO:
-        raise ConfigError(f"{plugin.id}: a ratio of {ratio}; 1 to {MOST_RATIO} can be had")
-    if not 0 <= latency_frames < taps.shape[2]:
-        raise ConfigError(f"{plugin.id}: a latency of {latency_frames} frames is not within its {taps.shape[2]} taps")
-    return Linear(taps, ratio, latency_frames)

@@ -1,18 +1,21 @@
-"""Groups: adjacent linear slots, compiled into one convolver."""
+"""Groups: adjacent linear slots, compiled into one convolver, or one that runs as biquads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 from weakref import ref
 
 import numpy as np
 
-from sigrack_engine.compiler import Linear, compiled, length
-from sigrack_engine.costs import MOST_TAPS, parted
+from sigrack.forms import alone
+from sigrack.parting import pieces, runs
+from sigrack_engine.biquads import Biquads
+from sigrack_engine.compiler import Linear, compiled
+from sigrack_engine.filter import Filter
 from sigrack_engine.fir import Fir
 from sigrack_engine.group import GroupCore
+from sigrack_engine.recursion import Recursion
 from sigrack_engine.slot import Processor, SlotCore
 from sigrack_plugins import Setup
 
@@ -20,13 +23,15 @@ if TYPE_CHECKING:
     from sigrack.rack import Rack
     from sigrack.slot import Slot
 
-__all__ = ["Group", "GroupPlan", "Morph", "Parts", "Variant", "plan_groups", "runs", "variant_of"]
+__all__ = ["Group", "GroupPlan", "Morph", "Parts", "Variant", "plan_groups", "variant_of"]
 
 Parts = tuple[tuple["Slot", bool], ...]
 """Members, each with whether it is left out."""
 
 MARGIN_S = 0.5
 """Input that a group keeps beyond the length of its filter, for another one to catch up in peace."""
+LEAST_S = 2.0
+"""Input that one keeps in any case that runs as biquads: those that follow may ring longer."""
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
@@ -36,8 +41,8 @@ class Group:
     members: "tuple[Slot, ...]"
     setup: Setup
     """What comes in."""
-    linear: Linear
-    """What it does now: the product of the members that are not bypassed."""
+    linear: Linear | Recursion
+    """What it does now: the product of the members that are not bypassed, or the biquads of its only one."""
     core: SlotCore
     convolver: GroupCore
     parts: "Parts" = ()
@@ -66,7 +71,7 @@ class Group:
 
     @property
     def memory_bytes(self) -> int:
-        """Memory that its convolver holds."""
+        """Memory that its filter holds."""
         return self.convolver.filter.bytes
 
     def begin(self) -> None:
@@ -117,12 +122,12 @@ class Group:
 class Variant:
     """A filter that a group may fade over to."""
 
-    linear: Linear
-    fir: Fir
+    linear: Linear | Recursion
+    filter: Filter
 
     def free(self) -> None:
         """It is not wanted. [any]"""
-        self.fir.close()
+        self.filter.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,38 +161,6 @@ class GroupPlan:
             morph.variant.free()
 
 
-def runs(slots: "Sequence[Slot]") -> "list[tuple[Slot, ...]]":
-    """Return the stretches of linear slots that can be one filter: what sees the signal between two of them is a border. [any]
-
-    A gain that is the same for all channels is none: it comes behind the filter instead, so the rate must not rise after it.
-    What hears or writes other channels is one.
-    """
-    found: list[list[Slot]] = []
-    open_run = crossed = False
-    for slot in slots:
-        if slot.linear is None:
-            open_run = open_run and (_scales(slot, found[-1][0]) or not slot.steps)
-            crossed |= slot.uniform
-            continue
-        if open_run and _beside(found[-1][0], slot) and not (crossed and slot.ratio > 1):
-            found[-1].append(slot)
-        else:
-            found.append([slot])
-            crossed = False
-        open_run = not slot.taps
-    return [tuple(run) for run in found]
-
-
-def _scales(slot: "Slot", filtered: "Slot") -> bool:
-    """Whether a slot is one gain for all channels of a filter: the two can be exchanged."""
-    return slot.uniform and slot.setup.inputs == slot.setup.outputs and set(slot.setup.inputs) >= set(filtered.setup.inputs)
-
-
-def _beside(one: "Slot", other: "Slot") -> bool:
-    """Whether two filters hear and write the same channels, in the same order."""
-    return one.setup.inputs == one.setup.outputs == other.setup.inputs == other.setup.outputs
-
-
 def plan_groups(
     rack: "Rack", slots: "Sequence[Slot]", groups: Sequence[Group], heirs: "Mapping[Slot, Slot] | None" = None
 ) -> GroupPlan:
@@ -198,37 +171,12 @@ def plan_groups(
     plan, left = GroupPlan(), list(groups)
     try:
         for run in runs(slots):
-            for piece in _pieces(rack, run, groups, heirs or {}):
+            for piece in pieces(rack, run, groups, heirs or {}):
                 _add(rack, plan, piece, left, heirs or {})
     except BaseException:
         plan.free()
         raise
     return plan
-
-
-def _pieces(
-    rack: "Rack", run: "tuple[Slot, ...]", groups: Sequence[Group], heirs: "Mapping[Slot, Slot]"
-) -> "Iterator[tuple[Slot, ...]]":
-    """Part a run into what shall be a group each: as it is now, so that a new filter can fade in, else as it costs least."""
-    linears = [slot.linear for slot in run if slot.linear]
-    ancestors = tuple(heirs.get(slot, slot) for slot in run)
-    counts = _as_now(ancestors, groups)
-    ends = list(accumulate(counts, initial=0))
-    if not counts or any(length(linears[begin:end]) > MOST_TAPS for begin, end in pairwise(ends) if end - begin > 1):
-        ends = list(accumulate(parted(linears, rack.block_at(run[0].setup.rate_hz)), initial=0))
-    return (run[begin:end] for begin, end in pairwise(ends))
-
-
-def _as_now(slots: "Sequence[Slot]", groups: Sequence[Group]) -> list[int]:
-    """Return how many of `slots` each group holds; nothing unless they are just the members of some groups, in their order."""
-    members = {group.members[0]: group.members for group in groups}
-    counts: list[int] = []
-    while (at := sum(counts)) < len(slots):
-        found = members.get(slots[at], ())
-        if not found or tuple(slots[at : at + len(found)]) != found:
-            return []
-        counts.append(len(found))
-    return counts
 
 
 def _add(rack: "Rack", plan: GroupPlan, run: "tuple[Slot, ...]", left: list[Group], heirs: "Mapping[Slot, Slot]") -> None:
@@ -253,7 +201,9 @@ def _add(rack: "Rack", plan: GroupPlan, run: "tuple[Slot, ...]", left: list[Grou
 
 def variant_of(rack: "Rack", parts: "Parts") -> Variant:
     """Compile the filter of some members, those left out that are said to be. [main, worker]"""
-    linear = _compiled(parts)
+    linear = alone(parts[0][0], rack) if len(parts) == 1 else _compiled(parts)
+    if isinstance(linear, Recursion):
+        return Variant(linear, Biquads(linear.stages))
     taps = linear.taps.astype(np.float32, copy=False)
     return Variant(linear, Fir(taps, phases=linear.ratio, block=rack.block_at(parts[0][0].setup.rate_hz)))
 
@@ -274,21 +224,20 @@ def _nothing(slot: "Slot") -> Linear:
     return Linear(taps, 1, slot.latency_frames)
 
 
-def _fits(group: Group, setup: Setup, linear: Linear) -> bool:
+def _fits(group: Group, setup: Setup, linear: Linear | Recursion) -> bool:
     """Whether a group can fade over to another filter: same rates, channels, latency, and enough history."""
-    taps = -(-linear.taps.shape[2] // linear.ratio)
     same = (setup, linear.ratio, linear.latency_frames) == (group.setup, group.linear.ratio, group.linear.latency_frames)
-    return same and taps <= group.convolver.history_frames
+    return same and linear.memory_frames <= group.convolver.history_frames
 
 
 def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "Parts", variant: Variant) -> Group:
     setup, linear = run[0].setup, variant.linear
-    taps = -(-linear.taps.shape[2] // linear.ratio)
+    least = round(LEAST_S * setup.rate_hz) if isinstance(linear, Recursion) else 0
     fade_frames = rack.fade_at(setup.rate_hz)
     convolver = GroupCore(
-        variant.fir,
+        variant.filter,
         max_frames=rack.block_at(setup.rate_hz),
-        history_frames=taps + round(MARGIN_S * setup.rate_hz),
+        history_frames=max(linear.memory_frames, least) + round(MARGIN_S * setup.rate_hz),
         fade_frames=fade_frames * linear.ratio,
     )
     processor = Processor(

@@ -188,7 +188,7 @@ class Rack:
         for morph in plan.morphs:
             group = morph.group
             group.parts, group.linear = morph.parts, morph.variant.linear
-            group.convolver.change(morph.variant.fir)
+            group.convolver.change(morph.variant.filter)
         for run, group in plan.runs:
             group.members = run
             for slot in run:

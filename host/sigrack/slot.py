@@ -17,6 +17,8 @@ from sigrack.lifecycle import start_thread
 from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
 from sigrack.state import PluginState, restore, save
 from sigrack_engine.compiler import Linear
+from sigrack_engine.costs import Forms
+from sigrack_engine.recursion import Recursion
 from sigrack_engine.slot import Processor, SlotCore
 from sigrack_engine.tap import TapRing, WorkerTap
 from sigrack_plugins import Setup
@@ -58,7 +60,9 @@ class Slot:
     uniform: bool = False
     """Its processor is one gain for all channels: filters may be exchanged with it."""
     linear: Linear | None = None
-    """The filter of a linear plugin: it is compiled into a group."""
+    """The filter of a linear plugin as taps: they may be compiled into a group; None: too many."""
+    recursion: Recursion | None = None
+    """The same as biquads, which are a group of their own; None: it has no such form."""
     group: "Group | None" = None
     """Which one, once the slot is in the rack."""
     refresh: Callable[[], object] = nothing
@@ -86,7 +90,7 @@ class Slot:
     @property
     def written(self) -> tuple[str, ...]:
         """The channels that it writes; none if it only listens."""
-        return self.setup.outputs if self.core or self.linear else ()
+        return self.setup.outputs if self.core or self.is_linear else ()
 
     @property
     def taps(self) -> list[TapRing]:
@@ -98,6 +102,16 @@ class Slot:
     def steps(self) -> list[SlotCore | TapRing]:
         """The slot's part of the run list."""
         return [self.core, *self.taps] if self.core else [*self.taps]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether it is run by a group."""
+        return self.linear is not None or self.recursion is not None
+
+    @property
+    def forms(self) -> Forms:
+        """Of a linear plugin: as what it may run."""
+        return Forms(self.linear, self.recursion)
 
     @property
     def ratio(self) -> int:
@@ -119,7 +133,7 @@ class Slot:
     @property
     def unbypassable(self) -> str:
         """Why it cannot be bypassed, in words; empty if it can."""
-        if self.core is None and self.linear is None:
+        if self.core is None and not self.is_linear:
             return f'"{self.name}" only listens: there is nothing to bypass'
         return f'"{self.name}" changes the rate: it cannot be bypassed' if self.ratio > 1 else ""
 

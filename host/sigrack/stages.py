@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack.bus import Bus
+from sigrack.gains import gains_of
 from sigrack_engine.compiler import Linear
+from sigrack_engine.recursion import Recursion
 from sigrack_plugins import Setup
 from sigrack_plugins._headroom import highest_gain_db
 
@@ -34,7 +36,7 @@ class Paths:
     tone: Doubles
     """The highest of any frequency; shape (outputs, phases, inputs): each phase of an interpolator is a filter by itself."""
     worst: Doubles
-    """The sum of the magnitudes of the taps, of the same shape."""
+    """The sum of the magnitudes of the taps, or a bound of it, of the same shape."""
 
     @property
     def gains(self) -> Gains:
@@ -54,8 +56,11 @@ class Stage:
     """Nothing that comes out is louder."""
 
 
-def paths_of(linear: Linear) -> Paths:
+def paths_of(linear: Linear | Recursion) -> Paths:
     """Measure a filter. [any]"""
+    if isinstance(linear, Recursion):
+        found = gains_of(linear)
+        return Paths(found[0][:, None], found[1][:, None])
     outputs, inputs, _ = linear.taps.shape
     tone, worst = (np.zeros((outputs, linear.ratio, inputs)) for _ in range(2))
     for output, phase, input_ in np.ndindex(tone.shape):

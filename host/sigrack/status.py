@@ -46,7 +46,7 @@ def status(session: "Session") -> dict[str, Any]:
                 "name": slot.name,
                 "plugin": slot.plugin.id,
                 "version": slot.plugin.version,
-                "lane": "inline" if slot.core or slot.linear else None,
+                "lane": "inline" if slot.core or slot.is_linear else None,
                 "group": slot.group.name if slot.group else None,
                 "in": slot.setup.inputs,
                 "out": slot.written,

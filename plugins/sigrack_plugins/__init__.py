@@ -6,6 +6,7 @@ from pathlib import Path
 from sigrack_plugins.api import (
     HOOKS,
     SECOND,
+    Biquad,
     BiquadStage,
     Block,
     Context,
@@ -20,6 +21,7 @@ from sigrack_plugins.api import (
 __all__ = [
     "HOOKS",
     "SECOND",
+    "Biquad",
     "BiquadStage",
     "Block",
     "Context",

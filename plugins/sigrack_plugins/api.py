@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 __all__ = [
     "HOOKS",
     "SECOND",
+    "Biquad",
     "BiquadStage",
     "Block",
     "Context",
     "DataBatch",
     "FactorBatch",
     "Plugin",
-    "Section",
     "Setup",
     "Tap",
     "Timer",
 ]
 
-Section = tuple[float, float, float, float, float]
+Biquad = tuple[float, float, float, float, float]
 """b0, b1, b2, a1, a2 of a second-order section in powers of 1/z; a0 is 1."""
 
 SECOND = 1_000_000_000
@@ -79,7 +79,7 @@ class BiquadStage:
     """Factors of shape (channels out, channels in)."""
     delay_frames: Sequence[int]
     """One for each channel out; up to 4,194,304 each, in all stages together 1 GiB of eight bytes each."""
-    sections: "Sequence[Sequence[Section]]"
+    sections: "Sequence[Sequence[Biquad]]"
     """One sequence for each channel out; it may be empty."""
 
 
@@ -295,8 +295,8 @@ class Context(Protocol):
 class Plugin:
     """Base class of a Python plugin. A module that is loaded as a plugin holds exactly one subclass.
 
-    Define what you need of: the hooks in `HOOKS`, `fir`, `work`. Hooks run on the main loop's thread only, one at a time; an
-    exception is caught, counted and shown, and the audio goes on. In a live rack a hook that does not return within
+    Define what you need of: the hooks in `HOOKS`, `fir`, `recursive`, `work`. Hooks run on the main loop's thread only, one at a
+    time; an exception is caught, counted and shown, and the audio goes on. In a live rack a hook that does not return within
     `[rack] hook_limit_ms` is interrupted, and its plugin bypassed.
 
     on_block, on_factors, on_factor, on_data and the functions given to `ctx.at` and `ctx.every` may be coroutines (`async def`):
@@ -320,6 +320,9 @@ class Plugin:
         Take over what `on_state_save` of the plugin's `version` gave. Called after on_start; ValueError says why it cannot be.
     fir(self, setup: Setup) -> array of shape (channels out, channels in, taps), float32
         Makes the plugin a linear processor: the engine convolves the bus with these taps. Called before on_start. [worker]
+    recursive(self, setup: Setup) -> sequence of BiquadStage, or None
+        The same as mixes, delays and second-order sections: the host runs them, or the taps that do the same, whichever takes
+        less. None: ask `fir` instead. [worker]
     ratio(self, setup: Setup) -> int
         Frames that go out for each that comes in, 1 to 32, after `fir`: its taps are at the rate that goes out, and the input is
         taken with zeros between its frames. A slot that raises the rate cannot be bypassed. [worker]

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 
 from sigrack_plugins._equalizer.parsing import parse, parse_file
 from sigrack_plugins._equalizer.response import taps_of
-from sigrack_plugins._equalizer.stages import Stage, stages_of
-from sigrack_plugins._headroom import highest_gain_db
-from sigrack_plugins.api import Plugin, Setup
+from sigrack_plugins._equalizer.stages import Stage, recursion_of, stages_of
+from sigrack_plugins._headroom import highest_gain_db, highest_recursive_gain_db
+from sigrack_plugins.api import BiquadStage, Plugin, Setup
 
 if TYPE_CHECKING:
     from sigrack_plugins.api import Samples
 
 __all__ = ["Equalizer", "EqualizerConfig"]
+
+LOUDEST_DB = 770.0
+"""What float32 holds of full scale."""
 
 
 @dataclass
@@ -43,15 +46,26 @@ class Equalizer(Plugin):
 
     config: EqualizerConfig
 
+    def recursive(self, setup: Setup) -> tuple[BiquadStage, ...] | None:
+        """Return mixes, delays and biquads; None for a text with GraphicEQ. [worker]
+
+        Raises ValueError in one line if the text is wrong, does not fit the bus, or is too loud.
+        """
+        recursion = recursion_of(self.stages(setup))
+        if recursion:
+            gain_db = highest_recursive_gain_db(recursion)
+            if not gain_db < LOUDEST_DB:
+                raise ValueError(f"{self._name}: the gains add up to more than numbers hold")
+            self._tell(gain_db)
+        return recursion
+
     def fir(self, setup: Setup) -> "Samples":
-        """Return the taps, float32 of shape (out, in, taps). [worker]
+        """Return the taps, float32 of shape (out, in, taps), of any text. [worker]
 
         Raises ValueError in one line if the text is wrong, does not fit the bus, or rings for more than 1,048,576 taps.
         """
         taps = taps_of(self.stages(setup), setup.rate_hz, self._name)
-        gain_db = highest_gain_db(taps)
-        if gain_db > 0.1:
-            self.ctx.log(f"{self._name} raises some frequency by {gain_db:.1f} dB: leave headroom for it, as by a Preamp")
+        self._tell(highest_gain_db(taps))
         return taps
 
     def stages(self, setup: Setup) -> tuple[Stage, ...]:
@@ -61,6 +75,10 @@ class Equalizer(Plugin):
         """
         commands = parse(self.config.text) if self.config.file is None else parse_file(self.config.file)
         return stages_of(commands, setup.rate_hz, setup.channels)
+
+    def _tell(self, gain_db: float) -> None:
+        if gain_db > 0.1:
+            self.ctx.log(f"{self._name} raises some frequency by {gain_db:.1f} dB: leave headroom for it, as by a Preamp")
 
     @property
     def _name(self) -> str:

@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, combinations, pairwise
+from math import inf, prod
 
 import numpy as np
 import pytest
 
 from sigrack_engine.compiler import Linear, compiled
-from sigrack_engine.costs import parted
+from sigrack_engine.costs import Forms, cheaper, parted
 from sigrack_engine.fir import Fir
+from sigrack_engine.recursion import Recursion
+from sigrack_plugins.api import BiquadStage
 
 SHAPES = "alike", "different", "mirrored", "full"
 
@@ -35,16 +38,33 @@ def ways(count: int) -> Iterator[list[int]]:
             yield [end - begin for begin, end in pairwise((0, *cuts, count))]
 
 
-def cost(parts: Sequence[Linear], way: list[int], block: int) -> float:
-    """Return what the convolvers of a way take by the core's model for each frame that comes in."""
+def biquads(sections: int) -> Recursion:
+    """Return a recursion of so many sections in each of two channels."""
+    return Recursion((BiquadStage(np.eye(2), [0, 0], [[(1.0, 0.0, 0.0, 0.0, 0.0)] * sections] * 2),))
+
+
+def cost(parts: Sequence[Forms], way: list[int], block: int) -> float:
+    """Return what the convolvers and biquads of a way take by the models for each frame that comes in."""
     total, ratio = 0.0, 1
     for begin, end in pairwise(accumulate(way, initial=0)):
-        product = compiled(parts[begin:end])
-        fir = Fir(product.taps.astype(np.float32), phases=product.ratio, block=block * ratio)
-        total += ratio * sum(stage.ns for stage in fir.stages)
-        fir.close()
-        ratio *= product.ratio
+        recursion = parts[begin].recursion if end - begin == 1 else None
+        ns = [recursion.ns] if recursion else []
+        linears = [part.linear for part in parts[begin:end] if part.linear]
+        if len(linears) == end - begin:
+            product = compiled(linears)
+            fir = Fir(product.taps.astype(np.float32), phases=product.ratio, block=block * ratio)
+            ns.append(sum(stage.ns for stage in fir.stages))
+            fir.close()
+        total += ratio * min(ns, default=inf)
+        ratio *= prod(part.ratio for part in parts[begin:end])
     return total
+
+
+def recursive(random: np.random.Generator, one: Linear) -> Forms:
+    """Let a filter that keeps the rate have biquads, too, or instead of its taps, or not."""
+    if one.ratio > 1 or random.random() < 0.5:
+        return Forms(one)
+    return Forms(one if random.random() < 0.7 else None, biquads(int(random.integers(0, 40))))
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -54,7 +74,8 @@ def test_the_chosen_way_costs_least(seed: int) -> None:
     count = int(random.integers(2, 5))
     ratios = [4 if at == 0 and random.random() < 0.5 else 1 for at in range(count)]
     lengths = np.exp(random.uniform(0.0, np.log(30_000), count)).astype(int) + 1
-    parts = [linear(random, str(random.choice(SHAPES)), int(n), r) for n, r in zip(lengths, ratios, strict=True)]
+    linears = [linear(random, str(random.choice(SHAPES)), int(n), r) for n, r in zip(lengths, ratios, strict=True)]
+    parts = [recursive(random, one) for one in linears]
     block = int(2 ** random.integers(5, 13))
     costs = {tuple(way): cost(parts, way, block) for way in ways(count)}
 
@@ -64,16 +85,29 @@ def test_the_chosen_way_costs_least(seed: int) -> None:
 def test_neither_way_is_always_the_best() -> None:
     """One product is the best of filters that keep the channels apart; a long one stays alone before one that mixes them."""
     random = np.random.default_rng(1)
-    long = linear(random, "alike", 60_000)
+    long = Forms(linear(random, "alike", 60_000))
 
-    assert [2] == parted([long, linear(random, "different", 500)], 256)
-    assert [1, 1] == parted([long, linear(random, "full", 500)], 256)
+    assert [2] == parted([long, Forms(linear(random, "different", 500))], 256)
+    assert [1, 1] == parted([long, Forms(linear(random, "full", 500))], 256)
     assert cost([long, long], [1, 1], 256) > 1.5 * cost([long, long], [2], 256)
+
+
+def test_biquads_are_folded_where_that_costs_less() -> None:
+    """Beside a long filter short taps cost next to nothing; long ones cost more than biquads; two with biquads stay apart."""
+    random = np.random.default_rng(1)
+    long, short, ringing = (linear(random, "alike", taps) for taps in (60_000, 500, 50_000))
+
+    assert [2] == parted([Forms(long), Forms(short, biquads(5))], 256)
+    assert [1, 1] == parted([Forms(long), Forms(ringing, biquads(1))], 256)
+    assert [1, 1] == parted([Forms(long), Forms(None, biquads(5))], 256)
+    assert [1, 1] == parted([Forms(ringing, biquads(5)), Forms(ringing, biquads(5))], 256)
+    assert isinstance(cheaper(Forms(ringing, biquads(5)), 256), Recursion)
+    assert cheaper(Forms(short, biquads(500)), 256) is short
 
 
 def test_silence_and_single_filters_are_parted_too() -> None:
     """Filters of zeros cost nothing, and one filter is one product."""
-    silent = Linear(np.zeros((2, 2, 10), np.float32))
+    silent = Forms(Linear(np.zeros((2, 2, 10), np.float32)))
 
     assert [1] == parted([silent], 64)
     assert 2 == sum(parted([silent, silent], 64))

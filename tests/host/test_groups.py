@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
+from fades import DIRECTOR, FADE, Signal, beginning, changed, faded, slot
 from oracles.chain import error_db, gain, interpolated, matrix_fir
 from racks import freewheel, noise, write
 from sigrack import render
@@ -19,8 +20,6 @@ from sigrack.session import Session
 from sigrack.status import stats
 
 LIMIT_DB = -120.0
-FADE = 960
-"""Frames of a cross-fade at 48 kHz by default."""
 FILTER = '''
 import numpy as np
 from dataclasses import dataclass
@@ -52,25 +51,6 @@ class Filter(Plugin):
     def latency_frames(self, setup):
         return self.config.late
 '''
-DIRECTOR = '''
-from sigrack_plugins import Plugin
-
-class Director(Plugin):
-    """Does what a test has asked for when its frame has come."""
-    steps = {}
-    def on_start(self):
-        self.futures = []
-    def on_block(self, block):
-        for frame in sorted(self.steps):
-            if frame <= block.frame and (future := self.steps.pop(frame)(self.ctx)):
-                self.futures.append(future)
-'''
-Signal = npt.NDArray[np.float64]
-
-
-def slot(name: str, plugin: str = "./filter.py", config: str = "", rest: str = "") -> str:
-    """Return a slot's table."""
-    return f'[[slot]]\nname = "{name}"\nplugin = "{plugin}"\n{rest}\n' + (f"[slot.config]\n{config}\n" if config else "")
 
 
 def filtered(name: str, **config: int) -> str:
@@ -90,7 +70,6 @@ def taps_of(seed: int, taps: int, late: int = 0) -> npt.NDArray[np.float32]:
 def folder(tmp_path: Path) -> Path:
     """Holds the plugins of these tests."""
     (tmp_path / "filter.py").write_text(FILTER)
-    (tmp_path / "director.py").write_text(DIRECTOR)
     return tmp_path
 
 
@@ -179,6 +158,7 @@ def test_a_product_that_would_cost_more_is_two_groups(folder: Path) -> None:
 def test_groups_stay_when_a_filter_changes(folder: Path) -> None:
     """A swap to a filter that would be better alone still fades in inside its group: the sound has no dip."""
     tables = filtered("long", taps=60_000, apart=True) + filtered("short", taps=500, apart=True)
+    (folder / "director.py").write_text(DIRECTOR)
     session = freewheel(folder, slot("director", "./director.py") + tables, noise(48_000))
     director: Any = session.rack.slot("director").hooked.plugin  # type: ignore[union-attr]
     director.steps = {9600: lambda ctx: ctx.swap("short", config={"taps": 500, "apart": False})}
@@ -292,36 +272,6 @@ def test_what_cannot_be_is_said(folder: Path, tables: str, message: str) -> None
 
 
 # Changes
-
-
-Steps = dict[int, Callable[[Any], Any]]
-
-
-def changed(folder: Path, tables: str, sound: npt.NDArray[np.float32], steps: Steps, rack: str = "") -> tuple[Session, Signal]:
-    """Play `sound` through a rack to a file, doing the steps at their frames; return the session and what was heard."""
-    table = '[sink]\ndriver = "file"\npath = "heard.wav"\noverwrite = true\n[control]\nenabled = false\n'
-    head = f'[rack]\nblock_frames = 64\nhook_frames = 64\n{rack}\n[source]\ndriver = "file"\npath = "in.wav"\n{table}'
-    session = Session(load(write(folder, head + slot("director", "./director.py") + tables, sound)))
-    hooked = session.rack.slot("director").hooked
-    assert hooked is not None
-    director: Any = hooked.plugin
-    director.steps = dict(steps)
-    assert 0 == session.run()
-    assert not director.steps
-    assert [None] * len(director.futures) == [future.exception() for future in director.futures]
-    heard: Signal = soundfile.read(folder / "heard.wav")[0]
-    return session, heard
-
-
-def faded(heard: Signal, old: Signal, new: Signal, start: int, fade: int = FADE) -> float:
-    """Return the error against the ideal cross-fade from `old` to `new` that begins at frame `start`."""
-    ramp = np.clip((np.arange(len(heard)) - start + 1) / fade, 0.0, 1.0)[:, None]
-    return error_db(heard, (1.0 - ramp) * old + ramp * new)
-
-
-def beginning(heard: Signal, old: Signal) -> int:
-    """Return the first frame that is not the old filter's any more."""
-    return int(np.argmax(np.abs(heard - old).max(axis=1) > 1e-5))
 
 
 @pytest.mark.parametrize("behind", ["", filtered("b", seed=7, taps=200)], ids=["alone", "with another"])
@@ -461,7 +411,7 @@ def test_switches_are_compiled_ahead_within_the_budget(folder: Path, ahead_mb: i
             assert not group.ahead
             return
         await until(lambda: len(group.ahead) == 3)
-        ready = {variant.fir for variant in group.ahead.values()}
+        ready = {variant.filter for variant in group.ahead.values()}
         told: list[tuple[str, str]] = []
         session.rack.on_event = lambda kind, **data: told.append((kind, data["name"]))
         session.rack.slot("b").set_bypass(True)

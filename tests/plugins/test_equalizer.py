@@ -391,44 +391,58 @@ def test_preamps_add_up() -> None:
     assert np.allclose([[10.0, 0.0], [0.0, 1.0]], gains)
 
 
-def test_too_long(tmp_path: Path) -> None:
-    """A response of more than 1,048,576 taps is refused with the line of what rings longest, and is still there as data."""
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        (
+            "Preamp: -3 dB\nFilter: ON PK Fc 20 Hz Gain 3 dB Q 30\n",
+            "the filter in {path}:2 rings longest: give the GraphicEQ a slot of",
+        ),
+        ("Delay: 1048576 samples\n" * 3, "its delays and GraphicEQs are too long: shorten them, give each a slot of its own, or"),
+        ("Delay: 1048576 samples\n" * 4, "its delays and GraphicEQs are too long: shorten them, give each a slot of its own, or"),
+    ],
+)
+def test_too_long_beside_a_curve(tmp_path: Path, text: str, wanted: str) -> None:
+    """A curve has only taps: too many are refused with what is longest, also where that is a whole turn of the transform.
+
+    The text is still there as data, and without the curve as biquads.
+    """
     path = tmp_path / "eq.txt"
-    path.write_text("Preamp: -3 dB\nFilter: ON PK Fc 100 Hz Gain 3 dB Q 1\nFilter: ON PK Fc 20 Hz Gain 3 dB Q 30\n")
+    path.write_text(f"{text}GraphicEQ: 100 0; 1000 3\n")
     plugin, _ = equalizer(file=path)
     with pytest.raises(ValueError, match=r"^.*\Z") as refusal:
         plugin.fir(Setup(768_000, 1))
-    wanted = f"{path}: the response takes more than 1048576 taps at 768000 Hz; the filter in {path}:3 rings longest: "
 
-    assert str(refusal.value).startswith(wanted)
-    assert 2 == len(plugin.stages(Setup(768_000, 1))[0].strips[0].sections)
-
-
-@pytest.mark.parametrize("count", [3, 4])
-def test_delays_that_are_too_long(count: int) -> None:
-    """Delays that add up to more than that are named as such, also where they are a whole turn of the longest transform."""
-    with pytest.raises(
-        ValueError, match=r"^text: the response takes more than 1048576 taps .*; the delays and curves are too long"
-    ):
-        taps_of("Delay: 1048576 samples\n" * count)
+    assert f"{path}: the response takes more than 1048576 taps at 768000 Hz; {wanted.format(path=path)}" in str(refusal.value)
+    assert plugin.recursive(Setup(768_000, 1)) is None
+    assert 1 == len(plugin.stages(Setup(768_000, 1)))
+    assert equalizer(text)[0].recursive(Setup(768_000, 1)) is not None
 
 
-def test_gains_beyond_numbers() -> None:
-    """Gains that no float32 holds are refused."""
-    with pytest.raises(ValueError, match=r"^text: the gains add up to more than numbers hold\Z"):
-        taps_of("Preamp: 60 dB\n" * 14)
-    with pytest.raises(ValueError, match=r"^text: the gains add up to more than numbers hold\Z"):
-        taps_of("Filter: ON PK Fc 1000 Hz Gain 60 dB Q 1\n" * 150)
+def test_delays_that_are_too_long() -> None:
+    """Delays of one channel that add up to more than the engine takes are refused with the line that is too much."""
+    with pytest.raises(ValueError, match=r"^text:5: Delay: 5242880 frames of one channel are more than 4194304\Z"):
+        stages_of("Delay: 1048576 samples\n" * 5)
+
+
+@pytest.mark.parametrize("text", ["Preamp: 60 dB\n" * 14, "Filter: ON PK Fc 1000 Hz Gain 60 dB Q 1\n" * 150])
+def test_gains_beyond_numbers(text: str) -> None:
+    """Gains that no float32 holds are refused, in either form."""
+    plugin, _ = equalizer(text)
+    for form in (plugin.fir, plugin.recursive):
+        with pytest.raises(ValueError, match=r"^text: the gains add up to more than numbers hold\Z"):
+            form(Setup(48_000, 2))
 
 
 @pytest.mark.parametrize(("text", "lines"), [(AUTOEQ, []), (AUTOEQ.partition("\n")[2], ["text raises some frequency by 5.8 dB"])])
 def test_headroom(text: str, lines: list[str]) -> None:
     """What makes some frequency louder is logged with its decibels; with AutoEq's preamp nothing is."""
-    plugin, context = equalizer(text)
-    plugin.fir(Setup(48_000, 2))
+    for form in ("fir", "recursive"):
+        plugin, context = equalizer(text)
+        getattr(plugin, form)(Setup(48_000, 2))
 
-    assert len(lines) == len(context.lines)
-    assert all(line.startswith(wanted) for wanted, line in zip(lines, context.lines, strict=True))
+        assert len(lines) == len(context.lines)
+        assert all(line.startswith(wanted) for wanted, line in zip(lines, context.lines, strict=True))
 
 
 # In a rack

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from sigrack.cli.measure import ns_per_frame
 from sigrack.cli.table import table
+from sigrack.forms import MOST_FIR_CHANNELS, cost_alone_ns
 from sigrack.groups import Group
 from sigrack.rack import Rack
 from sigrack.slot import Slot
 from sigrack.wording import rates
 from sigrack_engine.core import FirStage
+from sigrack_engine.costs import cost_ns
 from sigrack_engine.fir import Fir
+from sigrack_engine.recursion import Recursion
 
 __all__ = ["groups", "groups_table"]
 
@@ -20,9 +21,10 @@ __all__ = ["groups", "groups_table"]
 def groups(rack: Rack, *, measured: bool = False) -> list[dict[str, Any]]:
     """Describe the groups of a rack that does not run, in their order. [main]
 
-    `model_ns` is the work for one of the group's output frames by the core's cost model, in nanoseconds of the processor that the
-    model knows; `model_ns_apart` the same for its members, each in a convolver of its own. Only proportions travel. `measured`:
-    `measured_ns` is what that frame took on this machine, and `load` the share of a core that the group needs.
+    `model_ns` is the work for one of the group's output frames by the cost models, in nanoseconds of the processor that they
+    know; `model_ns_apart` the same for its members, each by itself. Only proportions travel. One that runs as biquads has
+    `sections` in place of `taps` and `stages`, and `why`. `measured`: `measured_ns` is what that frame took on this machine, and
+    `load` the share of a core that the group needs.
     """
     return [_described(rack, group) | (_measured(rack, group) if measured else {}) for group in rack.groups]
 
@@ -34,40 +36,49 @@ def _measured(rack: Rack, group: Group) -> dict[str, float]:
 
 
 def _described(rack: Rack, group: Group) -> dict[str, Any]:
-    playing = group.convolver.filter
-    assert isinstance(playing, Fir)
-    stages = playing.stages
-    out_rate_hz = group.setup.rate_hz * group.linear.ratio
-    together = _ns_per_s(stages, group.setup.rate_hz)
-    apart = sum(_alone(rack, slot) for slot in group.members) if len(group.members) > 1 else together
+    linear = group.linear
+    out_rate_hz = group.setup.rate_hz * linear.ratio
+    if isinstance(linear, Recursion):
+        form: dict[str, Any] = {"taps": None, "stages": [], "sections": linear.sections, "why": _why(rack, group.members[0])}
+        together = linear.ns * group.setup.rate_hz
+    else:
+        stages = _stages(rack, group)
+        form = {
+            "taps": linear.taps.shape[2],
+            "stages": [{"partition": stage.partition, "partitions": stage.partitions} for stage in stages],
+            "sections": None,
+            "why": None,
+        }
+        together = float(sum(stage.ns for stage in stages)) * group.setup.rate_hz
+    apart = sum(cost_alone_ns(slot, rack) for slot in group.members) if len(group.members) > 1 else together
     return {
         "members": [slot.name for slot in group.members],
         "in": group.setup.inputs,
         "out": group.setup.outputs,
         "in_rate_hz": group.setup.rate_hz,
         "out_rate_hz": out_rate_hz,
-        "taps": group.linear.taps.shape[2],
-        "stages": [{"partition": stage.partition, "partitions": stage.partitions} for stage in stages],
-        "latency_frames": group.linear.latency_frames,
+        **form,
+        "latency_frames": linear.latency_frames,
         "memory_bytes": group.memory_bytes,
         "model_ns": together / out_rate_hz,
         "model_ns_apart": apart / out_rate_hz,
     }
 
 
-def _alone(rack: Rack, slot: Slot) -> float:
-    """Return what a slot would take in a convolver of its own, in nanoseconds for a second of audio."""
-    assert slot.linear is not None
-    taps = slot.linear.taps.astype(np.float32, copy=False)
-    fir = Fir(taps, phases=slot.ratio, block=rack.block_at(slot.setup.rate_hz))
-    try:
-        return _ns_per_s(fir.stages, slot.setup.rate_hz)
-    finally:
-        fir.close()
+def _stages(rack: Rack, group: Group) -> list[FirStage]:
+    playing = group.convolver.filter
+    assert isinstance(playing, Fir)
+    return playing.stages
 
 
-def _ns_per_s(stages: Sequence[FirStage], rate_hz: int) -> float:
-    return float(sum(stage.ns for stage in stages)) * rate_hz
+def _why(rack: Rack, slot: Slot) -> str:
+    """Say why a slot runs as biquads."""
+    if slot.setup.channels > MOST_FIR_CHANNELS:
+        return f"a convolver takes {MOST_FIR_CHANNELS} channels"
+    if slot.linear is None:
+        return "its response is too long for taps"
+    ns = cost_ns(slot.linear, rack.block_at(slot.setup.rate_hz))
+    return f"its {slot.linear.taps.shape[2]} taps would take {ns:.3g} ns"
 
 
 def groups_table(described: Sequence[dict[str, Any]]) -> str:
@@ -92,11 +103,12 @@ def _row(group: dict[str, Any]) -> tuple[object, ...]:
     together, apart = group["model_ns"], group["model_ns_apart"]
     compiled = len(group["members"]) > 1
     measured = (f"{group['measured_ns']:.3g}", f"{100 * group['load']:.1f} %") if "load" in group else ()
+    stages = ", ".join(f"{stage['partition']} x {stage['partitions']}" for stage in group["stages"])
     return (
         " + ".join(group["members"]),
         rates(group["in_rate_hz"], group["out_rate_hz"]),
-        group["taps"],
-        ", ".join(f"{stage['partition']} x {stage['partitions']}" for stage in group["stages"]),
+        group["taps"] or "",
+        stages if group["why"] is None else f"biquads x {group['sections']}: {group['why']}",
         group["latency_frames"],
         f"{group['memory_bytes'] / 1e6:.1f} MB",
         f"{together:.3g}",

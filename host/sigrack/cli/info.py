@@ -19,6 +19,10 @@ from sigrack.wording import bus, rates
 __all__ = ["arguments", "run"]
 
 
+WORKERS = {"fir", "ratio", "latency_frames", "recursive", "work"}
+"""Methods that do not run on the main loop."""
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("what", metavar="PLUGIN|RACK.toml")
@@ -114,8 +118,10 @@ def _channels(slot: dict[str, Any]) -> str:
 
 
 def _runs(slot: Slot) -> str:
-    parts = ["engine"] if slot.core or slot.linear else []
-    parts += ["main loop"] if slot.hooked and slot.hooked.methods - {"fir", "ratio", "latency_frames", "work"} else []
+    parts = ["engine"] if slot.core or slot.is_linear else []
+    parts += (
+        ["main loop"] if slot.hooked and slot.hooked.methods - {"fir", "ratio", "latency_frames", "recursive", "work"} else []
+    )
     return ", ".join([*parts, "worker"] if slot.worker_tap else parts)
 
 

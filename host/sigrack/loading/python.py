@@ -30,6 +30,7 @@ _ARGUMENTS = {
     "fir": 1,
     "ratio": 1,
     "latency_frames": 1,
+    "recursive": 1,
     "work": 1,
 }
 _COROUTINES = {"on_block", "on_factors", "on_factor", "on_data"}
@@ -55,7 +56,7 @@ def _check_methods(kind: type[Plugin], where: object) -> frozenset[str]:
             raise ConfigError(f'{where}: {kind.__name__} has an unknown hook "{name}"{nearest(name, HOOKS)}')
     methods = frozenset(name for name in _ARGUMENTS if callable(getattr(kind, name, None)))
     if not methods - {"on_start", "on_stop", "on_state_save", "on_state_restore"}:
-        raise ConfigError(f"{where}: {kind.__name__} does nothing: it has no hook, no fir and no work")
+        raise ConfigError(f"{where}: {kind.__name__} does nothing: it has no hook, no fir, no recursive and no work")
     if {"on_factor", "on_factors"} <= methods:
         raise ConfigError(f"{where}: {kind.__name__} has both on_factor and on_factors: keep one")
     if len(methods & {"on_state_save", "on_state_restore"}) == 1:

@@ -9,11 +9,10 @@ import math
 from collections.abc import Callable
 
 from sigrack_plugins._equalizer.commands import Filter
+from sigrack_plugins.api import Biquad
 
-__all__ = ["Biquad", "design"]
+__all__ = ["design"]
 
-Biquad = tuple[float, float, float, float, float]
-"""b0, b1, b2, a1, a2 in powers of 1/z; a0 is 1."""
 Ratio = tuple[float, float, float, float, float, float]
 """b0, b1, b2, a0, a1, a2."""
 

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack_plugins._equalizer.commands import Iir
-from sigrack_plugins._equalizer.design import Biquad
+from sigrack_plugins.api import Biquad
 
 __all__ = ["split"]
 

@@ -87,13 +87,14 @@ def _ringing_frames(section: Section) -> float:
 
 
 def _too_long(stages: Sequence[Stage], rate_hz: int, name: str) -> str:
+    """The host asks for taps where there is a curve: anything else can have a slot of its own."""
     sections = [section for stage in stages for strip in stage.strips for section in strip.sections]
     longest = max(sections, key=_ringing_frames, default=None)
     if longest and _ringing_frames(longest) > _frames(stages, lambda strip: _fixed_frames(strip, rate_hz)):
-        way_out = f"the filter in {longest.place} rings longest: raise its frequency, lower its Q"
+        what = f"the filter in {longest.place} rings longest: give the GraphicEQ a slot of its own"
     else:
-        way_out = "the delays and curves are too long: shorten them"
-    return f"{name}: the response takes more than {MOST_TAPS} taps at {rate_hz} Hz; {way_out}, or use a source with a lower rate"
+        what = "its delays and GraphicEQs are too long: shorten them, give each a slot of its own"
+    return f"{name}: the response takes more than {MOST_TAPS} taps at {rate_hz} Hz; {what}, or use a source with a lower rate"
 
 
 def _respond(stages: Sequence[Stage], rate_hz: int, grid: int) -> tuple[Paths, int]:

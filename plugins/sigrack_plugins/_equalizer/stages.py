@@ -6,20 +6,24 @@ and does not change over time, so the order of its parts does not matter. A text
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sigrack_plugins._equalizer.commands import Command, Copy, Delay, Filter, GraphicEq, Iir, Include, Points, Preamp, Select
-from sigrack_plugins._equalizer.design import Biquad, design
+from sigrack_plugins._equalizer.design import design
 from sigrack_plugins._equalizer.iir import split
 from sigrack_plugins._equalizer.text import nearest, quoted
+from sigrack_plugins.api import Biquad, BiquadStage
 
-__all__ = ["Section", "Stage", "Strip", "channel_names", "stages_of"]
+__all__ = ["Section", "Stage", "Strip", "channel_names", "recursion_of", "stages_of"]
 
 MOST_DELAY_FRAMES = 1 << 20
+"""Of a line."""
+MOST_STRIP_FRAMES = 1 << 22
+"""Of all lines: what the engine takes for one channel between two mixes."""
 LAYOUTS = {
     1: ("C",),
     2: ("L", "R"),
@@ -72,6 +76,20 @@ def stages_of(commands: Iterable[Command], rate_hz: int, channels: int) -> tuple
     return bus.finish()
 
 
+def recursion_of(stages: Sequence[Stage]) -> tuple[BiquadStage, ...] | None:
+    """Return the same as the engine runs it without taps; None if there are curves, which only have taps. [any]"""
+    if any(strip.curves for stage in stages for strip in stage.strips):
+        return None
+    return tuple(
+        BiquadStage(
+            stage.mix * np.array([[strip.gain] for strip in stage.strips]),
+            [strip.delay_frames for strip in stage.strips],
+            [[section.coefficients for section in strip.sections] for strip in stage.strips],
+        )
+        for stage in stages
+    )
+
+
 def channel_names(channels: int) -> tuple[str, ...]:
     """Return the names of a bus's channels: L, R ... for the sizes that have them, else 1, 2 ... [any]"""
     return LAYOUTS.get(channels) or tuple(str(number) for number in range(1, channels + 1))
@@ -117,7 +135,7 @@ class _Bus:
                 self._change(lambda strip: replace(strip, gain=strip.gain * factor))
             case Delay():
                 frames = self._frames(command)
-                self._change(lambda strip: replace(strip, delay_frames=strip.delay_frames + frames))
+                self._change(lambda strip: replace(strip, delay_frames=self._sum(strip.delay_frames, frames)))
             case GraphicEq():
                 self._change(lambda strip: replace(strip, curves=(*strip.curves, command.points)))
             case Filter():
@@ -157,6 +175,11 @@ class _Bus:
         if frames > MOST_DELAY_FRAMES:
             raise ValueError(f"Delay: {frames:.9g} frames at {self.rate_hz} Hz are more than {MOST_DELAY_FRAMES}")
         return math.floor(frames + 0.5)
+
+    def _sum(self, before: int, frames: int) -> int:
+        if before + frames > MOST_STRIP_FRAMES:
+            raise ValueError(f"Delay: {before + frames} frames of one channel are more than {MOST_STRIP_FRAMES}")
+        return before + frames
 
     def _select(self, command: Select) -> None:
         if "ALL" in command.channels:

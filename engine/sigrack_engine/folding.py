@@ -1,0 +1,57 @@
+"""From a recursion to the taps that do the same: it is run, and cut where nobody hears it any more.
+
+The response ends where the sum of all magnitudes that follow is 140 dB below the highest gain. So no frequency's response and no
+sample of any output, relative to full scale times that gain, changes by more than that.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from sigrack_engine.biquads import Biquads
+from sigrack_engine.compiler import Linear
+from sigrack_engine.recursion import Recursion, memory_of
+from sigrack_plugins import BiquadStage
+from sigrack_plugins._headroom import highest_gains
+
+__all__ = ["MOST_TAPS", "folded"]
+
+MOST_TAPS = 1 << 20
+CUT = 10.0 ** (-140 / 20)
+MARGIN = 10.0 ** (-40 / 20)
+"""How much further than the cut it is run, at least: what comes after that does not count."""
+LONGEST = 2 * MOST_TAPS
+
+
+def folded(recursion: Recursion) -> Linear | None:
+    """Return the taps, float32; None if they are more than 1,048,576, or some are too loud for float32. [worker]"""
+    frames = memory_of(recursion.stages, CUT * MARGIN)
+    if frames > LONGEST:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        taps = _responses(recursion.stages, math.ceil(frames) + 1)
+        rest = np.abs(taps[..., ::-1]).cumsum(axis=2, dtype=np.float64)[..., ::-1].max(axis=(0, 1))
+    needed = int(np.count_nonzero(rest > CUT * highest_gains(recursion.stages).max()))
+    if needed > MOST_TAPS or not np.isfinite(rest[0]):
+        return None
+    return Linear(np.ascontiguousarray(taps[..., : max(needed, 1)]))
+
+
+def _responses(stages: Sequence[BiquadStage], frames: int) -> npt.NDArray[np.float32]:
+    """What comes out for an impulse in each channel, one after the other; at once where channels do not mix."""
+    apart = all(np.array_equal(stage.mix, np.diag(np.diagonal(stage.mix))) for stage in stages)
+    runner = Biquads(stages)
+    taps = np.zeros((runner.outputs, runner.inputs, frames), np.float32)
+    for into in range(1 if apart else runner.inputs):
+        impulse = np.zeros((runner.inputs, frames), np.float32)
+        impulse[:, 0] = 1.0 if apart else np.eye(runner.inputs)[into]
+        runner.reset()
+        made = runner.process(impulse)
+        if apart:
+            taps[range(runner.inputs), range(runner.inputs)] = made
+        else:
+            taps[:, into] = made
+    runner.close()
+    return taps
