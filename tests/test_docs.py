@@ -69,6 +69,18 @@ def test_the_manuals_echo_runs_as_printed(tmp_path: Path) -> None:
     assert np.abs(wanted - heard).max() < 1e-6
 
 
+def test_the_manuals_recursion_runs_as_printed(tmp_path: Path) -> None:
+    """The plugin guide's recursive plugin, copied out, takes out a constant and leaves a tone."""
+    (tmp_path / "block.py").write_text(snippets("docs/plugins.md", "python")[1])
+    (tmp_path / "rack.toml").write_text('[source]\ndriver = "file"\npath = "-"\n[[slot]]\nname = "dc"\nplugin = "./block.py"\n')
+    tone = 0.5 * np.sin(2 * np.pi * 1000 / 48_000 * np.arange(96_000))
+    soundfile.write(tmp_path / "in.wav", tone + 0.25, 48_000, subtype="FLOAT")
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, _ = soundfile.read(tmp_path / "out.wav")
+
+    assert np.abs(heard[72_000:] - tone[72_000:]).max() < 2e-3
+
+
 def test_the_equalisers_rack_runs_as_printed(tmp_path: Path) -> None:
     """The equaliser page's text and rack, copied out, run; no frequency becomes louder, as their preamps promise."""
     (tmp_path / "headphones.txt").write_text(snippets("docs/equalizer.md", "text")[0])
