@@ -14,10 +14,11 @@ import soundfile
 
 from oracles.truepeak import true_peak_db
 from racks import noise
-from sigrack.config import Config, load, parse
+from sigrack.config import load, parse
 from sigrack.drivers import built
 from sigrack.loading import NativePlugin
 from sigrack.rendering import render
+from sigrack.tables import Config
 from sigrack_plugins import bundled
 from sigrack_plugins._equalizer.parsing import COMMANDS, FOREIGN_TYPES, REFUSED, TYPES
 
@@ -187,7 +188,7 @@ def test_the_rack_reference_is_valid_and_complete() -> None:
     for table in msgspec.structs.fields(Config):
         assert re.search(rf"^\[+{table.name}\]", text, re.MULTILINE), table.name
     for name in ("Rack", "Bus", "Source", "Sink", "Slot", "Signal", "Feed", "Publish", "Control"):
-        for field in msgspec.structs.fields(vars(sys.modules["sigrack.config"])[f"{name}Table"]):
+        for field in msgspec.structs.fields(vars(sys.modules["sigrack.tables"])[f"{name}Table"]):
             assert re.search(rf"^{field.encode_name} = ", text, re.MULTILINE), f"{name}Table.{field.name}"
 
 

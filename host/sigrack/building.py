@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sigrack.config import Document, SignalTable, SlotTable
+from sigrack.config import Document
 from sigrack.errors import ConfigError, EngineError
 from sigrack.fitting import build_slot
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
+from sigrack.tables import SignalTable, SlotTable
 from sigrack_engine.errors import CoreError
 from sigrack_plugins import Setup
 

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sigrack.config import Document, SlotTable
+from sigrack.config import Document
 from sigrack.errors import ConfigError, nearest
+from sigrack.tables import SlotTable
 from sigrack_engine.slot import Place
 from sigrack_plugins import Setup
 

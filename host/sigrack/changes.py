@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from sigrack.beside import Beside
-from sigrack.config import Document, SignalTable, SlotTable, check_signals
+from sigrack.checks import check_signals
+from sigrack.config import Document
 from sigrack.errors import ConfigError, nearest
 from sigrack.lifecycle import AbandonedError
 from sigrack.loading import NativePlugin
@@ -22,6 +23,7 @@ from sigrack.slot import Carried, Slot
 from sigrack.state import PluginState
 from sigrack.subscriptions import posted
 from sigrack.switches import Switches
+from sigrack.tables import SignalTable, SlotTable
 
 if TYPE_CHECKING:
     from sigrack.prepared import Prepared

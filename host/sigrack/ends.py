@@ -7,8 +7,9 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from sigrack.config import RATES_HZ, Document
+from sigrack.config import Document
 from sigrack.demo import provide
+from sigrack.tables import RATES_HZ
 from sigrack_engine.files import SoundFileError, SoundReader, SoundWriter, check_target
 from sigrack_engine.pipe import PipeReader, PipeWriter
 from sigrack_plugins import Setup

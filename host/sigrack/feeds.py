@@ -9,10 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sigrack import errors
-from sigrack.config import Document, FeedTable
+from sigrack.config import Document
 from sigrack.errors import ConfigError, EngineError, RackError, nearest
 from sigrack.places import check_endpoint, check_socket_free
 from sigrack.signals import SignalEngine
+from sigrack.tables import FeedTable
 from sigrack_engine.data import KINDS, DataError, Records, Symbols, normalised
 from sigrack_engine.feeds import CsvFile, Decoder, EndpointInUseError, FeedError, Merge, NpzFile, Track, ZmqSocket
 from sigrack_plugins import DataBatch

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sigrack.config import SlotTable
 from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest
@@ -13,6 +12,7 @@ from sigrack.forms import ask_forms, counts
 from sigrack.hooks import Hooked
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack.slot import Carried, Slot
+from sigrack.tables import SlotTable
 from sigrack.watch import HookTimeout
 from sigrack_engine.pool import BlockPool
 from sigrack_engine.results import POST_ADDRESS, ResultRing

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from math import inf
 from typing import TYPE_CHECKING
 
-from sigrack.config import HEADROOM
 from sigrack.groups import Group, GroupPlan
 from sigrack.slot import Slot
 from sigrack.stages import Paths, Stage, diagonal, level, paths_of
+from sigrack.tables import HEADROOM
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from sigrack.config import Config, Document, SlotTable
+from sigrack.config import Document
 from sigrack.errors import ConfigError
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
+from sigrack.tables import Config, SlotTable
 from sigrack_plugins import Setup
 
 __all__ = ["Plan", "adjust", "can_stay", "check_fixed", "check_kept", "check_latency", "in_words"]

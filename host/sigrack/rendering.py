@@ -7,10 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from sigrack.config import ControlTable, Document, SinkTable, SourceTable, check_feeds, load
+from sigrack.checks import check_feeds
+from sigrack.config import Document, load
 from sigrack.errors import FORCED, ConfigError, EngineError
 from sigrack.freewheel import FileDriver
 from sigrack.session import Session
+from sigrack.tables import ControlTable, SinkTable, SourceTable
 
 __all__ = ["RenderResult", "render"]
 

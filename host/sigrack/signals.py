@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sigrack.config import FeedTable, SignalTable, as_json
+from sigrack.config import as_json
 from sigrack.dispatch import Source
 from sigrack.errors import ConfigError, RackError, nearest
 from sigrack.lifecycle import start_thread
 from sigrack.loading.libraries import Library, open_library
+from sigrack.tables import FeedTable, SignalTable
 from sigrack_engine.core import lib
 from sigrack_engine.data import KINDS
 from sigrack_engine.feeds import DataQueue

@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sigrack.config import SlotTable
 from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
@@ -16,6 +15,7 @@ from sigrack.hooks import Hooked, nothing
 from sigrack.lifecycle import start_thread
 from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
 from sigrack.state import PluginState, restore, save
+from sigrack.tables import SlotTable
 from sigrack_engine.compiler import Linear
 from sigrack_engine.costs import Forms
 from sigrack_engine.recursion import Recursion

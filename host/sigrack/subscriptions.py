@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sigrack.config import FeedTable
 from sigrack.errors import nearest
 from sigrack.reaper import Thing
 from sigrack.slot import Slot
+from sigrack.tables import FeedTable
 from sigrack_engine.data import DataError, normalised
 
 __all__ = ["check_subscription", "posted"]

@@ -73,6 +73,8 @@ class Equalizer(Plugin):
 
         It is exact where the taps are cut and rounded, and as short for a filter that rings for minutes as for any other.
         """
+        if setup.channels != setup.out_channels:
+            raise ValueError(f"writes as many channels as it hears, not {setup.out_channels} of {setup.channels}: route mixes")
         commands = parse(self.config.text) if self.config.file is None else parse_file(self.config.file)
         return stages_of(commands, setup.rate_hz, setup.channels)
 

@@ -65,7 +65,7 @@ def one(channels: int, factor: float = 1.0) -> Any:
         ),
         (
             bus("abc") + slot("eq", "equalizer", ["a"], ["b", "c"], 'config = { text = "Preamp: -6 dB" }'),
-            "equalizer: fir gave taps of shape (1, 1, 1), not (2, 1, taps); the slot hears 1 (a) and writes 2 (b, c)",
+            "equalizer: writes as many channels as it hears, not 2 of 1: route mixes",
         ),
         (
             bus("abc") + slot("up", "./twice.py", ["a", "b"]),

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sigrack.config import RATES_HZ, Document, load, parse
+from sigrack.config import Document, load, parse
 from sigrack.errors import ConfigError, nearest
+from sigrack.tables import RATES_HZ
 
 SLOT = '[[slot]]\nname = "a"\nplugin = "gain"\n'
 SECOND = '[[slot]]\nname = "b"\nplugin = "gain"\n'

@@ -19,13 +19,14 @@ import zmq
 
 from factories import Compile
 from racks import noise, write
-from sigrack.config import SignalTable, load
+from sigrack.config import load
 from sigrack.drivers import built
 from sigrack.errors import ConfigError, EngineError, RackError
 from sigrack.feeds import FileFeeds, LiveFeeds, PatientFeeds, SocketFeed
 from sigrack.rendering import render
 from sigrack.session import Session
 from sigrack.status import stats
+from sigrack.tables import SignalTable
 from sigrack_engine.data import KINDS
 from sigrack_engine.feeds import DataCounts, DataQueue
 from sigrack_engine.results import PostCounts, ResultRing

@@ -12,10 +12,11 @@ import pytest
 from factories import Compile
 from plugin_source import plugin_source
 from racks import freewheel, noise, write
-from sigrack.config import SlotTable, load, slot_table
+from sigrack.config import load, slot_table
 from sigrack.errors import ConfigError, EngineError
 from sigrack.lifecycle import AbandonedError
 from sigrack.session import Session
+from sigrack.tables import SlotTable
 
 LIMIT_S = 20.0
 QUIET = '[source]\ndriver = "none"\n[control]\nenabled = false\n'

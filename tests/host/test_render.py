@@ -12,9 +12,10 @@ import soundfile
 
 from factories import MakeWav
 from oracles.chain import Signal, error_db, gain, matrix_fir
-from sigrack.config import SlotTable, load
+from sigrack.config import load
 from sigrack.errors import EngineError
 from sigrack.rendering import render
+from sigrack.tables import SlotTable
 from sigrack_plugins import Setup
 from sigrack_plugins.crossfeed import Crossfeed
 

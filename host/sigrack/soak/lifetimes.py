@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sigrack.config import SignalTable, SlotTable, load
+from sigrack.config import load
 from sigrack.errors import ConfigError, RackError
 from sigrack.loading.libraries import listing
 from sigrack.rack import Rack
 from sigrack.session import Session
+from sigrack.tables import SignalTable, SlotTable
 from sigrack_engine.core import lib
 from sigrack_plugins import native
 
