@@ -1,0 +1,224 @@
+#include "cover.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "count.h"
+#include "fade.h"
+#include "kernels.h"
+#include "memory.h"
+
+struct core_cover {
+    struct core_cover_setup setup;
+    /* The engine thread's. */
+    struct core_exchange *life;
+    uint64_t written;   /* frames that this life was given */
+    uint64_t steady;    /* frames for which it has kept up since the last miss */
+    int stuck;          /* it gets no more */
+    float gain;         /* of the child's output, against what covers for it */
+    struct residue residue;
+    float difference[SIGRACK_MAX_CHANNELS]; /* of the last frame from the delayed input */
+    float *history;     /* [channels][length]: the delayed input */
+    uint32_t length;    /* a power of two */
+    uint64_t processed;
+    float *substitute;  /* [channels][max_frames] */
+    float *planes[SIGRACK_MAX_CHANNELS];
+    /* Between main and engine. */
+    alignas(64) _Atomic(struct core_exchange *) next;
+    _Atomic(struct core_exchange *) retired;
+    /* Written by the engine thread. */
+    alignas(64) _Atomic uint64_t wet, dry, misses, lives, stucks, lies;
+    _Atomic uint32_t is_wet;
+};
+
+uint32_t core_cover_latency(uint32_t quantum, uint32_t max_frames, int even) {
+    if (even && quantum % max_frames == 0)
+        return quantum;
+    if (even && max_frames % quantum == 0)
+        return max_frames;
+    return quantum + max_frames;
+}
+
+struct core_cover *core_cover_new(const struct core_cover_setup *setup) {
+    if (!setup->channels || setup->channels > SIGRACK_MAX_CHANNELS || !setup->max_frames || setup->latency_frames < setup->max_frames)
+        return NULL;
+    struct core_cover *cover = core_take(sizeof *cover);
+    if (!cover)
+        return NULL;
+    cover->setup = *setup;
+    cover->length = core_power_of_two(setup->latency_frames + setup->max_frames);
+    cover->history = core_take((size_t)setup->channels * cover->length * sizeof(float));
+    cover->substitute = core_take((size_t)setup->channels * setup->max_frames * sizeof(float));
+    if (!cover->length || !cover->history || !cover->substitute) {
+        core_cover_free(cover);
+        return NULL;
+    }
+    for (uint32_t c = 0; c < setup->channels; c++)
+        cover->planes[c] = cover->substitute + (size_t)c * setup->max_frames;
+    return cover;
+}
+
+void core_cover_free(struct core_cover *cover) {
+    if (!cover)
+        return;
+    free(cover->history);
+    free(cover->substitute);
+    free(cover);
+}
+
+struct core_exchange *core_cover_give(struct core_cover *cover, struct core_exchange *life) {
+    return atomic_exchange(&cover->next, life);
+}
+
+struct core_exchange *core_cover_collect(struct core_cover *cover) { return atomic_exchange(&cover->retired, NULL); }
+
+void core_cover_reset(void *self) {
+    struct core_cover *cover = self;
+    cover->residue.left = 0;
+}
+
+/* Note how far the last of so many frames is from the delayed input: what a miss begins with. */
+static void note_difference(struct core_cover *cover, float *const *out, uint32_t frames) {
+    uint64_t at = cover->processed + frames - 1 + cover->length - cover->setup.latency_frames;
+    for (uint32_t c = 0; c < cover->setup.channels; c++)
+        cover->difference[c] = out[c][frames - 1] - cover->history[(size_t)c * cover->length + at % cover->length];
+}
+
+static void miss(struct core_cover *cover, float *const *out, uint32_t played) {
+    if (played)
+        note_difference(cover, out, played);
+    residue_begin(&cover->residue, cover->difference, cover->setup.channels, cover->setup.fade_frames);
+    cover->gain = 0;
+    count_add(&cover->misses, 1);
+}
+
+static void look_for_life(struct core_cover *cover) {
+    if (!atomic_load_explicit(&cover->next, memory_order_relaxed) || atomic_load_explicit(&cover->retired, memory_order_acquire))
+        return;
+    struct core_exchange *next = atomic_exchange(&cover->next, NULL);
+    if (!next)
+        return;
+    atomic_store_explicit(&cover->retired, cover->life, memory_order_release);
+    cover->life = next;
+    cover->written = cover->steady = 0;
+    cover->stuck = 0;
+    count_add(&cover->lives, 1);
+    if (!cover->processed)
+        cover->gain = 1; /* what is not there yet is the silence before the beginning */
+    else if (cover->gain > 0)
+        miss(cover, NULL, 0);
+}
+
+/* Copy between a ring of `length` frames, from its frame `at` on, and a plane. */
+static void from_ring(float *plane, const float *ring, uint32_t length, uint64_t at, uint32_t frames) {
+    uint32_t from = (uint32_t)(at % length), straight = length - from < frames ? length - from : frames;
+    memcpy(plane, ring + from, straight * sizeof(float));
+    memcpy(plane + straight, ring, (frames - straight) * sizeof(float));
+}
+
+static void remember(struct core_cover *cover, const float *const *in, uint32_t frames) {
+    uint32_t from = (uint32_t)(cover->processed % cover->length);
+    uint32_t straight = cover->length - from < frames ? cover->length - from : frames;
+    for (uint32_t c = 0; c < cover->setup.channels; c++) {
+        float *ring = cover->history + (size_t)c * cover->length;
+        memcpy(ring + from, in[c], straight * sizeof(float));
+        memcpy(ring, in[c] + straight, (frames - straight) * sizeof(float));
+    }
+}
+
+/* Give the block to the child. Returns for how many of the frames that are to be played its output is there. */
+static uint32_t exchange(struct core_cover *cover, const float *const *in, uint32_t frames) {
+    struct core_exchange *life = cover->life;
+    if (!life)
+        return 0;
+    uint64_t done = atomic_load_explicit(&life->child->done, memory_order_acquire), before = cover->written;
+    if (done > before) {
+        count_add(&cover->lies, 1);
+        done = before;
+    }
+    if (!cover->stuck && before + frames - done > life->capacity) {
+        cover->stuck = 1;
+        count_add(&cover->stucks, 1);
+    }
+    if (!cover->stuck) {
+        exchange_write(life, before, in, frames);
+        cover->written = before + frames;
+    }
+    uint64_t have = done + cover->setup.latency_frames; /* frames of this life that could be played, its first silence included */
+    if (cover->stuck || have <= before)
+        return 0;
+    return have - before < frames ? (uint32_t)(have - before) : frames;
+}
+
+/* Put `frames` frames of the child's into `out`; before it began there is silence. */
+static void take_wet(const struct core_cover *cover, float *const *out, uint64_t at, uint32_t frames) {
+    const struct core_exchange *life = cover->life;
+    uint32_t latency = cover->setup.latency_frames, silent = at < latency ? (uint32_t)(latency - at) : 0;
+    silent = silent < frames ? silent : frames;
+    for (uint32_t c = 0; c < cover->setup.channels; c++) {
+        memset(out[c], 0, silent * sizeof(float));
+        from_ring(out[c] + silent, life->out + (size_t)c * life->capacity, life->capacity, at + silent - latency, frames - silent);
+    }
+}
+
+/* Put the delayed input of frames from .. from + frames - 1 of this block into `planes`. */
+static void take_dry(const struct core_cover *cover, float *const *planes, uint32_t from, uint32_t frames) {
+    uint64_t at = cover->processed + from + cover->length - cover->setup.latency_frames;
+    for (uint32_t c = 0; c < cover->setup.channels; c++)
+        from_ring(planes[c] + from, cover->history + (size_t)c * cover->length, cover->length, at, frames);
+}
+
+/* What the child's output is faded in over, or stands in for it. */
+static void substitute(struct core_cover *cover, float *const *planes, uint32_t from, uint32_t frames) {
+    take_dry(cover, planes, from, frames);
+    residue_add(&cover->residue, planes, cover->setup.channels, from, frames);
+}
+
+/* Play the child's output for `frames` frames: alone, or on its way in. */
+static void play_wet(struct core_cover *cover, float *const *out, uint64_t at, uint32_t frames) {
+    take_wet(cover, out, at, frames);
+    count_add(&cover->wet, frames);
+    if (cover->gain >= 1.0f)
+        return;
+    substitute(cover, cover->planes, 0, frames);
+    float step = 1.0f / (float)cover->setup.fade_frames;
+    uint32_t left = (uint32_t)((1.0f - cover->gain) * (float)cover->setup.fade_frames + 0.5f);
+    uint32_t moving = left < frames ? left : frames;
+    for (uint32_t c = 0; c < cover->setup.channels; c++)
+        kernels_chosen()->crossfade(out[c], cover->planes[c], moving, cover->gain, step);
+    cover->gain = left > moving ? cover->gain + (float)moving * step : 1.0f;
+}
+
+int core_cover_process(void *self, const struct sigrack_block *block) {
+    struct core_cover *cover = self;
+    uint32_t frames = block->frames;
+    look_for_life(cover);
+    remember(cover, block->in, frames);
+    uint64_t at = cover->written;
+    uint32_t have = exchange(cover, block->in, frames);
+    cover->steady = have == frames ? cover->steady + frames : 0;
+    int wet = cover->gain > 0 || (cover->steady >= cover->setup.fade_frames && at >= cover->setup.latency_frames);
+    uint32_t play = wet ? have : 0;
+    if (play)
+        play_wet(cover, block->out, at, play);
+    if (play < frames) {
+        if (cover->gain > 0)
+            miss(cover, block->out, play);
+        substitute(cover, block->out, play, frames - play);
+        count_add(&cover->dry, frames - play);
+    }
+    note_difference(cover, block->out, frames);
+    cover->processed += frames;
+    atomic_store_explicit(&cover->is_wet, play == frames, memory_order_relaxed);
+    return 0;
+}
+
+void core_cover_stats(const struct core_cover *cover, struct core_cover_stats *stats) {
+    stats->wet = atomic_load(&cover->wet);
+    stats->dry = atomic_load(&cover->dry);
+    stats->misses = atomic_load(&cover->misses);
+    stats->lives = atomic_load(&cover->lives);
+    stats->stuck = atomic_load(&cover->stucks);
+    stats->lies = atomic_load(&cover->lies);
+    stats->is_wet = atomic_load(&cover->is_wet);
+}

@@ -1,0 +1,50 @@
+/* cover.h - stands in the run list for a processor that runs in a child's process, and covers for it when it is late or dead.
+
+   The child's output is played `latency_frames` after the input. Where a block's end is not there in time, the input itself, delayed
+   by as much, is played in that very block, and what the output was apart from it goes to zero in a straight line, so that there is
+   no step. When the child has kept up for the length of a fade, its output fades in again. */
+#ifndef SIGRACK_COVER_H
+#define SIGRACK_COVER_H
+
+#include "exchange.h"
+
+struct core_cover;
+
+struct core_cover_setup {
+    uint32_t channels, max_frames;
+    uint32_t latency_frames; /* at least max_frames and a quantum, see core_cover_latency */
+    uint32_t fade_frames;    /* of cross-fades, and of what is left of the last output */
+};
+
+/* Frames since the beginning: wet + dry = processed. [any] */
+struct core_cover_stats {
+    uint64_t wet;    /* of the child's output, cross-fades to it included */
+    uint64_t dry;    /* of its input instead */
+    uint64_t misses; /* times the output was not there */
+    uint64_t lives;  /* that were taken into use */
+    uint64_t stuck;  /* lives whose ring ran full: they get no more input */
+    uint64_t lies;   /* blocks in which a child claimed to have done what it cannot have */
+    uint32_t is_wet; /* the last block was the child's to its end */
+};
+
+/* The least latency for blocks of up to `max_frames` frames, in quanta of `quantum`: a block's output never depends on frames of the
+   same block. `even`: all blocks have max_frames frames. [any] */
+CORE_API uint32_t core_cover_latency(uint32_t quantum, uint32_t max_frames, int even);
+
+/* NULL when out of memory or range. [control] */
+CORE_API struct core_cover *core_cover_new(const struct core_cover_setup *setup);
+/* Its lives must have been collected or never given. [control] */
+CORE_API void core_cover_free(struct core_cover *cover);
+
+/* Let the next block begin a new life, which is borrowed. Returns one that was given and never begun, or NULL. NULL for `life`: none.
+   [main] */
+CORE_API struct core_exchange *core_cover_give(struct core_cover *cover, struct core_exchange *life);
+/* A life that the engine has left for good, or NULL. While one is uncollected no other begins. [main] */
+CORE_API struct core_exchange *core_cover_collect(struct core_cover *cover);
+CORE_API void core_cover_stats(const struct core_cover *cover, struct core_cover_stats *stats); /* [any] */
+
+/* As a slot's processor: `self` is a struct core_cover. [engine] */
+CORE_API int core_cover_process(void *self, const struct sigrack_block *block);
+CORE_API void core_cover_reset(void *self);
+
+#endif

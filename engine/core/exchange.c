@@ -1,0 +1,88 @@
+#include "exchange.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#define MOST_QUANTUM 65536u
+
+static uint64_t pages(uint64_t size) { return (size + EXCHANGE_PAGE - 1) / EXCHANGE_PAGE * EXCHANGE_PAGE; }
+
+static uint64_t ring_bytes(uint32_t channels, uint32_t quantum) {
+    return pages((uint64_t)channels * quantum * EXCHANGE_QUANTA * sizeof(float));
+}
+
+static int in_range(uint32_t channels, uint32_t quantum) {
+    return channels && channels <= SIGRACK_MAX_CHANNELS && quantum && quantum <= MOST_QUANTUM;
+}
+
+struct core_exchange_sizes core_exchange_sizes(uint32_t channels, uint32_t quantum) {
+    struct core_exchange_sizes sizes = {0, 0};
+    if (in_range(channels, quantum)) {
+        uint64_t ring = ring_bytes(channels, quantum);
+        sizes.host = pages(sizeof(struct exchange_host)) + ring;
+        sizes.child = pages(sizeof(struct exchange_child)) + ring;
+    }
+    return sizes;
+}
+
+int core_exchange_open(struct core_exchange *exchange, void *host, void *child, uint32_t channels, uint32_t quantum, int wake) {
+    if (!in_range(channels, quantum) || !host || !child)
+        return 0;
+    *exchange = (struct core_exchange){
+        .host = host,
+        .child = child,
+        .in = (float *)((char *)host + pages(sizeof(struct exchange_host))),
+        .out = (float *)((char *)child + pages(sizeof(struct exchange_child))),
+        .channels = channels,
+        .quantum = quantum,
+        .capacity = quantum * EXCHANGE_QUANTA,
+        .wake = wake,
+    };
+    return 1;
+}
+
+/* Copy into the ring from its frame `at` on, in two parts where it wraps. */
+static void copy_in(struct core_exchange *exchange, uint64_t at, const float *const *in, uint32_t frames) {
+    uint32_t from = (uint32_t)(at % exchange->capacity), straight = exchange->capacity - from;
+    if (straight > frames)
+        straight = frames;
+    for (uint32_t c = 0; c < exchange->channels; c++) {
+        float *ring = exchange->in + (size_t)c * exchange->capacity;
+        memcpy(ring + from, in[c], straight * sizeof(float));
+        memcpy(ring, in[c] + straight, (frames - straight) * sizeof(float));
+    }
+}
+
+/* The child sets `armed` and looks once more at `written`; this writes `written` and looks at `armed`. Sequentially consistent, so
+   one of the two sees the other. */
+static void wake(struct core_exchange *exchange) {
+    uint64_t one = 1;
+    if (exchange->wake < 0 || !atomic_exchange(&exchange->child->armed, 0))
+        return;
+    if (write(exchange->wake, &one, sizeof one) < 0) {
+        /* The counter is full: it is being woken anyway. */
+    }
+}
+
+void core_exchange_close(struct core_exchange *exchange) {
+    atomic_store(&exchange->host->closing, 1);
+    atomic_store(&exchange->child->armed, 1); /* whatever it says: it must hear this */
+    wake(exchange);
+}
+
+void exchange_write(struct core_exchange *exchange, uint64_t at, const float *const *in, uint32_t frames) {
+    copy_in(exchange, at, in, frames);
+    atomic_store(&exchange->host->written, at + frames);
+    if (at / exchange->quantum != (at + frames) / exchange->quantum)
+        wake(exchange);
+}
+
+int core_exchange_set(struct core_exchange *exchange, uint64_t frame, uint32_t param, double value) {
+    struct exchange_host *host = exchange->host;
+    uint64_t written = atomic_load_explicit(&host->events_written, memory_order_relaxed);
+    if (written - atomic_load_explicit(&exchange->child->events_taken, memory_order_acquire) >= EXCHANGE_EVENTS)
+        return 0;
+    host->events[written % EXCHANGE_EVENTS] = (struct exchange_event){frame, value, param};
+    atomic_store_explicit(&host->events_written, written + 1, memory_order_release);
+    return 1;
+}

@@ -1,0 +1,231 @@
+/* The cover: a child that keeps up is heard exactly; one that does not is covered for in that very block, without a step. */
+#include "check.h"
+#include "cover.h"
+#include "threads.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#define CHANNELS 2u
+#define QUANTUM 64u
+#define FADE 200u
+#define FRAMES 20000u
+
+static float input[CHANNELS][FRAMES], output[CHANNELS][FRAMES];
+
+/* One life of a child that gives minus three quarters of what it gets; it works when the test says so. */
+struct child {
+    struct core_exchange exchange;
+    void *host, *own;
+    uint64_t began; /* engine frame of its first frame */
+};
+
+static void child_open(struct child *child, uint64_t began) {
+    struct core_exchange_sizes sizes = core_exchange_sizes(CHANNELS, QUANTUM);
+    child->host = calloc(1, sizes.host);
+    child->own = calloc(1, sizes.child);
+    child->began = began;
+    CHECK(core_exchange_open(&child->exchange, child->host, child->own, CHANNELS, QUANTUM, -1));
+}
+
+static void child_close(struct child *child) {
+    free(child->host);
+    free(child->own);
+}
+
+/* Process up to `quanta` whole quanta. */
+static void child_work(struct child *child, uint32_t quanta) {
+    struct core_exchange *x = &child->exchange;
+    uint64_t done = atomic_load(&x->child->done);
+    for (; quanta && done + QUANTUM <= atomic_load(&x->host->written); quanta--, done += QUANTUM)
+        for (uint32_t c = 0; c < CHANNELS; c++)
+            for (uint32_t i = 0; i < QUANTUM; i++) {
+                size_t at = (size_t)c * x->capacity + (done + i) % x->capacity;
+                x->out[at] = -0.75f * x->in[at];
+            }
+    atomic_store(&x->child->done, done);
+}
+
+static struct core_cover *cover_of(uint32_t most, int even) {
+    struct core_cover_setup setup = {CHANNELS, most, core_cover_latency(QUANTUM, most, even), FADE};
+    struct core_cover *cover = core_cover_new(&setup);
+    CHECK(cover);
+    return cover;
+}
+
+static void process(struct core_cover *cover, uint64_t at, uint32_t frames) {
+    const float *in[] = {input[0] + at, input[1] + at};
+    float *out[] = {output[0] + at, output[1] + at};
+    struct sigrack_block block = {sizeof block, frames, at, in, out, CHANNELS, 0, NULL};
+    CHECK(core_cover_process(cover, &block) == 0);
+}
+
+static float delayed(uint32_t channel, uint64_t frame, uint32_t latency) { return frame < latency ? 0 : input[channel][frame - latency]; }
+
+static struct core_cover_stats stats_of(const struct core_cover *cover) {
+    struct core_cover_stats stats;
+    core_cover_stats(cover, &stats);
+    return stats;
+}
+
+static void a_child_that_keeps_up_is_heard_exactly(uint32_t most, int even) {
+    struct core_cover *cover = cover_of(most, even);
+    uint32_t latency = core_cover_latency(QUANTUM, most, even);
+    struct child child;
+    uint64_t random = most;
+    child_open(&child, 0);
+    CHECK(!core_cover_give(cover, &child.exchange));
+    for (uint64_t at = 0; at < FRAMES;) {
+        uint32_t frames = even ? most : 1 + (uint32_t)draw(&random, most);
+        frames = at + frames < FRAMES ? frames : (uint32_t)(FRAMES - at);
+        process(cover, at, frames);
+        child_work(&child, UINT32_MAX);
+        at += frames;
+    }
+    for (uint32_t c = 0; c < CHANNELS; c++)
+        for (uint64_t n = 0; n < FRAMES; n++)
+            CHECK(output[c][n] == -0.75f * delayed(c, n, latency));
+    struct core_cover_stats stats = stats_of(cover);
+    CHECK(stats.wet == FRAMES && stats.dry == 0 && stats.misses == 0 && stats.lives == 1 && stats.is_wet);
+    core_cover_free(cover);
+    child_close(&child);
+}
+
+/* The child rests in blocks 40 to 59. */
+static void a_miss_is_covered_in_its_block_by_the_ideal_formula(void) {
+    enum { RESTS = 40, WORKS = 60 };
+    struct core_cover *cover = cover_of(QUANTUM, 1);
+    uint32_t latency = QUANTUM;
+    struct child child;
+    child_open(&child, 0);
+    core_cover_give(cover, &child.exchange);
+    for (uint32_t b = 0; b < FRAMES / QUANTUM; b++) {
+        process(cover, b * QUANTUM, QUANTUM);
+        if (b < RESTS || b >= WORKS || b < RESTS + 4)
+            child_work(&child, b < RESTS || b >= WORKS ? UINT32_MAX : 0);
+    }
+    /* Block 40 plays what was done in block 39; block 41 is the first without. Its ring holds 8 quanta, so in block 48 it is stuck. */
+    uint64_t missed = (RESTS + 1) * QUANTUM;
+    for (uint32_t c = 0; c < CHANNELS; c++) {
+        float left = output[c][missed - 1] - delayed(c, missed - 1, latency);
+        for (uint64_t n = 0; n < FRAMES / QUANTUM * QUANTUM; n++) {
+            uint64_t k = n - missed + 1;
+            float residue = k < FADE ? left * (1.0f - (float)k / FADE) : 0;
+            float wanted = n < missed ? -0.75f * delayed(c, n, latency) : delayed(c, n, latency) + residue;
+            CHECK(fabsf(output[c][n] - wanted) <= 1e-6f);
+        }
+    }
+    struct core_cover_stats stats = stats_of(cover);
+    CHECK(stats.misses == 1 && stats.stuck == 1 && stats.wet == missed && stats.wet + stats.dry == FRAMES / QUANTUM * QUANTUM);
+    core_cover_free(cover);
+    child_close(&child);
+}
+
+static void a_late_child_fades_in_again_when_it_has_kept_up_for_a_fade(void) {
+    struct core_cover *cover = cover_of(QUANTUM, 1);
+    uint32_t latency = QUANTUM, blocks = 30, late = 10;
+    struct child child;
+    child_open(&child, 0);
+    core_cover_give(cover, &child.exchange);
+    for (uint32_t b = 0; b < blocks; b++) {
+        process(cover, b * QUANTUM, QUANTUM);
+        if (b != late)
+            child_work(&child, UINT32_MAX);
+    }
+    uint64_t missed = (late + 1) * QUANTUM, back = missed + QUANTUM;
+    while ((back - missed - QUANTUM) + QUANTUM < FADE) /* the block with which it has kept up for a fade */
+        back += QUANTUM;
+    for (uint32_t c = 0; c < CHANNELS; c++) {
+        float left = output[c][missed - 1] - delayed(c, missed - 1, latency);
+        for (uint64_t n = missed; n < blocks * QUANTUM; n++) {
+            uint64_t k = n - missed + 1, g = n - back + 1;
+            float dry = delayed(c, n, latency) + (k < FADE ? left * (1.0f - (float)k / FADE) : 0);
+            float gain = n < back ? 0 : g < FADE ? (float)g / FADE : 1, wet = -0.75f * delayed(c, n, latency);
+            CHECK(fabsf(output[c][n] - (dry + gain * (wet - dry))) <= 1e-5f);
+        }
+    }
+    struct core_cover_stats stats = stats_of(cover);
+    CHECK(stats.misses == 1 && stats.dry == back - missed && stats.stuck == 0 && stats.is_wet);
+    core_cover_free(cover);
+    child_close(&child);
+}
+
+static void what_a_child_claims_is_not_believed(void) {
+    struct core_cover *cover = cover_of(QUANTUM, 1);
+    struct child child;
+    child_open(&child, 0);
+    core_cover_give(cover, &child.exchange);
+    for (uint32_t b = 0; b < 20; b++) {
+        process(cover, b * QUANTUM, QUANTUM);
+        atomic_store(&child.exchange.child->done, b % 2 ? UINT64_MAX : 1u << 20);
+    }
+    CHECK(stats_of(cover).lies == 19);
+    core_cover_free(cover);
+    child_close(&child);
+}
+
+/* A child that works as it likes, dies, and has successors: whatever it does, there is no step larger than the signals' own, and when
+   the last one keeps up it is heard exactly. */
+static void random_deaths_and_delays_leave_no_step(uint64_t seed) {
+    enum { LIVES = 6 };
+    struct core_cover *cover = cover_of(100, 0);
+    uint32_t latency = core_cover_latency(QUANTUM, 100, 0), lives = 0, given = 0;
+    struct child children[LIVES];
+    uint64_t random = seed, at = 0, ends = 0;
+    while (at < FRAMES) {
+        if (at >= ends && lives < LIVES) {
+            child_open(&children[lives], at);
+            struct core_exchange *never = core_cover_give(cover, &children[lives++].exchange);
+            given += !never;
+            ends = at + (lives < LIVES ? draw(&random, 4000) : FRAMES);
+        }
+        uint32_t frames = 1 + (uint32_t)draw(&random, 100);
+        frames = at + frames < FRAMES ? frames : (uint32_t)(FRAMES - at);
+        process(cover, at, frames);
+        core_cover_collect(cover);
+        at += frames;
+        if (lives == LIVES && at > FRAMES / 2)
+            child_work(&children[LIVES - 1], UINT32_MAX);
+        else
+            child_work(&children[lives - 1], (uint32_t)draw(&random, 4));
+    }
+    struct core_cover_stats stats = stats_of(cover);
+    CHECK(stats.wet + stats.dry == FRAMES && stats.lives == given && stats.misses > 1);
+    /* The input moves by less than 0.02 per frame, a fade by 4 / FADE: both signals are below 1, and their signs are opposite. */
+    for (uint32_t c = 0; c < CHANNELS; c++)
+        for (uint64_t n = latency + 1; n < FRAMES; n++)
+            CHECK(fabsf(output[c][n] - output[c][n - 1]) < 0.02f + 4.0f / FADE);
+    CHECK(stats.is_wet);
+    for (uint64_t n = FRAMES - 100; n < FRAMES; n++)
+        CHECK(output[0][n] == -0.75f * delayed(0, n, latency));
+    core_cover_free(cover);
+    for (uint32_t l = 0; l < lives; l++)
+        child_close(&children[l]);
+}
+
+static void bad_numbers_are_refused(void) {
+    CHECK(!core_exchange_sizes(0, QUANTUM).host && !core_exchange_sizes(33, QUANTUM).host && !core_exchange_sizes(2, 65537).host);
+    CHECK(!core_cover_new(&(struct core_cover_setup){2, 64, 63, 10}));
+    CHECK(!core_cover_new(&(struct core_cover_setup){0, 64, 64, 10}));
+    CHECK(core_cover_latency(64, 64, 1) == 64 && core_cover_latency(256, 64, 1) == 256 && core_cover_latency(64, 256, 1) == 256);
+    CHECK(core_cover_latency(64, 100, 1) == 164 && core_cover_latency(64, 64, 0) == 128);
+}
+
+int main(void) {
+    for (uint32_t c = 0; c < CHANNELS; c++)
+        for (uint32_t n = 0; n < FRAMES; n++)
+            input[c][n] = 0.5f * sinf(0.011f * (float)n * (float)(c + 2)) + 0.1f;
+    a_child_that_keeps_up_is_heard_exactly(QUANTUM, 1);
+    a_child_that_keeps_up_is_heard_exactly(4 * QUANTUM, 1);
+    a_child_that_keeps_up_is_heard_exactly(QUANTUM / 4, 1);
+    a_child_that_keeps_up_is_heard_exactly(100, 1);
+    a_child_that_keeps_up_is_heard_exactly(100, 0);
+    a_miss_is_covered_in_its_block_by_the_ideal_formula();
+    a_late_child_fades_in_again_when_it_has_kept_up_for_a_fade();
+    what_a_child_claims_is_not_believed();
+    for (uint64_t seed = 1; seed <= 50; seed++)
+        random_deaths_and_delays_leave_no_step(seed);
+    bad_numbers_are_refused();
+    return 0;
+}
