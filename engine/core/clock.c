@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "count.h"
+#include "crash.h"
 #include "memory.h"
 #include "ticks.h"
 
@@ -109,6 +110,7 @@ static void run(struct core_clock *clock) {
 
 static void *thread_main(void *argument) {
     struct core_clock *clock = argument;
+    core_crash_thread(CRASH_ENGINE);
     run(clock);
     if (clock->setup.sink)
         core_sink_close(clock->setup.sink);

@@ -73,6 +73,7 @@ class Hooked:
         self.masks: dict[tuple[str, tuple[str, ...]], Any] = {}
         """The dispatcher's: what the subscriptions mean for a source's symbols."""
         self._watch = watch
+        self._number = watch.notes.number(name)
         self._most_waiting = None if lossless else MOST_WAITING
         self._waiting: deque[tuple[str, Callable[..., Coroutine[Any, Any, Any]], tuple[Any, ...]]] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -136,6 +137,7 @@ class Hooked:
         """The last thing before the call and the first after it is the flag that lets the watch interrupt."""
         begun = time.perf_counter_ns()
         self._watch.current = (self, name, begun)
+        self._watch.mark[0] = self._number
         try:
             try:
                 self.inside = True
@@ -143,6 +145,7 @@ class Hooked:
             finally:
                 self.inside = False
         finally:
+            self._watch.mark[0] = 0
             self._watch.current = None
             self._account(time.perf_counter_ns() - begun)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from sigrack.crash import Notes, Unrecorded
 from sigrack.errors import EngineError
 
 __all__ = ["AbandonedError", "ControlThread", "start_thread"]
@@ -65,8 +66,10 @@ class _Job:
 class ControlThread:
     """Runs calls into native code that may hang. A thread that hangs is abandoned, and with it what it was working on."""
 
-    def __init__(self, limit_s: float = 10.0) -> None:
+    def __init__(self, limit_s: float = 10.0, notes: Notes | None = None) -> None:
+        """`notes`: of the crash record."""
         self.limit_s = limit_s
+        self._notes = notes or Unrecorded()
         self.abandoned = 0
         """Calls that did not come back."""
         self.busy_with = ""
@@ -87,11 +90,14 @@ class ControlThread:
         return self._jobs
 
     def _serve(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
+        self._notes.control_thread()
         while (job := jobs.get()) is not None:
             self.busy_with = job.what
+            self._notes.call(job.what)
             job.run()
             if self._jobs is jobs:  # else it was given up, and another thread has its own
                 self.busy_with = ""
+                self._notes.call("")
 
     def _abandon(self, job: _Job) -> AbandonedError:
         """Leave the thread that hangs in `job` behind; a new one takes over what waits."""

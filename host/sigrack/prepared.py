@@ -11,6 +11,7 @@ from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 from sigrack.stages import Paths
+from sigrack_engine.crash import step_names
 from sigrack_engine.engine import RunList, Step
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class Prepared:
     """None: the one that runs."""
     names: tuple[str, ...]
     """Whose each step is."""
+    noted: bytes
+    """The same for the crash record."""
     snapshot: Snapshot
     gone: tuple[Thing, ...] = ()
     """What is taken out: what it still has is delivered until it is forgotten."""
@@ -71,6 +74,7 @@ def prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine]
         plan.free()
         raise
     things: tuple[Thing, ...] = (*slots, *signals)
+    names = tuple(name for _, name in named)
     gone = tuple(thing for thing in rack.things if thing not in things)
     deaf = frozenset(heirs.values())
     return Prepared(
@@ -79,7 +83,8 @@ def prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine]
         groups=plan.groups,
         plan=plan,
         run_list=run_list,
-        names=tuple(name for _, name in named),
+        names=names,
+        noted=step_names(names),
         snapshot=snapshot_of(things),
         gone=gone,
         deaf=deaf,

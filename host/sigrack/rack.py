@@ -16,6 +16,7 @@ from sigrack.bus import bus_of
 from sigrack.changes import Changes
 from sigrack.channels import Channels
 from sigrack.config import Document
+from sigrack.crash import Notes, Unrecorded
 from sigrack.dispatch import Dispatcher, Snapshot
 from sigrack.errors import ConfigError, EngineError, nearest
 from sigrack.groups import Group, GroupPlan
@@ -46,11 +47,12 @@ LAST_S = 1.0
 class Rack:
     """A configured bus of slots. Made, changed and closed on the main thread; drivers run its engine."""
 
-    def __init__(self, document: Document, setup: Setup, *, live: bool) -> None:
+    def __init__(self, document: Document, setup: Setup, *, live: bool, notes: Notes | None = None) -> None:
         """Load and build everything. Raises ConfigError, EngineError; then nothing is left behind. [main]
 
-        `live`: time is real, and nobody waits for slow hooks.
+        `live`: time is real, and nobody waits for slow hooks. `notes`: of the crash record.
         """
+        self.notes = notes or Unrecorded()
         self.document = document
         self.setup = setup
         self.bus = bus_of(document, setup.channels)
@@ -60,13 +62,14 @@ class Rack:
         self.block_frames = config.rack.block_frames
         self.hook_frames = config.rack.hook_frames
         self._fade_s = config.rack.fade_ms * 1e-3
-        self.control = ControlThread()
+        self.control = ControlThread(notes=self.notes)
         self.bell = Bell()
         self.engine = Engine(len(self.bus.channels), self.block_frames, self.fade_at(setup.rate_hz))
+        self.notes.watch(self.engine.pointer)
         self.engine.set_ends(setup.channels, self.bus.numbers(self.bus.out))
         self.dispatcher = Dispatcher()
         self.dispatcher.inbox.patient = not live
-        self.watch = HookWatch(config.rack.hook_budget_ms, config.rack.hook_limit_ms)
+        self.watch = HookWatch(config.rack.hook_budget_ms, config.rack.hook_limit_ms, self.notes)
         self.builder = Builder(self)
         self.changes = Changes(self)
         self.reaper = Reaper(self)
@@ -166,6 +169,7 @@ class Rack:
         self._regroup(prepared.plan)
         if (run_list := prepared.run_list) is not None:
             dip = bool(self._serial) and run_list.cores != self._cores
+            self.notes.steps(self._serial + 1, prepared.noted)
             self._serial = self.engine.publish(run_list, dip=dip)
             self.steps, self._cores, self._names = run_list.steps, run_list.cores, prepared.names
         self.dispatcher.snapshot = prepared.snapshot
@@ -364,6 +368,7 @@ class Rack:
         self.dispatcher.snapshot = self.dispatcher.leaving = Snapshot()
         self.control.close()
         if not self.left_behind and not self.changes.unfinished:  # else somebody may still use them
+            self.notes.watch(None)
             self.engine.close()
             self.bell.close()
             self.channels.close()

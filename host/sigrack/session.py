@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sigrack.config import Document, load
+from sigrack.crash import CrashLog
 from sigrack.drivers import make_driver
 from sigrack.ends import open_source
 from sigrack.errors import CLEAN, FORCED, EngineError, RackError, said
@@ -43,9 +44,12 @@ STOP_S = 4.0
 class Session:
     """Starts a rack, keeps its main loop, stops it in order. One per process when it has a control socket."""
 
-    def __init__(self, document: Document, progress: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self, document: Document, progress: Callable[[int], None] | None = None, crashes: CrashLog | None = None
+    ) -> None:
         """Load everything. Raises ConfigError, EngineError; then nothing is left behind. [main]"""
         self.document = document
+        self._crashes = crashes
         self.started = time.time()
         self.state = "starting"
         self.server: ControlServer | None = None
@@ -54,7 +58,8 @@ class Session:
         with ExitStack() as undo:
             reader = open_source(document)
             undo.callback(reader.close)
-            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=live)
+            notes = crashes.notes if crashes else None
+            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=live, notes=notes)
             undo.callback(self.rack.close)
             self._publisher = self._open_publisher()
             if self._publisher:
@@ -140,6 +145,11 @@ class Session:
         """Take over the signals; return who had them. SIGHUP means nothing unless the loop runs, and must not end the host."""
         handlers: dict[int, Any] = {n: signal.signal(n, self._interrupted) for n in (signal.SIGTERM, signal.SIGINT)}
         return handlers | {signal.SIGHUP: signal.signal(signal.SIGHUP, self._hung_up)}
+
+    @property
+    def last_death(self) -> dict[str, Any] | None:
+        """What the host before this one died of, if it did not end in order. [main]"""
+        return self._crashes.described if self._crashes else None
 
     # The main loop's work
 
@@ -268,6 +278,8 @@ class Session:
         culprit = f"a hook of {current[0].name}" if current else self.rack.control.busy_with or "something"
         log.error("%s did not return within %g s: ending by force", culprit, self.stop_limit_s)
         logging.shutdown()
+        if self._crashes:
+            self._crashes.close()
         os._exit(FORCED)
 
     def _hung_up(self, *_: object) -> None:
@@ -332,12 +344,14 @@ def run_rack(path: Path, play: Path | None = None) -> int:
     with outlast_start() as end:
         document = load(path, play)
         lock = RackLock(document.name)
+        crashes = CrashLog(document.name)
         try:
-            session = Session(document)
+            session = Session(document, crashes=crashes)
             session.stop_limit_s = STOP_S
             code = session.run()
             end.at_once = session.interrupted
         finally:
+            crashes.close()
             lock.close()
     if code == FORCED:  # what has not stopped would keep the interpreter from ending, or crash it on its way out
         logging.shutdown()

@@ -32,6 +32,7 @@ def status(session: "Session") -> dict[str, Any]:
         "file": str(session.document.path.resolve()),
         "pid": os.getpid(),
         "uptime_s": time.time() - session.started,
+        "last_death": session.last_death,
         "driver": config.source.driver,
         "source": _source(session.document),
         "rate_hz": rack.setup.rate_hz,

@@ -9,6 +9,8 @@ import traceback
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from sigrack.crash import Notes, Unrecorded
+
 if TYPE_CHECKING:
     from sigrack.hooks import Hooked
 
@@ -31,8 +33,10 @@ class HookTimeout(BaseException):
 class HookWatch:
     """A thread that looks at the hook that runs. Between looks it costs a hook one store before it and one after."""
 
-    def __init__(self, budget_ms: float = 10.0, limit_ms: float = 2000.0) -> None:
-        """Hooks may take `budget_ms`, and must not take `limit_ms` (0: no limit). [main]"""
+    def __init__(self, budget_ms: float = 10.0, limit_ms: float = 2000.0, notes: Notes | None = None) -> None:
+        """Hooks may take `budget_ms`, and must not take `limit_ms` (0: no limit). `notes`: of the crash record. [main]"""
+        self.notes = notes or Unrecorded()
+        self.mark = self.notes.mark
         self.thread = threading.get_ident()
         """The main loop's."""
         self.budget_ns = int(budget_ms * 1e6)

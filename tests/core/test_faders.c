@@ -133,12 +133,11 @@ static void channels_that_are_set_together_move_together(void) {
     memcpy(in[1], in[0], sizeof in[1]);
     pthread_t thread = thread_start(set_without_rest, &restless);
     uint32_t moved = 0;
-    for (uint32_t block = 0; block < 20000; block++) {
+    for (uint32_t block = 0; block < 20000 || moved <= 1000; block++) { /* until the writer has had its turns */
         play(engine, 0, 16, 16);
         CHECK(!memcmp(out[0], out[1], 16 * sizeof(float)));
         moved += out[0][15] != in[0][15];
     }
-    CHECK(moved > 1000);
     atomic_store(&restless.stop, 1);
     thread_join(thread);
     core_engine_free(engine);
