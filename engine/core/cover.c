@@ -66,6 +66,12 @@ void core_cover_free(struct core_cover *cover) {
     free(cover);
 }
 
+int core_cover_fits(const struct core_cover *cover, const struct core_exchange *life) {
+    const struct core_cover_setup *setup = &cover->setup;
+    return life->channels == setup->channels && life->quantum <= setup->latency_frames &&
+           (uint64_t)setup->latency_frames + setup->max_frames <= life->capacity;
+}
+
 struct core_exchange *core_cover_give(struct core_cover *cover, struct core_exchange *life) {
     return atomic_exchange(&cover->next, life);
 }

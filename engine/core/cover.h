@@ -36,7 +36,10 @@ CORE_API struct core_cover *core_cover_new(const struct core_cover_setup *setup)
 /* Its lives must have been collected or never given. [control] */
 CORE_API void core_cover_free(struct core_cover *cover);
 
-/* Let the next block begin a new life, which is borrowed. Returns one that was given and never begun, or NULL. NULL for `life`: none.
+/* Whether a life can be covered for: as many channels, a quantum within the latency, and rings that hold the latency and a block, so
+   that the child never writes where the host still reads. [any] */
+CORE_API int core_cover_fits(const struct core_cover *cover, const struct core_exchange *life);
+/* Let the next block begin a new life, which fits and is borrowed. Returns one that was given and never begun, or NULL. NULL for `life`: none.
    [main] */
 CORE_API struct core_exchange *core_cover_give(struct core_cover *cover, struct core_exchange *life);
 /* A life that the engine has left for good, or NULL. While one is uncollected no other begins. [main] */

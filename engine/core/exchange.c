@@ -4,38 +4,40 @@
 #include <unistd.h>
 
 #define MOST_QUANTUM 65536u
+#define MOST_QUANTA 1024u
 
 static uint64_t pages(uint64_t size) { return (size + EXCHANGE_PAGE - 1) / EXCHANGE_PAGE * EXCHANGE_PAGE; }
 
-static uint64_t ring_bytes(uint32_t channels, uint32_t quantum) {
-    return pages((uint64_t)channels * quantum * EXCHANGE_QUANTA * sizeof(float));
+static uint64_t ring_bytes(const struct core_exchange_shape *shape) {
+    return pages((uint64_t)shape->channels * shape->quantum * shape->quanta * sizeof(float));
 }
 
-static int in_range(uint32_t channels, uint32_t quantum) {
-    return channels && channels <= SIGRACK_MAX_CHANNELS && quantum && quantum <= MOST_QUANTUM;
+static int in_range(const struct core_exchange_shape *shape) {
+    return shape->channels && shape->channels <= SIGRACK_MAX_CHANNELS && shape->quantum && shape->quantum <= MOST_QUANTUM &&
+           shape->quanta && shape->quanta <= MOST_QUANTA;
 }
 
-struct core_exchange_sizes core_exchange_sizes(uint32_t channels, uint32_t quantum) {
+struct core_exchange_sizes core_exchange_sizes(const struct core_exchange_shape *shape) {
     struct core_exchange_sizes sizes = {0, 0};
-    if (in_range(channels, quantum)) {
-        uint64_t ring = ring_bytes(channels, quantum);
+    if (in_range(shape)) {
+        uint64_t ring = ring_bytes(shape);
         sizes.host = pages(sizeof(struct exchange_host)) + ring;
         sizes.child = pages(sizeof(struct exchange_child)) + ring;
     }
     return sizes;
 }
 
-int core_exchange_open(struct core_exchange *exchange, void *host, void *child, uint32_t channels, uint32_t quantum, int wake) {
-    if (!in_range(channels, quantum) || !host || !child)
+int core_exchange_open(struct core_exchange *exchange, void *host, void *child, const struct core_exchange_shape *shape, int wake) {
+    if (!in_range(shape) || !host || !child)
         return 0;
     *exchange = (struct core_exchange){
         .host = host,
         .child = child,
         .in = (float *)((char *)host + pages(sizeof(struct exchange_host))),
         .out = (float *)((char *)child + pages(sizeof(struct exchange_child))),
-        .channels = channels,
-        .quantum = quantum,
-        .capacity = quantum * EXCHANGE_QUANTA,
+        .channels = shape->channels,
+        .quantum = shape->quantum,
+        .capacity = shape->quantum * shape->quanta,
         .wake = wake,
     };
     return 1;

@@ -14,7 +14,6 @@
 #include "core.h"
 #include "sigrack.h"
 
-#define EXCHANGE_QUANTA 8u   /* that either ring holds; a power of two */
 #define EXCHANGE_EVENTS 256u /* parameter changes that may wait; a power of two */
 #define EXCHANGE_PAGE 4096u  /* each part begins on a page of its own */
 
@@ -58,10 +57,15 @@ struct core_exchange {
     int wake; /* an eventfd: rung for an armed child; -1: nobody sleeps */
 };
 
-/* What the parts take. 0 sizes when out of range: channels 1 to 32, a quantum of 1 to 65,536 frames. [any] */
-CORE_API struct core_exchange_sizes core_exchange_sizes(uint32_t channels, uint32_t quantum);
+/* What both processes must agree on: channels 1 to 32, a quantum of 1 to 65,536 frames, rings of 1 to 1024 quanta. */
+struct core_exchange_shape {
+    uint32_t channels, quantum, quanta;
+};
+
+/* What the parts take; 0 when out of range. [any] */
+CORE_API struct core_exchange_sizes core_exchange_sizes(const struct core_exchange_shape *shape);
 /* Lay an exchange over two mapped parts, which must be zeroed before the first process does. Returns 0 when out of range. [control] */
-CORE_API int core_exchange_open(struct core_exchange *exchange, void *host, void *child, uint32_t channels, uint32_t quantum, int wake);
+CORE_API int core_exchange_open(struct core_exchange *exchange, void *host, void *child, const struct core_exchange_shape *shape, int wake);
 
 /* Host: let the child end when it has processed what it can. [control] */
 CORE_API void core_exchange_close(struct core_exchange *exchange);

@@ -24,6 +24,7 @@ from sigrack.state import PluginState
 from sigrack.subscriptions import posted
 from sigrack.switches import Switches
 from sigrack.tables import SignalTable, SlotTable
+from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
     from sigrack.prepared import Prepared
@@ -242,16 +243,16 @@ class Changes:
             check_signals(one)
             thing: Thing = await self.beside.build(table.name, self._rack.builder.signal, one, 0)
         else:
-            carried = await self._carried(old, table) if isinstance(old, Slot) else None
             setup = self._rack.builder.place(one, 0, rate_hz)
+            carried = await self._carried(old, table, setup) if isinstance(old, Slot) else None
             thing = await self.beside.build(table.name, self._rack.builder.slot, one, 0, setup, carried)
         plan.fresh.append(thing)
         return thing
 
-    async def _carried(self, old: Slot, table: SlotTable) -> Carried:
-        """Take from a running slot what its successor begins with. Raises RackError."""
+    async def _carried(self, old: Slot, table: SlotTable, setup: Setup) -> Carried:
+        """Take from a running slot what its successor begins with: a state only if that hears the same. Raises RackError."""
         state = None
-        if isinstance(old.plugin, NativePlugin) and old.plugin.stateful:
+        if isinstance(old.plugin, NativePlugin) and old.plugin.stateful and setup == old.setup:
             state = await self._native_state(old)
         same = {name: value for name, value in old.values.items() if table.params.get(name) == old.table.params.get(name)}
         return Carried(same, old.bypass, state)
@@ -361,7 +362,7 @@ class Changes:
                 rate_hz = old.out_rate_hz
                 continue
             same = old if old and old.table.plugin == table.plugin else None
-            carried = await self._carried(same, table) if same else None
+            carried = await self._carried(same, table, setup) if same else None
             slot: Slot = await self.beside.build(table.name, self._rack.builder.slot, document, index, setup, carried)
             plan.fresh.append(slot)
             plan.slots.append(slot)
@@ -421,7 +422,7 @@ def _take_place(new: Thing, old: Thing, *, drain: bool) -> None:
         new.replace(old, drain=drain)
     if drain and new.source and old.source:
         new.source.after = old.source
-    if drain and new.hook_tap and new.hooked:
+    if drain and new.hook_tap and new.hooked and isinstance(new, Slot) and isinstance(old, Slot) and new.follows(old):
         new.hook_tap.after = way = old.hook_tap
         while way:  # it may still wait for what it has itself replaced
             way.hooked, way = new.hooked, way.after

@@ -29,6 +29,8 @@ __all__ = ["PluginContext"]
 
 log = logging.getLogger("sigrack")
 
+MOST_HELD = 1024
+"""Posts and other wishes of one on_start that wait for its change to be made."""
 MOST_VALUES = 64
 """Values in one record of a Python source."""
 
@@ -159,6 +161,9 @@ class PluginContext:
         post = Post(self.name, symbol, times, self._rack.engine.frame, time.monotonic_ns(), values)
         if self._holds():
             assert self._held is not None
+            if len(self._held) >= MOST_HELD:
+                inbox.refuse(len(times))
+                return False
             self._held.append((lambda: inbox.post(post), lambda: inbox.refuse(len(times))))
             return True
         return inbox.post(post)

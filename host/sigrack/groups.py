@@ -1,5 +1,6 @@
 """Groups: adjacent linear slots, compiled into one convolver, or one that runs as biquads."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -114,7 +115,7 @@ class Group:
 
     def forget_variants(self, *, but: "Sequence[Parts]" = ()) -> None:
         """Free what was made for later, all `but` these. [main]"""
-        for parts in [parts for parts in self.ahead if parts not in but]:
+        for parts in [parts for parts in list(self.ahead) if parts not in but]:
             self.ahead.pop(parts).free()
 
 
@@ -168,29 +169,39 @@ def plan_groups(
 
     `heirs`: new slots, and whose place they take.
     """
-    plan, left = GroupPlan(), list(groups)
+    plan, heirs = GroupPlan(), heirs or {}
+    found = [piece for run in runs(slots) for piece in pieces(rack, run, groups, heirs)]
     try:
-        for run in runs(slots):
-            for piece in pieces(rack, run, groups, heirs or {}):
-                _add(rack, plan, piece, left, heirs or {})
+        for piece, old in zip(found, _predecessors(found, groups, heirs), strict=True):
+            _add(rack, plan, piece, old)
     except BaseException:
         plan.free()
         raise
     return plan
 
 
-def _add(rack: "Rack", plan: GroupPlan, run: "tuple[Slot, ...]", left: list[Group], heirs: "Mapping[Slot, Slot]") -> None:
+def _predecessors(
+    found: "Sequence[tuple[Slot, ...]]", groups: Sequence[Group], heirs: "Mapping[Slot, Slot]"
+) -> list[Group | None]:
+    """Return for each piece the group that it continues: the only one whose members it has, when no other piece has any of them.
+
+    Groups that are parted or joined begin anew, in the dip: what one of them does would be heard twice, or not at all, until the
+    other had faded to its new filter.
+    """
+    home = {member: group for group in groups for member in group.members}
+    ancestors = [{home[old] for slot in piece if (old := heirs.get(slot, slot)) in home} for piece in found]
+    heard = Counter(group for olds in ancestors for group in olds)
+    return [next(iter(olds)) if len(olds) == 1 and heard[next(iter(olds))] == 1 else None for olds in ancestors]
+
+
+def _add(rack: "Rack", plan: GroupPlan, run: "tuple[Slot, ...]", old: Group | None) -> None:
     """Add the group of one run to the plan: an old one as it is, an old one with another filter, or a new one."""
     parts = _parts(run)
-    ancestors = {heirs.get(slot, slot) for slot in run}
-    old = next((group for group in left if ancestors & set(group.members)), None)
     if old and old.parts == parts:
-        left.remove(old)
         plan.runs.append((run, old))
         return
     variant = (old.ahead.pop(parts, None) if old else None) or variant_of(rack, parts)
-    if old and _fits(old, run[0].setup, variant.linear):
-        left.remove(old)
+    if old and _fits(old, run[0].setup, variant.linear) and _bypassed_whole(old.members) == _bypassed_whole(run):
         plan.runs.append((run, old))
         plan.morphs.append(Morph(old, parts, variant))
         return
@@ -224,6 +235,11 @@ def _nothing(slot: "Slot") -> Linear:
     return Linear(taps, 1, slot.latency_frames)
 
 
+def _bypassed_whole(members: "Sequence[Slot]") -> bool:
+    """Whether the bypass is the core's and not the product's: both cannot change hands at once without being heard."""
+    return len(members) == 1 and members[0].bypass
+
+
 def _fits(group: Group, setup: Setup, linear: Linear | Recursion) -> bool:
     """Whether a group can fade over to another filter: same rates, channels, latency, and enough history."""
     same = (setup, linear.ratio, linear.latency_frames) == (group.setup, group.linear.ratio, group.linear.latency_frames)
@@ -247,14 +263,18 @@ def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "Parts", variant: Varia
         latency_frames=linear.latency_frames,
         ratio=linear.ratio,
     )
-    core = SlotCore(
-        processor,
-        channels=setup.channels,
-        max_frames=rack.block_at(setup.rate_hz),
-        fade_frames=fade_frames,
-        active=not (len(run) == 1 and run[0].bypass),
-        place=rack.bus.place(setup),
-    )
+    try:
+        core = SlotCore(
+            processor,
+            channels=setup.channels,
+            max_frames=rack.block_at(setup.rate_hz),
+            fade_frames=fade_frames,
+            active=not _bypassed_whole(run),
+            place=rack.bus.place(setup),
+        )
+    except BaseException:
+        convolver.close()
+        raise
     group = Group(run, setup, linear, core, convolver, parts)
     convolver.on_change = partial(rack.tell_applied, ref(group))
     return group

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sigrack.dispatch import Snapshot
-from sigrack.errors import ConfigError
+from sigrack.errors import ConfigError, EngineError
 from sigrack.groups import Group, GroupPlan, plan_groups
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
@@ -13,6 +13,7 @@ from sigrack.slot import Slot
 from sigrack.stages import Paths
 from sigrack_engine.crash import step_names
 from sigrack_engine.engine import RunList, Step
+from sigrack_engine.errors import CoreError
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -64,6 +65,13 @@ def prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine]
 
     `heirs`: new ones, and whose place they take: they get from now on what others post.
     """
+    try:
+        return _prepare(rack, slots, signals, heirs)
+    except CoreError as error:
+        raise EngineError(str(error)) from None
+
+
+def _prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine], heirs: Mapping[Thing, Thing]) -> Prepared:
     taking = {new: old for new, old in heirs.items() if isinstance(new, Slot) and isinstance(old, Slot)}
     plan = plan_groups(rack, slots, rack.groups, taking)
     try:

@@ -197,9 +197,15 @@ class Slot:
         self.hooked.closed = False
         self._started = True
 
+    def follows(self, old: "Slot") -> bool:
+        """Whether it hears and writes what `old` does: only then are state, waiting calls and audio for it, too. [any]"""
+        return self.setup == old.setup
+
     def inherit(self, old: "Slot") -> None:
-        """Take over the state of `old`, if the plugin is the same. Raises ConfigError. [main]"""
-        if self.hooked and old.hooked and self.stateful and old.stateful and self.plugin.id == old.plugin.id:
+        """Take over the state of `old`, if the plugin is the same and hears the same. Raises ConfigError. [main]"""
+        if self.hooked is None or old.hooked is None or not self.follows(old):
+            return
+        if self.stateful and old.stateful and self.plugin.id == old.plugin.id:
             restore(self.hooked, self.plugin.id, save(old.hooked, old.plugin.id, old.plugin.version))
 
     def replace(self, old: "Slot", *, drain: bool) -> None:
@@ -207,7 +213,7 @@ class Slot:
         if old.context:
             old.context.cancel_timers()
         if old.hooked and drain:
-            if self.hooked:
+            if self.hooked and self.follows(old):
                 self.hooked.inherit(old.hooked)
             old.hooked.resume()  # for what the new one has no hook for
         if (carried := self.carried) and (old.values != carried.values or old.bypass != carried.bypass) and not self.unbypassable:

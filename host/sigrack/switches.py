@@ -66,7 +66,7 @@ class Switches:
         budget = self._rack.document.config.rack.ahead_mb << 20
         while (wanted := next(self._missing(), None)) is not None:
             group, parts = wanted
-            held = sum(variant.filter.bytes for other in self._rack.groups for variant in other.ahead.values())
+            held = sum(variant.filter.bytes for other in self._rack.groups for variant in list(other.ahead.values()))
             if held + group.memory_bytes > budget:
                 return
             what = f"{group.name}, with a switch turned"

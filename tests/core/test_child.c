@@ -27,6 +27,8 @@ static float input[CHANNELS][FRAMES], output[CHANNELS][FRAMES];
 
 enum fault { NONE, NULL_WRITE, ABORT, EXIT, KILL, OVERFLOW, INPUT_WRITE, PAST_THE_END, LOOP, FAULTS };
 
+static const struct core_exchange_shape shape = {CHANNELS, QUANTUM, 8};
+
 struct life {
     struct core_exchange exchange;
     struct core_exchange_sizes sizes;
@@ -93,7 +95,7 @@ static void live(const struct life *life, enum fault fault, uint64_t at, uint64_
     struct core_exchange own;
     void *host = core_map_guarded(life->host, life->sizes.host, 0), *child = core_map_guarded(life->child, life->sizes.child, 1);
     struct villain villain = {-0.75f, fault, at, (char *)child + life->sizes.child};
-    if (!host || !child || !core_exchange_open(&own, host, child, CHANNELS, QUANTUM, life->wake))
+    if (!host || !child || !core_exchange_open(&own, host, child, &shape, life->wake))
         _exit(99);
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     signal(SIGSEGV, SIG_DFL); /* sanitizers catch these */
@@ -103,14 +105,14 @@ static void live(const struct life *life, enum fault fault, uint64_t at, uint64_
 }
 
 static void life_open(struct life *life, enum fault fault, uint64_t at, uint64_t began) {
-    life->sizes = core_exchange_sizes(CHANNELS, QUANTUM);
+    life->sizes = core_exchange_sizes(&shape);
     life->host = memfd_create("host", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     life->child = memfd_create("child", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     life->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     CHECK(life->host >= 0 && life->child >= 0 && life->wake >= 0);
     CHECK(!ftruncate(life->host, (off_t)life->sizes.host) && !ftruncate(life->child, (off_t)life->sizes.child));
     void *host = core_map_guarded(life->host, life->sizes.host, 1), *child = core_map_guarded(life->child, life->sizes.child, 1);
-    CHECK(host && child && core_exchange_open(&life->exchange, host, child, CHANNELS, QUANTUM, life->wake));
+    CHECK(host && child && core_exchange_open(&life->exchange, host, child, &shape, life->wake));
     /* From here on nobody can map the host's part for writing any more, nor change the size of either. */
     CHECK(!fcntl(life->host, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL));
     CHECK(!fcntl(life->child, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));

@@ -21,12 +21,14 @@ struct child {
     uint64_t began; /* engine frame of its first frame */
 };
 
+static const struct core_exchange_shape shape = {CHANNELS, QUANTUM, 8};
+
 static void child_open(struct child *child, uint64_t began) {
-    struct core_exchange_sizes sizes = core_exchange_sizes(CHANNELS, QUANTUM);
+    struct core_exchange_sizes sizes = core_exchange_sizes(&shape);
     child->host = calloc(1, sizes.host);
     child->own = calloc(1, sizes.child);
     child->began = began;
-    CHECK(core_exchange_open(&child->exchange, child->host, child->own, CHANNELS, QUANTUM, -1));
+    CHECK(core_exchange_open(&child->exchange, child->host, child->own, &shape, -1));
 }
 
 static void child_close(struct child *child) {
@@ -205,11 +207,33 @@ static void random_deaths_and_delays_leave_no_step(uint64_t seed) {
 }
 
 static void bad_numbers_are_refused(void) {
-    CHECK(!core_exchange_sizes(0, QUANTUM).host && !core_exchange_sizes(33, QUANTUM).host && !core_exchange_sizes(2, 65537).host);
+    static const struct core_exchange_shape bad[] = {{0, QUANTUM, 8}, {33, QUANTUM, 8}, {2, 65537, 8}, {2, 0, 8}, {2, QUANTUM, 0}, {2, 1, 1025}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        CHECK(!core_exchange_sizes(&bad[i]).host);
     CHECK(!core_cover_new(&(struct core_cover_setup){2, 64, 63, 10}));
     CHECK(!core_cover_new(&(struct core_cover_setup){0, 64, 64, 10}));
     CHECK(core_cover_latency(64, 64, 1) == 64 && core_cover_latency(256, 64, 1) == 256 && core_cover_latency(64, 256, 1) == 256);
     CHECK(core_cover_latency(64, 100, 1) == 164 && core_cover_latency(64, 64, 0) == 128);
+}
+
+/* Rings of eight quanta hold a latency and a block, or the child would write where the host reads. */
+static void a_life_must_fit(void) {
+    struct child child;
+    child_open(&child, 0);
+    static const struct {
+        struct core_cover_setup setup;
+        int fits;
+    } cases[] = {
+        {{CHANNELS, QUANTUM, QUANTUM, FADE}, 1},          {{CHANNELS, 4 * QUANTUM, 4 * QUANTUM, FADE}, 1},
+        {{CHANNELS, 5 * QUANTUM, 5 * QUANTUM, FADE}, 0}, {{CHANNELS, 16, QUANTUM - 1, FADE}, 0},
+        {{CHANNELS + 1, QUANTUM, QUANTUM, FADE}, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct core_cover *cover = core_cover_new(&cases[i].setup);
+        CHECK(cover && core_cover_fits(cover, &child.exchange) == cases[i].fits);
+        core_cover_free(cover);
+    }
+    child_close(&child);
 }
 
 int main(void) {
@@ -226,6 +250,7 @@ int main(void) {
     what_a_child_claims_is_not_believed();
     for (uint64_t seed = 1; seed <= 50; seed++)
         random_deaths_and_delays_leave_no_step(seed);
+    a_life_must_fit();
     bad_numbers_are_refused();
     return 0;
 }

@@ -1,6 +1,8 @@
 """Slots on some channels of the bus while they change: swaps, reloads, loads, bypasses, failures."""
 
 import asyncio
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,42 @@ def test_a_reload_moves_a_slot_to_other_channels(tmp_path: Path) -> None:
     assert ["changed volume"] == outcome
     assert np.allclose(sound[:5000, :3] * [0.1, 1, 1], found[:5000], atol=1e-7)
     assert np.allclose(sound[-50_000:, :3] * [1, 1, 0.1], found[-50_000:], atol=1e-7)
+
+
+HEARER = """
+from sigrack_plugins import Plugin
+
+ALL = []
+
+class Hearer(Plugin):
+    def on_start(self):
+        self.heard, self.restored = [], False
+        ALL.append(self)
+    def on_block(self, block):
+        assert block.samples.shape == (block.frames, self.ctx.setup.channels)
+        self.heard.append((block.frame, block.frames))
+    def on_state_save(self):
+        return {}
+    def on_state_restore(self, state, version):
+        self.restored = True
+"""
+
+
+def test_audio_and_state_of_other_channels_are_not_handed_over(tmp_path: Path) -> None:
+    """Blocks that wait when a reload moves a listener are the old instance's, to the last frame; so is its state."""
+    (tmp_path / "hearer.py").write_text(HEARER)
+    sound, _ = sounded(frames=100_000)
+    session = opened(tmp_path, BUS + slot("ears", "./hearer.py", "ab"), sound, "block_frames = 64\nhook_frames = 1000")
+    (outcome,) = reloaded(session, tmp_path, lambda text: text.replace("in = ['a', 'b']", "in = ['c']"))
+    (module,) = {sys.modules[type(thing).__module__] for thing in gc.get_objects() if type(thing).__name__ == "Hearer"}
+    old, new = module.ALL
+
+    assert ["changed ears"] == outcome
+    assert not new.restored
+    ends = [frame + frames for frame, frames in old.heard]
+    assert [0, *ends[:-1]] == [frame for frame, _ in old.heard]
+    assert new.heard[0][0] == ends[-1]
+    assert 100_000 == new.heard[-1][0] + new.heard[-1][1]
 
 
 @pytest.mark.parametrize(

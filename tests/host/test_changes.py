@@ -429,15 +429,13 @@ def test_native_instances_are_destroyed_once_on_the_control_thread(
     library = cc(plugin_source(), "plain")
     session = freewheel(folder, DIRECT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\n', noise(FRAMES))
     calls: list[tuple[str, str]] = []
-    destroyed: list[int] = []
+    destroyed: list[NativeInstance] = []  # kept: no other has its identity
     destroy = NativeInstance.destroy
 
     def noted(instance: NativeInstance) -> None:
-        destroyed.append(instance.pointer)
-        kept.append(instance)  # its address is not used again
+        destroyed.append(instance)
         destroy(instance)
 
-    kept: list[NativeInstance] = []
     monkeypatch.setattr(NativeInstance, "destroy", noted)
     run = session.rack.control._submit
 
@@ -452,7 +450,7 @@ def test_native_instances_are_destroyed_once_on_the_control_thread(
     play(session, {8192 * (i + 1): lambda ctx: ctx.swap("plain") for i in range(5)})
 
     assert {"sigrack-control"} == {thread for _, thread in calls}
-    assert 6 == len(destroyed) == len(set(destroyed))
+    assert 6 == len(destroyed) == len(set(map(id, destroyed)))
 
 
 PINNED = '''

@@ -177,6 +177,46 @@ def test_groups_stay_when_a_filter_changes(folder: Path) -> None:
     assert [["long + short"]] == names
 
 
+LOUD = """
+import numpy as np
+from sigrack_plugins import Plugin
+class Loud(Plugin):
+    def fir(self, setup):
+        return 30.0 * np.eye(2)[:, :, None]
+"""
+
+
+@pytest.mark.parametrize("change", ["load", "unload"])
+def test_a_bypassed_filter_stays_unheard_when_its_group_changes(folder: Path, change: str) -> None:
+    """A lone slot's bypass is the core's, that of one among several the product's: where they change hands there is a dip."""
+    (folder / "loud.py").write_text(LOUD)
+    (folder / "same.py").write_text(LOUD.replace("30.0", "1.0"))
+    tables = slot("loud", "./loud.py", rest="bypass = true") + (slot("same", "./same.py") if change == "unload" else "")
+    changes: dict[str, Callable[[Any], Any]] = {
+        "load": lambda ctx: ctx.load("same", "./same.py"),
+        "unload": lambda ctx: ctx.unload("same"),
+    }
+    _, heard = changed(folder, tables, noise(48_000), {9600: changes[change]})
+
+    assert 0.99 < np.abs(heard / noise(48_000)).max() < 1.001
+
+
+def test_groups_that_are_parted_begin_anew(folder: Path) -> None:
+    """With the old group as one of the parts, what the other part does would be heard twice until that had faded."""
+    groups: list[tuple[Any, ...]] = []
+
+    def part(ctx: Any) -> Any:
+        groups.append(ctx._rack.groups)
+        return ctx.load("ears", "./collector.py", before="b")
+
+    tables = filtered("a", taps=500) + filtered("b", taps=500)
+    changed(folder, tables, noise(48_000), {9600: part, 40_000: lambda ctx: groups.append(ctx._rack.groups)})
+    before, after = groups
+
+    assert (1, 2) == (len(before), len(after))
+    assert not {*before} & {*after}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_a_random_rack_does_what_its_slots_do(folder: Path, seed: int) -> None:
     """Filters, gains and an upsampler in random order, at random block sizes, equal the float64 chain, in time."""
