@@ -32,26 +32,46 @@ def folded(recursion: Recursion) -> Linear | None:
         return None
     with np.errstate(over="ignore", invalid="ignore"):
         taps = _responses(recursion.stages, math.ceil(frames) + 1)
-        rest = np.abs(taps[..., ::-1]).cumsum(axis=2, dtype=np.float64)[..., ::-1].max(axis=(0, 1))
+        rest = _rest(taps.reshape(-1, taps.shape[-1]))
     needed = int(np.count_nonzero(rest > CUT * highest_gains(recursion.stages).max()))
     if needed > MOST_TAPS or not np.isfinite(rest[0]):
         return None
-    return Linear(np.ascontiguousarray(taps[..., : max(needed, 1)]))
+    taps = taps[..., : max(needed, 1)]
+    return Linear(_diagonal(taps) if taps.ndim == 2 else np.ascontiguousarray(taps))
 
 
 def _responses(stages: Sequence[BiquadStage], frames: int) -> npt.NDArray[np.float32]:
-    """What comes out for an impulse in each channel, one after the other; at once where channels do not mix."""
-    apart = all(np.array_equal(stage.mix, np.diag(np.diagonal(stage.mix))) for stage in stages)
+    """What comes out for an impulse in each channel: shape (out, in, frames), or (channels, frames) where they do not mix."""
     runner = Biquads(stages)
-    taps = np.zeros((runner.outputs, runner.inputs, frames), np.float32)
-    for into in range(1 if apart else runner.inputs):
-        impulse = np.zeros((runner.inputs, frames), np.float32)
-        impulse[:, 0] = 1.0 if apart else np.eye(runner.inputs)[into]
-        runner.reset()
-        made = runner.process(impulse)
-        if apart:
-            taps[range(runner.inputs), range(runner.inputs)] = made
-        else:
-            taps[:, into] = made
+    impulse = np.zeros((runner.inputs, frames), np.float32)
+    if _apart(stages):
+        impulse[:, 0] = 1.0
+        taps = runner.process(impulse)
+    else:
+        taps = np.empty((runner.outputs, runner.inputs, frames), np.float32)
+        for into in range(runner.inputs):
+            impulse[:, 0] = np.eye(runner.inputs)[into]
+            runner.reset()
+            taps[:, into] = runner.process(impulse)
     runner.close()
     return taps
+
+
+def _apart(stages: Sequence[BiquadStage]) -> bool:
+    return all(np.array_equal(stage.mix, np.diag(np.diagonal(stage.mix))) for stage in stages)
+
+
+def _rest(paths: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """From each frame on, the sum of all magnitudes in the path of shape (paths, frames) where it is largest: shape (frames,)."""
+    rest = np.zeros(paths.shape[1])
+    for path in paths:
+        np.maximum(rest, np.abs(path[::-1]).cumsum(dtype=np.float64)[::-1], out=rest)
+    return rest
+
+
+def _diagonal(taps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """From taps of shape (channels, taps) to those from each channel to itself: shape (channels, channels, taps)."""
+    channels, frames = taps.shape
+    matrix = np.zeros((channels, channels, frames), np.float32)
+    matrix[range(channels), range(channels)] = taps
+    return matrix

@@ -1,6 +1,7 @@
 """Biquads in the core: every filter of the equaliser, at any rate, in any blocks, against long double."""
 
 import math
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -195,6 +196,43 @@ def test_the_cut(text: str) -> None:
 
     assert rest.max() <= 1e-7 * top * 1.01
     assert before.max() > 1e-7 * top * 0.99
+
+
+APART = """\
+Filter: ON HP Fc 20 Hz Q 0.7
+Channel: 2
+Preamp: -3 dB
+Filter: ON PK Fc 60 Hz Gain 6 dB Q 9
+Delay: 7 samples
+Channel: 3
+Preamp: 5 dB
+"""
+
+
+def test_channels_apart_are_folded_like_mixed_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All at once, each by itself, they give the very bits that one impulse after the other gives."""
+    found = recursion_for(APART, 44_100, 4)
+    linear = folded(found)
+    monkeypatch.setattr("sigrack_engine.folding._apart", lambda stages: False)
+    mixed = folded(found)
+    assert linear is not None
+    assert mixed is not None
+
+    assert (4, 4) == linear.taps.shape[:2]
+    assert linear.taps.shape == mixed.taps.shape
+    assert linear.taps.tobytes() == mixed.taps.tobytes()
+
+
+def test_channels_apart_take_little_more_than_their_taps() -> None:
+    """Folding 8 channels that do not mix makes no second matrix of theirs on the way."""
+    found = recursion_for("Filter: ON HP Fc 5 Hz Q 0.7", 192_000, 8)
+    tracemalloc.start()
+    linear = folded(found)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert linear is not None
+
+    assert peak < 1.5 * linear.taps.nbytes
 
 
 def test_what_takes_too_many_taps_is_not_folded() -> None:
