@@ -1,7 +1,8 @@
 """A recursive filter as data: whether it can be, how long it remembers, what it costs."""
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -89,14 +90,18 @@ def _radius(section: Biquad) -> float:
 
 
 def checked_stages(stages: Sequence[BiquadStage], inputs: int, outputs: int) -> Recursion:
-    """Return the recursion of `stages` for so many channels. Raises ValueError in one line if they cannot be run. [any]"""
+    """Return the recursion of `stages` for so many channels. Raises ValueError in one line if they cannot be run. [any]
+
+    Its stages are copies: mixes read-only, float64 of shape (out, in); delays as int; sections as tuples of five floats.
+    """
     if not all(isinstance(stage, BiquadStage) for stage in stages):
         raise ValueError("gave no sequence of BiquadStage")
     if not 1 <= len(stages) <= MOST_STAGES:
         raise ValueError(f"gave {len(stages)} stages; 1 to {MOST_STAGES} can be run")
-    late = 0
-    for number, stage in enumerate(stages, 1):
-        mix = np.asarray(stage.mix, np.float64)
+    late, kept = 0, []
+    for number, given in enumerate(stages, 1):
+        stage = _plain(given, number)
+        mix = stage.mix
         wanted = outputs if number == len(stages) else len(mix) if mix.ndim else 0
         if mix.shape != (wanted, inputs) or not 1 <= wanted <= MOST_STAGES:
             last = f" and {outputs} go out" if number == len(stages) else ""
@@ -105,8 +110,6 @@ def checked_stages(stages: Sequence[BiquadStage], inputs: int, outputs: int) -> 
             raise ValueError(f"gave delays or sections in stage {number} that are not one for each of {len(mix)} channels")
         if not all(0 <= frames <= MOST_DELAY_FRAMES for frames in stage.delay_frames):
             raise ValueError(f"gave a delay in stage {number} that is not from 0 to {MOST_DELAY_FRAMES} frames")
-        if not all(len(section) == 5 for row in stage.sections for section in row):
-            raise ValueError(f"gave a section in stage {number} that is not five numbers")
         sections = np.array([section for row in stage.sections for section in row], np.float64).reshape(-1, 5)
         if len(sections) > MOST_SECTIONS:
             raise ValueError(f"gave {len(sections)} sections in stage {number}; {MOST_SECTIONS} are the most")
@@ -115,6 +118,29 @@ def checked_stages(stages: Sequence[BiquadStage], inputs: int, outputs: int) -> 
         if not ((np.abs(sections[:, 4]) < 1.0) & (np.abs(sections[:, 3]) < 1.0 + sections[:, 4])).all():
             raise ValueError(f"gave a section in stage {number} that is unstable")
         inputs, late = len(mix), late + sum(stage.delay_frames)
+        kept.append(stage)
     if 8 * late > MOST_DELAY_BYTES:
         raise ValueError(f"gave delays of {late} frames in all, {8 * late >> 20} MB; {MOST_DELAY_BYTES >> 20} MB are the most")
-    return Recursion(tuple(stages))
+    return Recursion(tuple(kept))
+
+
+def _plain(stage: BiquadStage, number: int) -> BiquadStage:
+    """A copy of what a plugin gave, in types that all who read it can take for granted. Raises ValueError in one line."""
+    what, fault = "a mix", "no array of numbers"
+    try:
+        mix = np.array(stage.mix, np.float64, order="C")
+        what, fault = "a delay", "not a whole number of frames"
+        delays = tuple(map(operator.index, stage.delay_frames))
+        what, fault = "a section", "not five numbers"
+        sections = tuple(tuple(map(_section, row)) for row in stage.sections)
+    except OverflowError:
+        raise ValueError(f"gave numbers in stage {number} that float64 does not hold") from None
+    except (TypeError, ValueError):
+        raise ValueError(f"gave {what} in stage {number} that is {fault}") from None
+    mix.flags.writeable = False
+    return BiquadStage(mix, delays, sections)
+
+
+def _section(numbers: Iterable[float]) -> Biquad:
+    b0, b1, b2, a1, a2 = map(float, numbers)
+    return b0, b1, b2, a1, a2

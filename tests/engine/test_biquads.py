@@ -275,6 +275,8 @@ def test_what_is_no_number_stays_until_a_reset() -> None:
 
 
 GOOD = (1.0, 0.0, 0.0, -0.5, 0.2)
+any_stage: Any = BiquadStage
+"""As a plugin may call it that nobody checks."""
 
 
 @pytest.mark.parametrize(
@@ -291,6 +293,16 @@ GOOD = (1.0, 0.0, 0.0, -0.5, 0.2)
         ([BiquadStage(np.eye(2), [0, 1 << 23], [[], []])], "gave a delay in stage 1"),
         ([BiquadStage(np.full((2, 2), np.inf), [0, 0], [[], []])], "gave numbers in stage 1 that are not finite"),
         ([BiquadStage(np.eye(2), [0, 0], [[GOOD], [(1.0, 0.0, 0.0, -2.0, 1.0)]])], "gave a section in stage 1 that is unstable"),
+        ([any_stage("ab", [0, 0], [[], []])], "gave a mix in stage 1 that is no array of numbers$"),
+        ([any_stage([[1.0], [1.0, 2.0]], [0, 0], [[], []])], "gave a mix in stage 1 that is no array of numbers$"),
+        ([any_stage([[10**400, 0], [0, 1]], [0, 0], [[], []])], "gave numbers in stage 1 that float64 does not hold$"),
+        ([any_stage(np.eye(2), [0, 0.5], [[], []])], "gave a delay in stage 1 that is not a whole number of frames$"),
+        ([any_stage(np.eye(2), 7, [[], []])], "gave a delay in stage 1 that is not a whole number of frames$"),
+        ([any_stage(np.eye(2), [0, 10**400], [[], []])], "gave a delay in stage 1 that is not from 0 to 4194304 frames$"),
+        ([any_stage(np.eye(2), [0, 0], [[], [(1.0, 0.0)]])], "gave a section in stage 1 that is not five numbers$"),
+        ([any_stage(np.eye(2), [0, 0], [[], [("b", 0, 0, 0, 0)]])], "gave a section in stage 1 that is not five numbers$"),
+        ([any_stage(np.eye(2), [0, 0], [[], None])], "gave a section in stage 1 that is not five numbers$"),
+        ([any_stage(np.eye(2), [0, 0], [[], [(10**400, 0, 0, 0, 0)]])], "gave numbers in stage 1 that float64 does not hold$"),
         ([BiquadStage(np.eye(2), [1 << 22] * 2, [[]] * 2)] * 17, "gave delays of 142606336 frames in all, 1088 MB; 1024 MB are"),
     ],
 )
@@ -300,6 +312,25 @@ def test_what_cannot_be_run(stages: Any, message: str) -> None:
         checked_stages(stages, 2, 2)
 
     assert "\n" not in str(info.value)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, np.float32])
+def test_stages_come_in_any_types(kind: Any) -> None:
+    """Lists and arrays of any type become the same plain stages, which what the plugin does to its own later leaves alone."""
+    delays = np.array([3, 0], np.int16)
+    given = any_stage([[1, 0], [0, 2]], delays, [kind([GOOD, GOOD]), kind([GOOD])])
+    (stage,) = checked_stages([given], 2, 2).stages
+    delays[0] = 7
+
+    assert stage.mix.dtype == np.float64
+    assert not stage.mix.flags.writeable
+    assert np.array_equal([[1.0, 0.0], [0.0, 2.0]], stage.mix)
+    assert (3, 0) == stage.delay_frames
+    assert [2, 1] == [len(row) for row in stage.sections]
+    assert {stage.sections[0][0]} == {section for row in stage.sections for section in row}  # they can be keys
+    assert stage.sections[0][0] == pytest.approx(GOOD)
+    assert all(type(value) is float for row in stage.sections for section in row for value in section)
+    assert all(type(frames) is int for frames in stage.delay_frames)
 
 
 def test_the_core_refuses_too() -> None:
