@@ -19,6 +19,8 @@ SILENT = 10.0 ** (-140 / 20)
 MOST_FRAMES = 1 << 22
 """Responses that take longer are not run but bounded section by section."""
 AT_ONCE = 1 << 16
+HUGE = 1e100
+"""Far beyond what samples hold: a bound grows no further, for infinite times zero would be no number."""
 CLOSEST = 2.0**-53
 """To the unit circle that a pole inside is."""
 
@@ -56,8 +58,9 @@ def _bound(recursion: Recursion) -> Array:
     """The product of the sums of all that follow each other, which the sum of the whole does not exceed."""
     paths: Array = np.eye(np.asarray(recursion.stages[0].mix).shape[1])
     for stage in recursion.stages:
-        own = [math.prod(map(_section_bound, row)) for row in stage.sections]
-        paths = np.array(own)[:, None] * (np.abs(stage.mix) @ paths)
+        own = np.minimum([math.prod(map(_section_bound, row)) for row in stage.sections], HUGE)
+        with np.errstate(over="ignore"):
+            paths = np.minimum(own[:, None] * np.minimum(np.abs(stage.mix) @ paths, HUGE), HUGE)
     return paths
 
 

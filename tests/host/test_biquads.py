@@ -337,6 +337,15 @@ def test_the_bound_is_never_below(text: str, monkeypatch: pytest.MonkeyPatch) ->
     assert known - 1e-3 <= bound <= known + 8.0 * (1 + text.count("Filter"))
 
 
+def test_a_bound_beyond_all_numbers_is_one() -> None:
+    """Hundreds of sharp peaks side by side: each by itself is harmless, the product of their bounds no float64 holds."""
+    text = "".join(f"Filter: ON PK Fc {hz:.2f} Hz Gain 30 dB Q 30\n" for hz in np.geomspace(20.0, 20_000.0, 400))
+    gains = paths_of(recursion_for(text)).gains
+
+    assert 100.0 < gains.tone_db < 200.0
+    assert gains.tone_db < gains.worst_db < np.inf
+
+
 # What a plugin may not do
 
 
