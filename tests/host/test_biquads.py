@@ -144,6 +144,26 @@ def test_info_says_so(tmp_path: Path) -> None:
     assert "biquads x 2: its response is too long for taps" in text
 
 
+@pytest.mark.parametrize(
+    ("body", "hears", "writes", "why"),
+    [
+        ("[BiquadStage(np.ones((9, 2)), [0] * 9, [[]] * 9)]", 2, 9, "a convolver takes 8 channels"),
+        ("[BiquadStage(np.ones((2, 9)), [0] * 2, [[]] * 2)]", 9, 2, "a convolver takes 8 channels"),
+        ("[BiquadStage(np.eye(2), [0] * 2, [[(1, 0, 0, -0.99999999, 0)]] * 2)]", 2, 2, "its response is too long for taps"),
+    ],
+)
+def test_why_there_are_no_taps(tmp_path: Path, body: str, hears: int, writes: int, why: str) -> None:
+    """Too many channels on either side are told as that, and not as a long response."""
+    (tmp_path / "filter.py").write_text(recursive(body))
+    names = [f"c{number}" for number in range(9)]
+    bus = f"[bus]\nchannels = {json.dumps(names)}\nout = {json.dumps(names)}\n"
+    table = slot("wide", rest=f"in = {json.dumps(names[:hears])}\nout = {json.dumps(names[:writes])}")
+    path = write(tmp_path, f'[source]\ndriver = "file"\npath = "in.wav"\n{bus}{table}', noise(10))
+    (group,) = json.loads(warm_sigrack("info", path, "--json").stdout)["groups"]
+
+    assert why == group["why"]
+
+
 # What is heard
 
 

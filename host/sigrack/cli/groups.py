@@ -73,7 +73,7 @@ def _stages(rack: Rack, group: Group) -> list[FirStage]:
 
 def _why(rack: Rack, slot: Slot) -> str:
     """Say why a slot runs as biquads."""
-    if slot.setup.channels > MOST_FIR_CHANNELS:
+    if max(slot.setup.channels, slot.setup.out_channels) > MOST_FIR_CHANNELS:
         return f"a convolver takes {MOST_FIR_CHANNELS} channels"
     if slot.linear is None:
         return "its response is too long for taps"
