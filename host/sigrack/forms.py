@@ -12,6 +12,7 @@ from sigrack_engine.costs import cheaper, cost_ns
 from sigrack_engine.folding import folded
 from sigrack_engine.recursion import Recursion, checked_stages
 from sigrack_plugins import Plugin, Setup
+from sigrack_plugins._headroom import LOUDEST_DB, highest_recursive_gain_db
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -35,6 +36,7 @@ def ask_forms(plugin: PythonPlugin, instance: Plugin, setup: Setup) -> tuple[Lin
 
     few = max(setup.channels, setup.out_channels) <= MOST_FIR_CHANNELS
     if recursion := _recursion(plugin, ask("recursive"), setup):
+        _check_timing(plugin, ask("ratio", 1), ask("latency_frames", 0))
         return folded(recursion) if few else None, recursion
     if not few:
         raise ConfigError(
@@ -63,16 +65,37 @@ def _recursion(plugin: PythonPlugin, stages: object, setup: Setup) -> Recursion 
     if not isinstance(stages, Sequence):
         raise ConfigError(f"{plugin.id}: recursive gave no sequence of BiquadStage")
     try:
-        return checked_stages(stages, setup.channels, setup.out_channels)
+        recursion = checked_stages(stages, setup.channels, setup.out_channels)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{plugin.id}: recursive {error}{_uneven(setup)}") from None
+    if not highest_recursive_gain_db(recursion.stages) < LOUDEST_DB:
+        raise ConfigError(f"{plugin.id}: recursive gave gains that add up to more than numbers hold: make them smaller")
+    return recursion
+
+
+def _check_timing(plugin: PythonPlugin, rise: Any, late: Any) -> None:
+    ratio, latency_frames = _whole(plugin, rise, late)
+    if (ratio, latency_frames) != (1, 0):
+        wrong = f"ratio is {ratio}" if ratio != 1 else f"latency_frames is {latency_frames}"
+        raise ConfigError(
+            f"{plugin.id}: {wrong}, but what recursive gives runs at the slot's rate without latency: "
+            "let recursive return None, so that fir is asked, or leave it away"
+        )
+
+
+def _whole(plugin: PythonPlugin, rise: Any, late: Any) -> tuple[int, int]:
+    try:
+        return int(rise), int(late)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"{plugin.id}: {said(error)}") from error
 
 
 def _linear(plugin: PythonPlugin, given: Any, rise: Any, late: Any, setup: Setup) -> Linear:
     try:
-        taps, ratio, latency_frames = np.asarray(given, np.float32), int(rise), int(late)
-    except (TypeError, ValueError) as error:
+        taps = np.asarray(given, np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{plugin.id}: {said(error)}") from error
+    ratio, latency_frames = _whole(plugin, rise, late)
     shape = (setup.out_channels, setup.channels)
     if taps.ndim != 3 or taps.shape[:2] != shape or not taps.shape[2]:
         raise ConfigError(f"{plugin.id}: fir gave taps of shape {taps.shape}, not ({shape[0]}, {shape[1]}, taps){_uneven(setup)}")

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from sigrack_plugins.api import BiquadStage, Samples
 
-__all__ = ["highest_gain_db", "highest_gains", "highest_recursive_gain_db"]
+__all__ = ["LOUDEST_DB", "highest_gain_db", "highest_gains", "highest_recursive_gain_db"]
 
-
+LOUDEST_DB = 770.0
+"""What float32 holds of full scale."""
 FINE = 1 << 19
 """Up to this many points the spectrum is computed finer, eight to a tap: between two points a peak reads low."""
 

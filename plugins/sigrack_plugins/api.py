@@ -322,7 +322,7 @@ class Plugin:
         Makes the plugin a linear processor: the engine convolves the bus with these taps. Called before on_start. [worker]
     recursive(self, setup: Setup) -> sequence of BiquadStage, or None
         The same as mixes, delays and second-order sections: the host runs them, or the taps that do the same, whichever takes
-        less. None: ask `fir` instead. [worker]
+        less. It neither changes the rate nor is late: `ratio` must be 1 and `latency_frames` 0. None: ask `fir` instead. [worker]
     ratio(self, setup: Setup) -> int
         Frames that go out for each that comes in, 1 to 32, after `fir`: its taps are at the rate that goes out, and the input is
         taken with zeros between its frames. A slot that raises the rate cannot be bypassed. [worker]

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 from sigrack_plugins._equalizer.parsing import parse, parse_file
 from sigrack_plugins._equalizer.response import taps_of
 from sigrack_plugins._equalizer.stages import Stage, recursion_of, stages_of
-from sigrack_plugins._headroom import highest_gain_db, highest_recursive_gain_db
+from sigrack_plugins._headroom import LOUDEST_DB, highest_gain_db, highest_recursive_gain_db
 from sigrack_plugins.api import BiquadStage, Plugin, Setup
 
 if TYPE_CHECKING:
     from sigrack_plugins.api import Samples
 
 __all__ = ["Equalizer", "EqualizerConfig"]
-
-LOUDEST_DB = 770.0
-"""What float32 holds of full scale."""
 
 
 @dataclass

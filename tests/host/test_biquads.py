@@ -374,10 +374,15 @@ def recursive(body: str, rest: str = "") -> str:
     return FILTER + f"\n    def recursive(self, setup):\n        return {body}\n{rest}"
 
 
+LOUD = "(1e30, 0, 0, 0, 0)"
+ALL_PASS = "[BiquadStage(np.eye(2), [0, 0], [[], []])]"
+
+
 @pytest.mark.parametrize(
     ("plugin", "message"),
     [
         (recursive("[BiquadStage(np.eye(2), [0, 0], [[], []])]"), ""),
+        (recursive("[BiquadStage([[1, 0], [0, 1]], np.zeros(2, int), [[[1, 0, 0, -0.5, 0.2]], np.ones((1, 5)) / 4])]"), ""),
         (recursive("None"), ""),
         (recursive("[BiquadStage(np.eye(3), [0] * 3, [[]] * 3)]"), r"recursive gave a mix of shape \(3, 3\) in stage 1"),
         (
@@ -385,6 +390,26 @@ def recursive(body: str, rest: str = "") -> str:
             "gave a section in stage 1 that is unstable",
         ),
         (recursive("[BiquadStage(np.eye(2), [0, 0], [[], [(1, 0)]])]"), "gave a section in stage 1 that is not five"),
+        (
+            recursive("[BiquadStage(np.eye(2), [0, 0.5], [[], []])]"),
+            "filter: recursive gave a delay in stage 1 that is not a whole",
+        ),
+        (
+            recursive("[BiquadStage(np.eye(2), [0, 0], [[], [(10**400, 0, 0, 0, 0)]])]"),
+            "filter: recursive gave numbers in stage 1",
+        ),
+        (recursive(f"[BiquadStage(np.eye(2), [0, 0], [[{LOUD}] * 12] * 2)]"), "filter: recursive gave gains that add up to more"),
+        (recursive("[BiquadStage(np.eye(2), [0, 0], [[(1e38, 0, 0, -0.99, 0)], []])]"), "filter: recursive gave gains that"),
+        (recursive("[BiquadStage(np.eye(2), [0, 0], [[(1e38, 0, 0, -0.5, 0)], []])]"), ""),
+        (recursive(f"[BiquadStage(np.eye(2), [0, 0], [[{LOUD}] * 12, []])] * 3"), "filter: recursive gave gains that add up"),
+        (recursive(ALL_PASS, "    def ratio(self, setup):\n        return 2\n"), "filter: ratio is 2, but what recursive gives"),
+        (
+            recursive(ALL_PASS, "    def latency_frames(self, setup):\n        return 5\n"),
+            "filter: latency_frames is 5, but what",
+        ),
+        (recursive(ALL_PASS, "    def ratio(self, setup):\n        return 'two'\n"), "filter: invalid literal for int"),
+        (recursive(ALL_PASS, "    def ratio(self, setup):\n        return 1\n"), ""),
+        (recursive("None", "    def latency_frames(self, setup):\n        return 5\n"), ""),
         (recursive("[]"), "recursive gave 0 stages"),
         (recursive("7"), "recursive gave no sequence of BiquadStage"),
         (recursive("[7]"), "recursive gave no sequence of BiquadStage"),
@@ -397,7 +422,7 @@ def recursive(body: str, rest: str = "") -> str:
     ],
 )
 def test_what_a_plugin_may_give(tmp_path: Path, plugin: str, message: str) -> None:
-    """Wrong recursions are refused in one line; the first two are right, as control."""
+    """Wrong recursions are refused in one line; those without a message are right, as control."""
     (tmp_path / "filter.py").write_text(plugin)
     if not message:
         assert 1 == len(groups(tmp_path, slot("a")))
@@ -406,3 +431,16 @@ def test_what_a_plugin_may_give(tmp_path: Path, plugin: str, message: str) -> No
         groups(tmp_path, slot("a"))
 
     assert "\n" not in str(info.value)
+
+
+def test_a_loud_recursion_is_refused_on_the_command_line(tmp_path: Path) -> None:
+    """With headroom by itself or without, one line names the plugin; nothing is told of decibels that are no number."""
+    (tmp_path / "filter.py").write_text(recursive(f"[BiquadStage(np.eye(2), [0, 0], [[{LOUD}] * 12] * 2)]"))
+    for headroom in ('"auto"', "0"):
+        text = f'[rack]\nheadroom = {headroom}\n[source]\ndriver = "file"\npath = "in.wav"\n{slot("a")}'
+        told = warm_sigrack("check", write(tmp_path, text, noise(10)))
+
+        assert 101 == told.returncode
+        assert 1 == len(told.stderr.splitlines())
+        assert "filter: recursive gave gains that add up to more than numbers hold: make them smaller" in told.stderr
+        assert "nan" not in told.stdout
