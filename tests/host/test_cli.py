@@ -315,7 +315,7 @@ def test_stale_files(live: Path, runtime: Path) -> None:
         ready(first).process.kill()
         first.process.wait()
 
-    assert {"rack.lock", "rack.sock", "rack.sock.pub"} == {path.name for path in runtime.iterdir()}
+    assert {"rack.crash", "rack.lock", "rack.sock", "rack.sock.pub"} == {path.name for path in runtime.iterdir()}
 
     with Host(live) as second:
         wait_until(lambda: second.log.count("runs: ") == 2 or second.process.poll() is not None, 10.0)
