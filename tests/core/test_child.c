@@ -144,8 +144,9 @@ static int caught_up(struct life *life) {
     while (atomic_load(&life->exchange.child->done) < goal) {
         if (is_dead(life->pid))
             return 0;
-        if (life->fault == LOOP && atomic_load(&life->exchange.child->phase) == EXCHANGE_PROCESSING &&
-            atomic_load(&life->exchange.child->done) + QUANTUM > FRAMES / 3)
+        /* In this order: what it processes now is then the quantum that never ends. */
+        if (life->fault == LOOP && atomic_load(&life->exchange.child->done) + QUANTUM > FRAMES / 3 &&
+            atomic_load(&life->exchange.child->phase) == EXCHANGE_PROCESSING)
             return 0;
         sched_yield();
     }
