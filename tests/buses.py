@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from director import DIRECTOR
 from racks import write
 from sigrack.config import load
 from sigrack.session import Session
@@ -40,19 +41,6 @@ class Taps(Plugin):
         return taps_of(setup.out_channels, setup.channels, self.config.seed, self.config.taps, self.config.late)
     def latency_frames(self, setup):
         return self.config.late
-'''
-DIRECTOR = '''
-from sigrack_plugins import Plugin
-
-class Director(Plugin):
-    """Does what a test has asked for when its frame has come."""
-    steps = {}
-    def on_start(self):
-        self.futures = []
-    def on_block(self, block):
-        for frame in sorted(self.steps):
-            if frame <= block.frame and (future := self.steps.pop(frame)(self.ctx)):
-                self.futures.append(future)
 '''
 
 Floats = npt.NDArray[np.floating]

@@ -8,30 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from director import DIRECTOR
 from oracles.chain import error_db
 from racks import write
 from sigrack.config import load
 from sigrack.session import Session
 
-__all__ = ["DIRECTOR", "FADE", "Signal", "Steps", "beginning", "changed", "faded", "slot"]
+__all__ = ["FADE", "Signal", "Steps", "beginning", "changed", "faded", "slot"]
 
 Signal = npt.NDArray[np.float64]
 Steps = dict[int, Callable[[Any], Any]]
 FADE = 960
 """Frames of a cross-fade at 48 kHz by default."""
-DIRECTOR = '''
-from sigrack_plugins import Plugin
-
-class Director(Plugin):
-    """Does what a test has asked for when its frame has come."""
-    steps = {}
-    def on_start(self):
-        self.futures = []
-    def on_block(self, block):
-        for frame in sorted(self.steps):
-            if frame <= block.frame and (future := self.steps.pop(frame)(self.ctx)):
-                self.futures.append(future)
-'''
 
 
 def slot(name: str, plugin: str = "./filter.py", config: str = "", rest: str = "") -> str:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from director import DIRECTOR
 from factories import Compile
 from plugin_source import plugin_source
 from racks import freewheel, noise, write
@@ -24,22 +25,6 @@ from sigrack.loading.native import NativeInstance
 from sigrack.session import Session
 from sigrack_engine.core import lib
 
-DIRECTOR = '''
-from sigrack_plugins import Plugin
-
-class Director(Plugin):
-    """Does what a test has asked for when its frame has come."""
-
-    steps = {}
-
-    def on_start(self):
-        self.futures = []
-
-    def on_block(self, block):
-        for frame in sorted(self.steps):
-            if frame <= block.frame and (future := self.steps.pop(frame)(self.ctx)):
-                self.futures.append(future)
-'''
 WAITER = '''
 import asyncio
 from sigrack_plugins import Plugin

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from fades import DIRECTOR, FADE, Signal, beginning, changed, faded, slot
+from director import DIRECTOR
+from fades import FADE, Signal, beginning, changed, faded, slot
 from oracles.chain import error_db, gain, interpolated, matrix_fir
 from racks import freewheel, noise, write
 from sigrack import render
