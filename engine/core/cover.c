@@ -7,6 +7,7 @@
 #include "fade.h"
 #include "kernels.h"
 #include "memory.h"
+#include "wrap.h"
 
 struct core_cover {
     struct core_cover_setup setup;
@@ -115,21 +116,9 @@ static void look_for_life(struct core_cover *cover) {
         miss(cover, NULL, 0);
 }
 
-/* Copy between a ring of `length` frames, from its frame `at` on, and a plane. */
-static void from_ring(float *plane, const float *ring, uint32_t length, uint64_t at, uint32_t frames) {
-    uint32_t from = (uint32_t)(at % length), straight = length - from < frames ? length - from : frames;
-    memcpy(plane, ring + from, straight * sizeof(float));
-    memcpy(plane + straight, ring, (frames - straight) * sizeof(float));
-}
-
 static void remember(struct core_cover *cover, const float *const *in, uint32_t frames) {
-    uint32_t from = (uint32_t)(cover->processed % cover->length);
-    uint32_t straight = cover->length - from < frames ? cover->length - from : frames;
-    for (uint32_t c = 0; c < cover->setup.channels; c++) {
-        float *ring = cover->history + (size_t)c * cover->length;
-        memcpy(ring + from, in[c], straight * sizeof(float));
-        memcpy(ring, in[c] + straight, (frames - straight) * sizeof(float));
-    }
+    for (uint32_t c = 0; c < cover->setup.channels; c++)
+        wrap_in(cover->history + (size_t)c * cover->length, cover->length, cover->processed, in[c], frames);
 }
 
 /* Give the block to the child. Returns for how many of the frames that are to be played its output is there. */
@@ -163,7 +152,7 @@ static void take_wet(const struct core_cover *cover, float *const *out, uint64_t
     silent = silent < frames ? silent : frames;
     for (uint32_t c = 0; c < cover->setup.channels; c++) {
         memset(out[c], 0, silent * sizeof(float));
-        from_ring(out[c] + silent, life->out + (size_t)c * life->capacity, life->capacity, at + silent - latency, frames - silent);
+        wrap_out(out[c] + silent, life->out + (size_t)c * life->capacity, life->capacity, at + silent - latency, frames - silent);
     }
 }
 
@@ -171,7 +160,7 @@ static void take_wet(const struct core_cover *cover, float *const *out, uint64_t
 static void take_dry(const struct core_cover *cover, float *const *planes, uint32_t from, uint32_t frames) {
     uint64_t at = cover->processed + from + cover->length - cover->setup.latency_frames;
     for (uint32_t c = 0; c < cover->setup.channels; c++)
-        from_ring(planes[c] + from, cover->history + (size_t)c * cover->length, cover->length, at, frames);
+        wrap_out(planes[c] + from, cover->history + (size_t)c * cover->length, cover->length, at, frames);
 }
 
 /* What the child's output is faded in over, or stands in for it. */

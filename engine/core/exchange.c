@@ -1,7 +1,8 @@
 #include "exchange.h"
 
-#include <string.h>
 #include <unistd.h>
+
+#include "wrap.h"
 
 #define MOST_QUANTUM 65536u
 #define MOST_QUANTA 1024u
@@ -43,18 +44,6 @@ int core_exchange_open(struct core_exchange *exchange, void *host, void *child, 
     return 1;
 }
 
-/* Copy into the ring from its frame `at` on, in two parts where it wraps. */
-static void copy_in(struct core_exchange *exchange, uint64_t at, const float *const *in, uint32_t frames) {
-    uint32_t from = (uint32_t)(at % exchange->capacity), straight = exchange->capacity - from;
-    if (straight > frames)
-        straight = frames;
-    for (uint32_t c = 0; c < exchange->channels; c++) {
-        float *ring = exchange->in + (size_t)c * exchange->capacity;
-        memcpy(ring + from, in[c], straight * sizeof(float));
-        memcpy(ring, in[c] + straight, (frames - straight) * sizeof(float));
-    }
-}
-
 /* The child sets `armed` and looks once more at `written`; this writes `written` and looks at `armed`. Sequentially consistent, so
    one of the two sees the other. */
 static void wake(struct core_exchange *exchange) {
@@ -73,7 +62,8 @@ void core_exchange_close(struct core_exchange *exchange) {
 }
 
 void exchange_write(struct core_exchange *exchange, uint64_t at, const float *const *in, uint32_t frames) {
-    copy_in(exchange, at, in, frames);
+    for (uint32_t c = 0; c < exchange->channels; c++)
+        wrap_in(exchange->in + (size_t)c * exchange->capacity, exchange->capacity, at, in[c], frames);
     atomic_store(&exchange->host->written, at + frames);
     if (at / exchange->quantum != (at + frames) / exchange->quantum)
         wake(exchange);
