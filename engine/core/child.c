@@ -2,8 +2,8 @@
 #include "child.h"
 
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -73,13 +73,23 @@ int64_t core_child_wait(struct core_exchange *exchange) {
     return (int64_t)(atomic_load_explicit(&exchange->child->done, memory_order_relaxed) % exchange->capacity);
 }
 
-void core_child_done(struct core_exchange *exchange) {
+static void refuse(struct core_exchange *exchange, uint64_t at) {
+    for (uint32_t c = 0; c < exchange->channels; c++)
+        for (uint32_t i = 0; i < exchange->quantum; i++)
+            exchange->out[(size_t)c * exchange->capacity + at + i] = NAN;
+    count_add(&exchange->child->refused, 1);
+}
+
+void core_child_done(struct core_exchange *exchange, int refused, uint64_t ticks) {
     uint64_t done = atomic_load_explicit(&exchange->child->done, memory_order_relaxed);
+    if (refused)
+        refuse(exchange, done % exchange->capacity);
+    count_add(&exchange->child->ticks, ticks);
     atomic_store_explicit(&exchange->child->done, done + exchange->quantum, memory_order_release);
 }
 
-/* Move the changes that fall into the quantum at `frame` of this life into `events`. */
-static uint32_t take_events(struct core_exchange *exchange, uint64_t frame, struct sigrack_event *events) {
+uint32_t core_child_events(struct core_exchange *exchange, struct sigrack_event *events) {
+    uint64_t frame = atomic_load_explicit(&exchange->child->done, memory_order_relaxed);
     uint64_t taken = atomic_load_explicit(&exchange->child->events_taken, memory_order_relaxed);
     uint64_t written = atomic_load_explicit(&exchange->host->events_written, memory_order_acquire);
     uint32_t count = 0, offset = 0;
@@ -95,7 +105,8 @@ static uint32_t take_events(struct core_exchange *exchange, uint64_t frame, stru
     return count;
 }
 
-static void process(struct core_exchange *exchange, const struct core_child_setup *setup, uint32_t at) {
+/* Returns what the processor does. */
+static int process(struct core_exchange *exchange, const struct core_child_setup *setup, uint32_t at) {
     const float *in[SIGRACK_MAX_CHANNELS];
     float *out[SIGRACK_MAX_CHANNELS];
     struct sigrack_event events[SLOT_BLOCK_EVENTS];
@@ -106,13 +117,9 @@ static void process(struct core_exchange *exchange, const struct core_child_setu
     }
     struct sigrack_block block = {.size = sizeof block, .frames = exchange->quantum, .frame = setup->frame + frame, .in = in, .out = out};
     block.channels = exchange->channels;
-    block.event_count = take_events(exchange, frame, events);
+    block.event_count = core_child_events(exchange, events);
     block.events = events;
-    uint64_t begun = core_ticks();
-    if (setup->process(setup->self, &block))
-        for (uint32_t c = 0; c < exchange->channels; c++)
-            memcpy(out[c], in[c], exchange->quantum * sizeof(float));
-    count_add(&exchange->child->ticks, core_ticks() - begun);
+    return setup->process(setup->self, &block);
 }
 
 int core_child_run(struct core_exchange *exchange, const struct core_child_setup *setup) {
@@ -122,7 +129,8 @@ int core_child_run(struct core_exchange *exchange, const struct core_child_setup
         if (at < 0)
             return at == -1 ? 0 : -1;
         fpu_set(flushing); /* whatever the plugin has left there */
-        process(exchange, setup, (uint32_t)at);
-        core_child_done(exchange);
+        uint64_t begun = core_ticks();
+        int refused = process(exchange, setup, (uint32_t)at);
+        core_child_done(exchange, refused, core_ticks() - begun);
     }
 }

@@ -16,14 +16,17 @@ struct core_child_setup {
     uint64_t frame; /* engine frame of the first frame of this life, for the processor */
 };
 
-/* Process quanta until the host closes the exchange. Sleeps on its eventfd when there is nothing to do; a processor that fails is
-   heard as its input. Returns 0; -1 if the eventfd fails. [the child's audio thread] */
+/* Process quanta until the host closes the exchange. Sleeps on its eventfd when there is nothing to do; what a processor refuses
+   becomes NaN, which the host covers. Returns 0; -1 if the eventfd fails. [the child's audio thread] */
 CORE_API int core_child_run(struct core_exchange *exchange, const struct core_child_setup *setup);
 
 /* The same by hand, for processors in Python: wait for a quantum. Returns its place in the rings; -1: the host has closed, -2: the
    eventfd fails. [the child's audio thread] */
 CORE_API int64_t core_child_wait(struct core_exchange *exchange);
-/* The quantum that was waited for is in the output ring. [the child's audio thread] */
-CORE_API void core_child_done(struct core_exchange *exchange);
+/* Take the parameter changes of the quantum that was waited for into `events`, at most 64; returns how many. [the child's audio thread] */
+CORE_API uint32_t core_child_events(struct core_exchange *exchange, struct sigrack_event *events);
+/* The quantum that was waited for is in the output ring; `refused`: it is not, and becomes NaN. `ticks`: what it took.
+   [the child's audio thread] */
+CORE_API void core_child_done(struct core_exchange *exchange, int refused, uint64_t ticks);
 
 #endif

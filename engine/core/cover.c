@@ -1,7 +1,11 @@
+#define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "cover.h"
 
+#include <math.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "count.h"
 #include "fade.h"
@@ -28,7 +32,7 @@ struct core_cover {
     alignas(64) _Atomic(struct core_exchange *) next;
     _Atomic(struct core_exchange *) retired;
     /* Written by the engine thread. */
-    alignas(64) _Atomic uint64_t wet, dry, misses, lives, stucks, lies;
+    alignas(64) _Atomic uint64_t wet, dry, misses, lives, stucks, lies, bad, unset;
     _Atomic uint32_t is_wet;
 };
 
@@ -121,6 +125,21 @@ static void remember(struct core_cover *cover, const float *const *in, uint32_t 
         wrap_in(cover->history + (size_t)c * cover->length, cover->length, cover->processed, in[c], frames);
 }
 
+/* Wait until the child has done so much, or is gone. Returns what it has done. [the caller of freewheel] */
+static uint64_t wait_for(struct core_exchange *life, uint64_t needed) {
+    const struct timespec pause = {0, 50000};
+    for (uint32_t looks = 0;; looks++) {
+        uint32_t lost = atomic_load(&life->lost);
+        uint64_t done = atomic_load_explicit(&life->child->done, memory_order_acquire);
+        if (done >= needed || lost)
+            return done;
+        if (looks < 100)
+            sched_yield();
+        else
+            nanosleep(&pause, NULL);
+    }
+}
+
 /* Give the block to the child. Returns for how many of the frames that are to be played its output is there. */
 static uint32_t exchange(struct core_cover *cover, const float *const *in, uint32_t frames) {
     struct core_exchange *life = cover->life;
@@ -139,21 +158,42 @@ static uint32_t exchange(struct core_cover *cover, const float *const *in, uint3
         exchange_write(life, before, in, frames);
         cover->written = before + frames;
     }
+    if (cover->setup.patient && !cover->stuck)
+        done = wait_for(life, cover->written > cover->setup.latency_frames ? cover->written - cover->setup.latency_frames : 0);
     uint64_t have = done + cover->setup.latency_frames; /* frames of this life that could be played, its first silence included */
     if (cover->stuck || have <= before)
         return 0;
     return have - before < frames ? (uint32_t)(have - before) : frames;
 }
 
-/* Put `frames` frames of the child's into `out`; before it began there is silence. */
-static void take_wet(const struct core_cover *cover, float *const *out, uint64_t at, uint32_t frames) {
+/* Hand the block's parameter changes on, to the frames of this life that they belong to. */
+static void forward_events(struct core_cover *cover, const struct sigrack_block *block) {
+    for (uint32_t i = 0; cover->life && i < block->event_count; i++) {
+        const struct sigrack_event *event = &block->events[i];
+        if (!exchange_set(cover->life, cover->written + event->offset, event->param, event->value))
+            count_add(&cover->unset, 1);
+    }
+}
+
+static int is_sound(const float *samples, uint32_t frames) {
+    int strange = 0;
+    for (uint32_t i = 0; i < frames; i++)
+        strange |= !(fabsf(samples[i]) <= COVER_LOUDEST);
+    return !strange;
+}
+
+/* Put `frames` frames of the child's into `out`; before it began there is silence. Returns 0 if they are no sound. */
+static int take_wet(const struct core_cover *cover, float *const *out, uint64_t at, uint32_t frames) {
     const struct core_exchange *life = cover->life;
     uint32_t latency = cover->setup.latency_frames, silent = at < latency ? (uint32_t)(latency - at) : 0;
+    int sound = 1;
     silent = silent < frames ? silent : frames;
     for (uint32_t c = 0; c < cover->setup.channels; c++) {
         memset(out[c], 0, silent * sizeof(float));
         wrap_out(out[c] + silent, life->out + (size_t)c * life->capacity, life->capacity, at + silent - latency, frames - silent);
+        sound &= is_sound(out[c], frames);
     }
+    return sound;
 }
 
 /* Put the delayed input of frames from .. from + frames - 1 of this block into `planes`. */
@@ -169,9 +209,8 @@ static void substitute(struct core_cover *cover, float *const *planes, uint32_t 
     residue_add(&cover->residue, planes, cover->setup.channels, from, frames);
 }
 
-/* Play the child's output for `frames` frames: alone, or on its way in. */
-static void play_wet(struct core_cover *cover, float *const *out, uint64_t at, uint32_t frames) {
-    take_wet(cover, out, at, frames);
+/* Let the child's output be heard for `frames` frames: alone, or on its way in. */
+static void play_wet(struct core_cover *cover, float *const *out, uint32_t frames) {
     count_add(&cover->wet, frames);
     if (cover->gain >= 1.0f)
         return;
@@ -190,12 +229,17 @@ int core_cover_process(void *self, const struct sigrack_block *block) {
     look_for_life(cover);
     remember(cover, block->in, frames);
     uint64_t at = cover->written;
+    forward_events(cover, block);
     uint32_t have = exchange(cover, block->in, frames);
+    if (have && !take_wet(cover, block->out, at, have)) {
+        count_add(&cover->bad, 1);
+        have = 0;
+    }
     cover->steady = have == frames ? cover->steady + frames : 0;
     int wet = cover->gain > 0 || (cover->steady >= cover->setup.fade_frames && at >= cover->setup.latency_frames);
     uint32_t play = wet ? have : 0;
     if (play)
-        play_wet(cover, block->out, at, play);
+        play_wet(cover, block->out, play);
     if (play < frames) {
         if (cover->gain > 0)
             miss(cover, block->out, play);
@@ -215,5 +259,7 @@ void core_cover_stats(const struct core_cover *cover, struct core_cover_stats *s
     stats->lives = atomic_load(&cover->lives);
     stats->stuck = atomic_load(&cover->stucks);
     stats->lies = atomic_load(&cover->lies);
+    stats->bad = atomic_load(&cover->bad);
+    stats->unset = atomic_load(&cover->unset);
     stats->is_wet = atomic_load(&cover->is_wet);
 }

@@ -2,11 +2,13 @@
 
    The child's output is played `latency_frames` after the input. Where a block's end is not there in time, the input itself, delayed
    by as much, is played in that very block, and what the output was apart from it goes to zero in a straight line, so that there is
-   no step. When the child has kept up for the length of a fade, its output fades in again. */
+   no step; so it is where what the child has made is no sound. When the child has kept up for the length of a fade, its output fades in again. */
 #ifndef SIGRACK_COVER_H
 #define SIGRACK_COVER_H
 
 #include "exchange.h"
+
+#define COVER_LOUDEST 1e6f /* 120 dB above full scale: nothing that is meant to be heard */
 
 struct core_cover;
 
@@ -14,6 +16,7 @@ struct core_cover_setup {
     uint32_t channels, max_frames;
     uint32_t latency_frames; /* at least max_frames and a quantum, see core_cover_latency */
     uint32_t fade_frames;    /* of cross-fades, and of what is left of the last output */
+    uint32_t patient;        /* freewheel: the engine waits for a child that is alive */
 };
 
 /* Frames since the beginning: wet + dry = processed. [any] */
@@ -24,6 +27,8 @@ struct core_cover_stats {
     uint64_t lives;  /* that were taken into use */
     uint64_t stuck;  /* lives whose ring ran full: they get no more input */
     uint64_t lies;   /* blocks in which a child claimed to have done what it cannot have */
+    uint64_t bad;    /* blocks with NaN, infinity or more than COVER_LOUDEST */
+    uint64_t unset;  /* parameter changes that found no room */
     uint32_t is_wet; /* the last block was the child's to its end */
 };
 

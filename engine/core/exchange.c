@@ -69,7 +69,7 @@ void exchange_write(struct core_exchange *exchange, uint64_t at, const float *co
         wake(exchange);
 }
 
-int core_exchange_set(struct core_exchange *exchange, uint64_t frame, uint32_t param, double value) {
+int exchange_set(struct core_exchange *exchange, uint64_t frame, uint32_t param, double value) {
     struct exchange_host *host = exchange->host;
     uint64_t written = atomic_load_explicit(&host->events_written, memory_order_relaxed);
     if (written - atomic_load_explicit(&exchange->child->events_taken, memory_order_acquire) >= EXCHANGE_EVENTS)
@@ -77,4 +77,14 @@ int core_exchange_set(struct core_exchange *exchange, uint64_t frame, uint32_t p
     host->events[written % EXCHANGE_EVENTS] = (struct exchange_event){frame, value, param};
     atomic_store_explicit(&host->events_written, written + 1, memory_order_release);
     return 1;
+}
+
+void core_exchange_lose(struct core_exchange *exchange) { atomic_store(&exchange->lost, 1); }
+
+void core_exchange_look(const struct core_exchange *exchange, struct core_exchange_progress *progress) {
+    progress->written = atomic_load(&exchange->host->written);
+    progress->done = atomic_load(&exchange->child->done);
+    progress->ticks = atomic_load(&exchange->child->ticks);
+    progress->refused = atomic_load(&exchange->child->refused);
+    progress->phase = atomic_load(&exchange->child->phase);
 }

@@ -41,6 +41,7 @@ struct exchange_child {
     _Atomic uint32_t armed; /* it sleeps: who writes the next frames wakes it */
     _Atomic uint32_t phase; /* enum exchange_phase: where it was, if it dies */
     _Atomic uint64_t ticks; /* spent in the processor */
+    _Atomic uint64_t refused; /* quanta that the processor did not make: they hold NaN */
 };
 
 /* Sizes of the two parts, in bytes. */
@@ -55,6 +56,14 @@ struct core_exchange {
     float *in, *out; /* [channels][capacity] */
     uint32_t channels, quantum, capacity;
     int wake; /* an eventfd: rung for an armed child; -1: nobody sleeps */
+    _Atomic uint32_t lost; /* the host's: the child is gone, nobody is to wait for it */
+};
+
+struct core_exchange_progress {
+    uint64_t written, done; /* frames */
+    uint64_t ticks;         /* spent in the processor */
+    uint64_t refused;       /* quanta */
+    uint32_t phase;
 };
 
 /* What both processes must agree on: channels 1 to 32, a quantum of 1 to 65,536 frames, rings of 1 to 1024 quanta. */
@@ -72,7 +81,11 @@ CORE_API void core_exchange_close(struct core_exchange *exchange);
 
 /* Host: append frames, and wake the child if it sleeps and has a whole quantum to do. The caller has seen that there is room. [engine] */
 void exchange_write(struct core_exchange *exchange, uint64_t at, const float *const *in, uint32_t frames);
-/* Host: queue a parameter change for frame `frame` of this life. Returns 0 when too many wait. [main] */
-CORE_API int core_exchange_set(struct core_exchange *exchange, uint64_t frame, uint32_t param, double value);
+/* Host: queue a parameter change for frame `frame` of this life. Returns 0 when too many wait. [engine] */
+int exchange_set(struct core_exchange *exchange, uint64_t frame, uint32_t param, double value);
+/* Host: the child is gone: an engine that would wait for it must not. [any] */
+CORE_API void core_exchange_lose(struct core_exchange *exchange);
+/* Host: what the child claims of itself. [any] */
+CORE_API void core_exchange_look(const struct core_exchange *exchange, struct core_exchange_progress *progress);
 
 #endif

@@ -163,7 +163,7 @@ static void process(struct core_cover *cover, uint64_t at, uint32_t frames) {
 static float delayed(uint32_t channel, uint64_t frame, uint32_t latency) { return frame < latency ? 0 : input[channel][frame - latency]; }
 
 static struct core_cover *cover_of(uint32_t most) {
-    struct core_cover *cover = core_cover_new(&(struct core_cover_setup){CHANNELS, most, core_cover_latency(QUANTUM, most, 0), FADE});
+    struct core_cover *cover = core_cover_new(&(struct core_cover_setup){CHANNELS, most, core_cover_latency(QUANTUM, most, 0), FADE, 0});
     CHECK(cover);
     return cover;
 }
@@ -175,8 +175,8 @@ static void a_child_is_heard_exactly_and_ends_when_asked(void) {
     struct life life;
     life_open(&life, NONE, 0, 0);
     CHECK(!core_cover_give(cover, &life.exchange));
-    CHECK(core_exchange_set(&life.exchange, 5000, 0, 0.25));
-    CHECK(core_exchange_set(&life.exchange, 7001, 0, -1.5));
+    CHECK(exchange_set(&life.exchange, 5000, 0, 0.25));
+    CHECK(exchange_set(&life.exchange, 7001, 0, -1.5));
     while (at < FRAMES) {
         uint32_t frames = 1 + (uint32_t)draw(&random, 100);
         frames = at + frames < FRAMES ? frames : (uint32_t)(FRAMES - at);

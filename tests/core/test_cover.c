@@ -50,7 +50,7 @@ static void child_work(struct child *child, uint32_t quanta) {
 }
 
 static struct core_cover *cover_of(uint32_t most, int even) {
-    struct core_cover_setup setup = {CHANNELS, most, core_cover_latency(QUANTUM, most, even), FADE};
+    struct core_cover_setup setup = {CHANNELS, most, core_cover_latency(QUANTUM, most, even), FADE, 0};
     struct core_cover *cover = core_cover_new(&setup);
     CHECK(cover);
     return cover;
@@ -153,6 +153,93 @@ static void a_late_child_fades_in_again_when_it_has_kept_up_for_a_fade(void) {
     child_close(&child);
 }
 
+/* In block 40 what the child has made holds `value`, which is no sound: covered like a miss. */
+static void what_is_no_sound_is_covered_in_its_block(float value, uint64_t bad) {
+    enum { STRANGE = 40, BLOCKS = 80 };
+    struct core_cover *cover = cover_of(QUANTUM, 1);
+    struct child child;
+    child_open(&child, 0);
+    core_cover_give(cover, &child.exchange);
+    for (uint32_t b = 0; b < BLOCKS; b++) {
+        process(cover, b * QUANTUM, QUANTUM);
+        child_work(&child, UINT32_MAX);
+        if (b == STRANGE)
+            child.exchange.out[child.exchange.capacity + b * QUANTUM % child.exchange.capacity + 17] = value;
+    }
+    uint64_t missed = (STRANGE + 1) * QUANTUM;
+    for (uint32_t c = 0; c < CHANNELS; c++) {
+        float left = output[c][missed - 1] - delayed(c, missed - 1, QUANTUM);
+        for (uint64_t n = missed; bad && n < missed + QUANTUM; n++) {
+            float residue = left * (1.0f - (float)(n - missed + 1) / FADE);
+            CHECK(fabsf(output[c][n] - (delayed(c, n, QUANTUM) + residue)) <= 1e-6f);
+        }
+    }
+    struct core_cover_stats stats = stats_of(cover);
+    CHECK(stats.bad == bad && stats.misses == bad && stats.is_wet);
+    core_cover_free(cover);
+    child_close(&child);
+}
+
+static void parameter_changes_reach_the_life_at_their_frames(void) {
+    struct core_cover *cover = cover_of(QUANTUM, 1);
+    struct child child;
+    child_open(&child, 0);
+    const float *in[] = {input[0], input[1]};
+    float *out[] = {output[0], output[1]};
+    struct sigrack_event events[] = {{3, 1, 0.5}, {63, 0, -2}};
+    struct sigrack_block block = {sizeof block, QUANTUM, 0, in, out, CHANNELS, 2, events};
+    core_cover_process(cover, &block); /* nobody is there: the next life begins with what the host knows */
+    core_cover_give(cover, &child.exchange);
+    core_cover_process(cover, &block);
+    core_cover_process(cover, &block);
+    const struct exchange_host *host = child.exchange.host;
+    CHECK(atomic_load(&host->events_written) == 4);
+    CHECK(host->events[0].frame == 3 && host->events[0].param == 1 && host->events[0].value == 0.5);
+    CHECK(host->events[3].frame == QUANTUM + 63 && host->events[3].param == 0 && host->events[3].value == -2);
+    for (uint32_t i = 0; i < EXCHANGE_EVENTS; i++) /* two each, with room for all but four */
+        core_cover_process(cover, &block);
+    CHECK(stats_of(cover).unset == EXCHANGE_EVENTS + 4);
+    core_cover_free(cover);
+    child_close(&child);
+}
+
+struct slow {
+    struct child *child;
+    uint64_t until;
+};
+
+static void *work_slowly(void *argument) {
+    struct slow *slow = argument;
+    while (atomic_load(&slow->child->exchange.child->done) < slow->until) {
+        sched_yield();
+        child_work(slow->child, 1);
+    }
+    core_exchange_lose(&slow->child->exchange);
+    return NULL;
+}
+
+/* In freewheel the engine waits for a child as long as it lives. */
+static void a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one(void) {
+    enum { BLOCKS = 60, WORKS = 40 };
+    struct core_cover_setup setup = {CHANNELS, QUANTUM, QUANTUM, FADE, 1};
+    struct core_cover *cover = core_cover_new(&setup);
+    struct child child;
+    child_open(&child, 0);
+    core_cover_give(cover, &child.exchange);
+    struct slow slow = {&child, WORKS * QUANTUM};
+    pthread_t thread = thread_start(work_slowly, &slow);
+    for (uint32_t b = 0; b < BLOCKS; b++)
+        process(cover, b * QUANTUM, QUANTUM);
+    thread_join(thread);
+    for (uint32_t c = 0; c < CHANNELS; c++)
+        for (uint64_t n = 0; n < (WORKS + 1) * QUANTUM; n++)
+            CHECK(output[c][n] == -0.75f * delayed(c, n, QUANTUM));
+    struct core_cover_stats stats = stats_of(cover);
+    CHECK(stats.wet == (WORKS + 1) * QUANTUM && stats.misses == 1 && stats.wet + stats.dry == BLOCKS * QUANTUM);
+    core_cover_free(cover);
+    child_close(&child);
+}
+
 static void what_a_child_claims_is_not_believed(void) {
     struct core_cover *cover = cover_of(QUANTUM, 1);
     struct child child;
@@ -210,8 +297,8 @@ static void bad_numbers_are_refused(void) {
     static const struct core_exchange_shape bad[] = {{0, QUANTUM, 8}, {33, QUANTUM, 8}, {2, 65537, 8}, {2, 0, 8}, {2, QUANTUM, 0}, {2, 1, 1025}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(!core_exchange_sizes(&bad[i]).host);
-    CHECK(!core_cover_new(&(struct core_cover_setup){2, 64, 63, 10}));
-    CHECK(!core_cover_new(&(struct core_cover_setup){0, 64, 64, 10}));
+    CHECK(!core_cover_new(&(struct core_cover_setup){2, 64, 63, 10, 0}));
+    CHECK(!core_cover_new(&(struct core_cover_setup){0, 64, 64, 10, 0}));
     CHECK(core_cover_latency(64, 64, 1) == 64 && core_cover_latency(256, 64, 1) == 256 && core_cover_latency(64, 256, 1) == 256);
     CHECK(core_cover_latency(64, 100, 1) == 164 && core_cover_latency(64, 64, 0) == 128);
 }
@@ -224,9 +311,9 @@ static void a_life_must_fit(void) {
         struct core_cover_setup setup;
         int fits;
     } cases[] = {
-        {{CHANNELS, QUANTUM, QUANTUM, FADE}, 1},          {{CHANNELS, 4 * QUANTUM, 4 * QUANTUM, FADE}, 1},
-        {{CHANNELS, 5 * QUANTUM, 5 * QUANTUM, FADE}, 0}, {{CHANNELS, 16, QUANTUM - 1, FADE}, 0},
-        {{CHANNELS + 1, QUANTUM, QUANTUM, FADE}, 0},
+        {{CHANNELS, QUANTUM, QUANTUM, FADE, 0}, 1},         {{CHANNELS, 4 * QUANTUM, 4 * QUANTUM, FADE, 0}, 1},
+        {{CHANNELS, 5 * QUANTUM, 5 * QUANTUM, FADE, 0}, 0}, {{CHANNELS, 16, QUANTUM - 1, FADE, 0}, 0},
+        {{CHANNELS + 1, QUANTUM, QUANTUM, FADE, 0}, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct core_cover *cover = core_cover_new(&cases[i].setup);
@@ -247,6 +334,12 @@ int main(void) {
     a_child_that_keeps_up_is_heard_exactly(100, 0);
     a_miss_is_covered_in_its_block_by_the_ideal_formula();
     a_late_child_fades_in_again_when_it_has_kept_up_for_a_fade();
+    what_is_no_sound_is_covered_in_its_block(NAN, 1);
+    what_is_no_sound_is_covered_in_its_block(INFINITY, 1);
+    what_is_no_sound_is_covered_in_its_block(-1e34f, 1);
+    what_is_no_sound_is_covered_in_its_block(1e5f, 0);
+    parameter_changes_reach_the_life_at_their_frames();
+    a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one();
     what_a_child_claims_is_not_believed();
     for (uint64_t seed = 1; seed <= 50; seed++)
         random_deaths_and_delays_leave_no_step(seed);
