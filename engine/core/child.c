@@ -73,6 +73,11 @@ int64_t core_child_wait(struct core_exchange *exchange) {
     return (int64_t)(atomic_load_explicit(&exchange->child->done, memory_order_relaxed) % exchange->capacity);
 }
 
+uint64_t core_child_frame(const struct core_exchange *exchange) {
+    return atomic_load_explicit(&exchange->host->began, memory_order_relaxed) +
+           atomic_load_explicit(&exchange->child->done, memory_order_relaxed);
+}
+
 static void refuse(struct core_exchange *exchange, uint64_t at) {
     for (uint32_t c = 0; c < exchange->channels; c++)
         for (uint32_t i = 0; i < exchange->quantum; i++)
@@ -110,12 +115,11 @@ static int process(struct core_exchange *exchange, const struct core_child_setup
     const float *in[SIGRACK_MAX_CHANNELS];
     float *out[SIGRACK_MAX_CHANNELS];
     struct sigrack_event events[SLOT_BLOCK_EVENTS];
-    uint64_t frame = atomic_load_explicit(&exchange->child->done, memory_order_relaxed);
     for (uint32_t c = 0; c < exchange->channels; c++) {
         in[c] = exchange->in + (size_t)c * exchange->capacity + at;
         out[c] = exchange->out + (size_t)c * exchange->capacity + at;
     }
-    struct sigrack_block block = {.size = sizeof block, .frames = exchange->quantum, .frame = setup->frame + frame, .in = in, .out = out};
+    struct sigrack_block block = {.size = sizeof block, .frames = exchange->quantum, .frame = core_child_frame(exchange), .in = in, .out = out};
     block.channels = exchange->channels;
     block.event_count = core_child_events(exchange, events);
     block.events = events;

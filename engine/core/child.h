@@ -13,7 +13,6 @@ CORE_API void core_unmap_guarded(void *memory, uint64_t size);
 struct core_child_setup {
     core_process process;
     void *self;
-    uint64_t frame; /* engine frame of the first frame of this life, for the processor */
 };
 
 /* Process quanta until the host closes the exchange. Sleeps on its eventfd when there is nothing to do; what a processor refuses
@@ -23,6 +22,8 @@ CORE_API int core_child_run(struct core_exchange *exchange, const struct core_ch
 /* The same by hand, for processors in Python: wait for a quantum. Returns its place in the rings; -1: the host has closed, -2: the
    eventfd fails. [the child's audio thread] */
 CORE_API int64_t core_child_wait(struct core_exchange *exchange);
+/* Engine frame of the first frame of the quantum that was waited for. [the child's audio thread] */
+CORE_API uint64_t core_child_frame(const struct core_exchange *exchange);
 /* Take the parameter changes of the quantum that was waited for into `events`, at most 64; returns how many. [the child's audio thread] */
 CORE_API uint32_t core_child_events(struct core_exchange *exchange, struct sigrack_event *events);
 /* The quantum that was waited for is in the output ring; `refused`: it is not, and becomes NaN. `ticks`: what it took.

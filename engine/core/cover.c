@@ -103,7 +103,7 @@ static void miss(struct core_cover *cover, float *const *out, uint32_t played) {
     count_add(&cover->misses, 1);
 }
 
-static void look_for_life(struct core_cover *cover) {
+static void look_for_life(struct core_cover *cover, uint64_t frame) {
     if (!atomic_load_explicit(&cover->next, memory_order_relaxed) || atomic_load_explicit(&cover->retired, memory_order_acquire))
         return;
     struct core_exchange *next = atomic_exchange(&cover->next, NULL);
@@ -111,6 +111,7 @@ static void look_for_life(struct core_cover *cover) {
         return;
     atomic_store_explicit(&cover->retired, cover->life, memory_order_release);
     cover->life = next;
+    atomic_store_explicit(&next->host->began, frame, memory_order_relaxed);
     cover->written = cover->steady = 0;
     cover->stuck = 0;
     count_add(&cover->lives, 1);
@@ -226,7 +227,7 @@ static void play_wet(struct core_cover *cover, float *const *out, uint32_t frame
 int core_cover_process(void *self, const struct sigrack_block *block) {
     struct core_cover *cover = self;
     uint32_t frames = block->frames;
-    look_for_life(cover);
+    look_for_life(cover, block->frame);
     remember(cover, block->in, frames);
     uint64_t at = cover->written;
     forward_events(cover, block);

@@ -27,6 +27,7 @@ struct exchange_event {
 /* Written by the host; the child can only read it, and the frames behind it. */
 struct exchange_host {
     _Atomic uint64_t written; /* frames in the ring, ever */
+    _Atomic uint64_t began;   /* engine frame of the first of them */
     _Atomic uint64_t events_written;
     _Atomic uint32_t closing; /* the child is to end */
     struct exchange_event events[EXCHANGE_EVENTS];

@@ -6,16 +6,23 @@ from typing import Any
 
 from sigrack_engine.errors import CoreError
 from sigrack_plugins import native
-from sigrack_plugins.abi import MAX_CHANNELS
+from sigrack_plugins.abi import MAX_CHANNELS, Event
 
 __all__ = [
     "ABI",
     "BiquadsSpec",
     "BiquadsStage",
+    "ChildSetup",
     "ClockSetup",
     "ClockStats",
     "CoreError",
+    "CoverSetup",
+    "CoverStats",
     "EngineStats",
+    "ExchangeProgress",
+    "ExchangeShape",
+    "ExchangeSizes",
+    "ExchangeStruct",
     "FirSpec",
     "FirStage",
     "GroupSetup",
@@ -34,7 +41,7 @@ __all__ = [
     "quick",
 ]
 
-ABI = 6  # CORE_ABI in engine/core/core.h
+ABI = 7  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
 FIR_STAGES = 4  # FIR_MAX_STAGES
 
@@ -227,6 +234,67 @@ class FirStage(c.Structure):
     ]
 
 
+class ExchangeShape(c.Structure):
+    """`struct core_exchange_shape`."""
+
+    _fields_ = [(name, c.c_uint32) for name in ("channels", "quantum", "quanta")]
+
+
+class ExchangeSizes(c.Structure):
+    """`struct core_exchange_sizes`."""
+
+    _fields_ = [("host", c.c_uint64), ("child", c.c_uint64)]
+
+
+class ExchangeStruct(c.Structure):
+    """`struct core_exchange`."""
+
+    _fields_ = [
+        ("host", c.c_void_p),
+        ("child", c.c_void_p),
+        ("in_", c.c_void_p),
+        ("out", c.c_void_p),
+        ("channels", c.c_uint32),
+        ("quantum", c.c_uint32),
+        ("capacity", c.c_uint32),
+        ("wake", c.c_int),
+        ("lost", c.c_uint32),
+    ]
+
+
+class ExchangeProgress(c.Structure):
+    """`struct core_exchange_progress`."""
+
+    _fields_ = [
+        ("written", c.c_uint64),
+        ("done", c.c_uint64),
+        ("ticks", c.c_uint64),
+        ("refused", c.c_uint64),
+        ("phase", c.c_uint32),
+    ]
+
+
+class ChildSetup(c.Structure):
+    """`struct core_child_setup`."""
+
+    _fields_ = [("process", c.c_void_p), ("self", c.c_void_p)]
+
+
+class CoverSetup(c.Structure):
+    """`struct core_cover_setup`."""
+
+    _fields_ = [(name, c.c_uint32) for name in ("channels", "max_frames", "latency_frames", "fade_frames", "patient")]
+
+
+class CoverStats(c.Structure):
+    """`struct core_cover_stats`."""
+
+    _fields_ = [
+        *((name, c.c_uint64) for name in ("wet", "dry", "misses", "lives", "stuck", "lies", "bad", "unset")),
+        ("is_wet", c.c_uint32),
+    ]
+
+
 _P, _U32, _U64, _INT = c.c_void_p, c.c_uint32, c.c_uint64, c.c_int
 
 _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
@@ -300,6 +368,27 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_group_withdraw": (_INT, [_P]),
     "core_group_collect": (_P, [_P]),
     "core_group_changes": (_U64, [_P]),
+    "core_exchange_sizes": (ExchangeSizes, [c.POINTER(ExchangeShape)]),
+    "core_exchange_open": (_INT, [c.POINTER(ExchangeStruct), _P, _P, c.POINTER(ExchangeShape), _INT]),
+    "core_exchange_close": (None, [c.POINTER(ExchangeStruct)]),
+    "core_exchange_lose": (None, [c.POINTER(ExchangeStruct)]),
+    "core_exchange_look": (None, [c.POINTER(ExchangeStruct), c.POINTER(ExchangeProgress)]),
+    "core_map_guarded": (_P, [_INT, _U64, _INT]),
+    "core_unmap_guarded": (None, [_P, _U64]),
+    "core_child_run": (_INT, [c.POINTER(ExchangeStruct), c.POINTER(ChildSetup)]),
+    "core_child_wait": (c.c_int64, [c.POINTER(ExchangeStruct)]),
+    "core_child_frame": (_U64, [c.POINTER(ExchangeStruct)]),
+    "core_child_events": (_U32, [c.POINTER(ExchangeStruct), c.POINTER(Event)]),
+    "core_child_done": (None, [c.POINTER(ExchangeStruct), _INT, _U64]),
+    "core_cover_latency": (_U32, [_U32, _U32, _INT]),
+    "core_cover_new": (_P, [c.POINTER(CoverSetup)]),
+    "core_cover_free": (None, [_P]),
+    "core_cover_fits": (_INT, [_P, c.POINTER(ExchangeStruct)]),
+    "core_cover_give": (_P, [_P, c.POINTER(ExchangeStruct)]),
+    "core_cover_collect": (_P, [_P]),
+    "core_cover_process": (_INT, [_P, _P]),
+    "core_cover_reset": (None, [_P]),
+    "core_cover_stats": (None, [_P, c.POINTER(CoverStats)]),
     "core_slot_new": (_P, [c.POINTER(SlotSetup)]),
     "core_slot_free": (None, [_P]),
     "core_slot_set": (_INT, [_P, _U32, c.c_double, _U64]),

@@ -91,7 +91,7 @@ static int play(void *self, const struct sigrack_block *block) {
 }
 
 /* What the keeper's child does: maps both parts for itself, the host's for reading only, and plays. */
-static void live(const struct life *life, enum fault fault, uint64_t at, uint64_t began) {
+static void live(const struct life *life, enum fault fault, uint64_t at) {
     struct core_exchange own;
     void *host = core_map_guarded(life->host, life->sizes.host, 0), *child = core_map_guarded(life->child, life->sizes.child, 1);
     struct villain villain = {-0.75f, fault, at, (char *)child + life->sizes.child};
@@ -101,10 +101,10 @@ static void live(const struct life *life, enum fault fault, uint64_t at, uint64_
     signal(SIGSEGV, SIG_DFL); /* sanitizers catch these */
     signal(SIGBUS, SIG_DFL);
     signal(SIGABRT, SIG_DFL);
-    _exit(core_child_run(&own, &(struct core_child_setup){play, &villain, began}) ? 98 : 0);
+    _exit(core_child_run(&own, &(struct core_child_setup){play, &villain}) ? 98 : 0);
 }
 
-static void life_open(struct life *life, enum fault fault, uint64_t at, uint64_t began) {
+static void life_open(struct life *life, enum fault fault, uint64_t at) {
     life->sizes = core_exchange_sizes(&shape);
     life->host = memfd_create("host", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     life->child = memfd_create("child", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -121,7 +121,7 @@ static void life_open(struct life *life, enum fault fault, uint64_t at, uint64_t
     life->pid = fork();
     CHECK(life->pid >= 0);
     if (!life->pid)
-        live(life, fault, at, began);
+        live(life, fault, at);
 }
 
 static void life_close(struct life *life) {
@@ -173,7 +173,7 @@ static void a_child_is_heard_exactly_and_ends_when_asked(void) {
     uint32_t latency = core_cover_latency(QUANTUM, 100, 0);
     uint64_t random = 5, at = 0;
     struct life life;
-    life_open(&life, NONE, 0, 0);
+    life_open(&life, NONE, 0);
     CHECK(!core_cover_give(cover, &life.exchange));
     CHECK(exchange_set(&life.exchange, 5000, 0, 0.25));
     CHECK(exchange_set(&life.exchange, 7001, 0, -1.5));
@@ -214,11 +214,11 @@ static void a_death_is_covered_and_the_next_child_is_heard(enum fault fault) {
     uint64_t random = fault, at = 0;
     struct life lives[2], *life = &lives[0];
     int status = 0, dead = 0;
-    life_open(life, fault, FIRST, 0);
+    life_open(life, fault, FIRST);
     core_cover_give(cover, &life->exchange);
     while (at < FRAMES) {
         if (dead && at > SECOND && life == &lives[0]) {
-            life_open(&lives[1], NONE, 0, at);
+            life_open(&lives[1], NONE, 0);
             core_cover_give(cover, &lives[1].exchange);
             life = &lives[1];
         }

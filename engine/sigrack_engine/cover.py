@@ -1,0 +1,54 @@
+"""What stands in the run list for a processor that runs in a child's process."""
+
+import ctypes as c
+
+from sigrack_engine.core import CoverSetup, CoverStats, address, checked, lib
+from sigrack_engine.exchange import Exchange
+from sigrack_engine.slot import Processor
+
+__all__ = ["Cover", "latency_of"]
+
+
+def latency_of(quantum: int, max_frames: int, *, even: bool) -> int:
+    """Return the least latency in frames for blocks of up to `max_frames`; `even`: all have as many. [any]"""
+    return int(lib.core_cover_latency(quantum, max_frames, even))
+
+
+class Cover:
+    """Plays one life of a child after the other, and the dry signal where there is none. It outlives them."""
+
+    def __init__(self, *, channels: int, max_frames: int, latency_frames: int, fade_frames: int, patient: bool) -> None:
+        """`patient`: the engine waits for a child that lives, in freewheel. Raises CoreError. [control]"""
+        setup = CoverSetup(channels, max_frames, latency_frames, fade_frames, patient)
+        self.pointer = checked(lib.core_cover_new(setup), "a lane")
+        self._lives: dict[int, Exchange] = {}
+
+    def processor(self, latency_frames: int) -> Processor:
+        """Return it as a slot's processor; `latency_frames`: its own and the child's. [any]"""
+        return Processor(address("core_cover_process"), address("core_cover_reset"), self.pointer, latency_frames)
+
+    def give(self, life: Exchange) -> Exchange | None:
+        """Let the next block begin with `life`; return one that was given and never begun. [minder]"""
+        self._lives[c.addressof(life.struct)] = life
+        return self._taken(lib.core_cover_give(self.pointer, life.struct))
+
+    def collect(self) -> Exchange | None:
+        """Return a life that the engine has left; while one is uncollected no other begins. [minder]"""
+        return self._taken(lib.core_cover_collect(self.pointer))
+
+    def _taken(self, pointer: int | None) -> Exchange | None:
+        return self._lives.pop(pointer) if pointer else None
+
+    @property
+    def stats(self) -> CoverStats:
+        """Counters, in frames and blocks. [any]"""
+        stats = CoverStats()
+        lib.core_cover_stats(self.pointer, stats)
+        return stats
+
+    def close(self) -> None:
+        """Free it and the lives that it has: the engine has left it. [control]"""
+        lib.core_cover_free(self.pointer)
+        for life in self._lives.values():
+            life.free()
+        self._lives.clear()

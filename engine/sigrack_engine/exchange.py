@@ -1,0 +1,125 @@
+"""What the host and a child's process share during one life of the child: a ring of frames each way, in sealed memory."""
+
+import ctypes as c
+import fcntl
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from sigrack_engine.core import ExchangeProgress, ExchangeShape, ExchangeStruct, checked, lib
+from sigrack_plugins.abi import Event
+
+__all__ = ["LOADING", "PROCESSING", "ChildExchange", "Exchange"]
+
+LOADING, PROCESSING = 0, 2  # enum exchange_phase
+SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
+FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE: nobody can map it for writing any more
+BLOCK_EVENTS = 64
+
+
+def _memory(name: str, size: int) -> int:
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class Exchange:
+    """The host's side. `descriptors` go to the child, which can read its input but not write it."""
+
+    def __init__(self, channels: int, quantum: int, quanta: int) -> None:
+        """Make rings of `quanta` quanta of `quantum` frames. Raises OSError, CoreError. [control]"""
+        self.shape = ExchangeShape(channels, quantum, quanta)
+        self._sizes = lib.core_exchange_sizes(self.shape)
+        self.struct = ExchangeStruct()
+        self._maps: list[tuple[int, int]] = []
+        self._open: list[int] = []
+        try:
+            for name, size in (("sigrack-in", self._sizes.host), ("sigrack-out", self._sizes.child)):
+                self._open.append(_memory(name, size))
+                self._maps.append((checked(lib.core_map_guarded(self._open[-1], size, True), "a lane's memory"), size))
+            fcntl.fcntl(self._open[0], fcntl.F_ADD_SEALS, SEALS | FUTURE_WRITE | fcntl.F_SEAL_SEAL)
+            fcntl.fcntl(self._open[1], fcntl.F_ADD_SEALS, SEALS | fcntl.F_SEAL_SEAL)
+            self._open.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
+            (host, _), (child, _) = self._maps
+            lib.core_exchange_open(self.struct, host, child, self.shape, self._open[2])
+        except BaseException:
+            self.free()
+            raise
+
+    @property
+    def descriptors(self) -> tuple[int, int, int]:
+        """Of the host's part, the child's part, and what wakes the child."""
+        host, child, wake = self._open
+        return host, child, wake
+
+    @property
+    def progress(self) -> ExchangeProgress:
+        """What has been written, and what the child claims. [any]"""
+        progress = ExchangeProgress()
+        lib.core_exchange_look(self.struct, progress)
+        return progress
+
+    def end(self) -> None:
+        """Let the child end when it has processed what it can. [any]"""
+        lib.core_exchange_close(self.struct)
+
+    def lose(self) -> None:
+        """Let nobody wait for the child: it is gone. [any]"""
+        lib.core_exchange_lose(self.struct)
+
+    def free(self) -> None:
+        """Unmap it: the engine has left it. [any]"""
+        for memory, size in self._maps:
+            lib.core_unmap_guarded(memory, size)
+        for descriptor in self._open:
+            os.close(descriptor)
+        self._maps, self._open = [], []
+
+
+class ChildExchange:
+    """The child's side."""
+
+    def __init__(self, shape: tuple[int, int, int], descriptors: tuple[int, int, int]) -> None:
+        """Map what the host has made. Raises CoreError. [child]"""
+        self.shape = ExchangeShape(*shape)
+        sizes = lib.core_exchange_sizes(self.shape)
+        host = checked(lib.core_map_guarded(descriptors[0], sizes.host, False), "a lane's input")
+        child = checked(lib.core_map_guarded(descriptors[1], sizes.child, True), "a lane's output")
+        self.struct = ExchangeStruct()
+        lib.core_exchange_open(self.struct, host, child, self.shape, descriptors[2])
+        self._events = (Event * BLOCK_EVENTS)()
+
+    def rings(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return input (read-only) and output, of shape (channels, frames of the ring). [child]"""
+        channels, frames = self.struct.channels, self.struct.capacity
+
+        def ring(memory: int) -> npt.NDArray[np.float32]:
+            floats = (c.c_float * (channels * frames)).from_address(memory)
+            return np.frombuffer(floats, np.float32).reshape(channels, frames)
+
+        given, made = ring(self.struct.in_), ring(self.struct.out)
+        given.setflags(write=False)
+        return given, made
+
+    def wait(self) -> int:
+        """Wait for a quantum; return its place in the rings, below 0 at the end. [the child's audio thread]"""
+        return int(lib.core_child_wait(self.struct))
+
+    @property
+    def frame(self) -> int:
+        """Engine frame of the quantum's first frame. [the child's audio thread]"""
+        return int(lib.core_child_frame(self.struct))
+
+    def events(self) -> list[tuple[int, int, float]]:
+        """Return the quantum's parameter changes: offset in frames, number, value. [the child's audio thread]"""
+        count = lib.core_child_events(self.struct, self._events)
+        return [(event.offset, event.param, event.value) for event in self._events[:count]]
+
+    def done(self, *, refused: bool, ticks: int = 0) -> None:
+        """Give the quantum to the host. [the child's audio thread]"""
+        lib.core_child_done(self.struct, refused, ticks)
