@@ -45,13 +45,14 @@ uint32_t core_cover_latency(uint32_t quantum, uint32_t max_frames, int even) {
 }
 
 struct core_cover *core_cover_new(const struct core_cover_setup *setup) {
-    if (!setup->channels || setup->channels > SIGRACK_MAX_CHANNELS || !setup->max_frames || setup->latency_frames < setup->max_frames)
+    if (!setup->channels || setup->channels > SIGRACK_MAX_CHANNELS || !setup->max_frames || setup->latency_frames < setup->max_frames ||
+        setup->late_frames > COVER_LATEST)
         return NULL;
     struct core_cover *cover = core_take(sizeof *cover);
     if (!cover)
         return NULL;
     cover->setup = *setup;
-    cover->length = core_power_of_two(setup->latency_frames + setup->max_frames);
+    cover->length = core_power_of_two(setup->latency_frames + setup->late_frames + setup->max_frames);
     cover->history = core_take((size_t)setup->channels * cover->length * sizeof(float));
     cover->substitute = core_take((size_t)setup->channels * setup->max_frames * sizeof(float));
     if (!cover->length || !cover->history || !cover->substitute) {
@@ -88,9 +89,12 @@ void core_cover_reset(void *self) {
     cover->residue.left = 0;
 }
 
+/* By how many frames the input is delayed that is played instead. */
+static uint32_t behind(const struct core_cover *cover) { return cover->setup.latency_frames + cover->setup.late_frames; }
+
 /* Note how far the last of so many frames is from the delayed input: what a miss begins with. */
 static void note_difference(struct core_cover *cover, float *const *out, uint32_t frames) {
-    uint64_t at = cover->processed + frames - 1 + cover->length - cover->setup.latency_frames;
+    uint64_t at = cover->processed + frames - 1 + cover->length - behind(cover);
     for (uint32_t c = 0; c < cover->setup.channels; c++)
         cover->difference[c] = out[c][frames - 1] - cover->history[(size_t)c * cover->length + at % cover->length];
 }
@@ -199,7 +203,7 @@ static int take_wet(const struct core_cover *cover, float *const *out, uint64_t 
 
 /* Put the delayed input of frames from .. from + frames - 1 of this block into `planes`. */
 static void take_dry(const struct core_cover *cover, float *const *planes, uint32_t from, uint32_t frames) {
-    uint64_t at = cover->processed + from + cover->length - cover->setup.latency_frames;
+    uint64_t at = cover->processed + from + cover->length - behind(cover);
     for (uint32_t c = 0; c < cover->setup.channels; c++)
         wrap_out(planes[c] + from, cover->history + (size_t)c * cover->length, cover->length, at, frames);
 }

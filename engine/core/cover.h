@@ -8,6 +8,7 @@
 
 #include "exchange.h"
 
+#define COVER_LATEST (1u << 22) /* late_frames at most */
 #define COVER_LOUDEST 1e6f /* 120 dB above full scale: nothing that is meant to be heard */
 
 struct core_cover;
@@ -15,6 +16,7 @@ struct core_cover;
 struct core_cover_setup {
     uint32_t channels, max_frames;
     uint32_t latency_frames; /* at least max_frames and a quantum, see core_cover_latency */
+    uint32_t late_frames;    /* by which the child's processor itself is late: what stands for it is, too */
     uint32_t fade_frames;    /* of cross-fades, and of what is left of the last output */
     uint32_t patient;        /* freewheel: the engine waits for a child that is alive */
 };

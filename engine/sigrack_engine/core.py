@@ -283,7 +283,9 @@ class ChildSetup(c.Structure):
 class CoverSetup(c.Structure):
     """`struct core_cover_setup`."""
 
-    _fields_ = [(name, c.c_uint32) for name in ("channels", "max_frames", "latency_frames", "fade_frames", "patient")]
+    _fields_ = [
+        (name, c.c_uint32) for name in ("channels", "max_frames", "latency_frames", "late_frames", "fade_frames", "patient")
+    ]
 
 
 class CoverStats(c.Structure):

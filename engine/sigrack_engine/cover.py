@@ -4,28 +4,31 @@ import ctypes as c
 
 from sigrack_engine.core import CoverSetup, CoverStats, address, checked, lib
 from sigrack_engine.exchange import Exchange
-from sigrack_engine.slot import Processor
 
 __all__ = ["Cover", "latency_of"]
 
 
-def latency_of(quantum: int, max_frames: int, *, even: bool) -> int:
-    """Return the least latency in frames for blocks of up to `max_frames`; `even`: all have as many. [any]"""
-    return int(lib.core_cover_latency(quantum, max_frames, even))
+def latency_of(quantum: int, block_frames: int) -> int:
+    """Return the least latency in frames for blocks that all have as many frames, but for the last. [any]"""
+    return int(lib.core_cover_latency(quantum, block_frames, True))
 
 
 class Cover:
     """Plays one life of a child after the other, and the dry signal where there is none. It outlives them."""
 
-    def __init__(self, *, channels: int, max_frames: int, latency_frames: int, fade_frames: int, patient: bool) -> None:
-        """`patient`: the engine waits for a child that lives, in freewheel. Raises CoreError. [control]"""
-        setup = CoverSetup(channels, max_frames, latency_frames, fade_frames, patient)
+    process_address = address("core_cover_process")
+    reset_address = address("core_cover_reset")
+
+    def __init__(
+        self, *, channels: int, max_frames: int, latency_frames: int, late_frames: int, fade_frames: int, patient: bool
+    ) -> None:
+        """Make what needs `latency_frames` to exchange audio with a processor that is itself `late_frames` late.
+
+        `patient`: the engine waits for a child that lives, in freewheel. Raises CoreError. [control]
+        """
+        setup = CoverSetup(channels, max_frames, latency_frames, late_frames, fade_frames, patient)
         self.pointer = checked(lib.core_cover_new(setup), "a lane")
         self._lives: dict[int, Exchange] = {}
-
-    def processor(self, latency_frames: int) -> Processor:
-        """Return it as a slot's processor; `latency_frames`: its own and the child's. [any]"""
-        return Processor(address("core_cover_process"), address("core_cover_reset"), self.pointer, latency_frames)
 
     def give(self, life: Exchange) -> Exchange | None:
         """Let the next block begin with `life`; return one that was given and never begun. [minder]"""

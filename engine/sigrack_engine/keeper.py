@@ -4,7 +4,7 @@ It is started with the number of a socket and the modules that its children need
 closes, and no child outlives it. Messages are JSON, one per packet:
 
     {"start": number, "entry": "module:function", "argument": ..., "memory_mb": 0}, with descriptors
-    {"kill": number, "why": text}
+    {"kill": number, "why": text, "signal": 9}
     {"started": number, "pid": pid}
     {"ended": number, "signal": 11, "code": null, "core": false, "why": text, "rss_kb": ..., "cpu_s": ...}
 """
@@ -82,7 +82,7 @@ class _Keeper:
         if "start" in message:
             self._start(message, descriptors)
         else:
-            self._kill(message["kill"], message["why"])
+            self._kill(message["kill"], message["why"], message["signal"])
         return True
 
     def _start(self, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -111,11 +111,11 @@ class _Keeper:
                 sys.stderr.flush()
             os._exit(code & 0xFF)
 
-    def _kill(self, number: int, why: str) -> None:
+    def _kill(self, number: int, why: str, by: int = signal.SIGKILL) -> None:
         for pid, child in self._children.items():
             if child.number == number:
                 child.why = child.why or why
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, by)
 
     def _reap(self) -> None:
         while True:

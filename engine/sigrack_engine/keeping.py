@@ -51,7 +51,9 @@ class Death:
 class Keeper:
     """Starts children and hears of their deaths. `read` when `descriptor` is readable."""
 
-    def __init__(self, modules: Sequence[str], on_start: Callable[[int, int], object], on_death: Callable[[int, Death], object]) -> None:
+    def __init__(
+        self, modules: Sequence[str], on_start: Callable[[int, int], object], on_death: Callable[[int, Death], object]
+    ) -> None:
         """Start the process; it imports `modules`. `on_start`: number, pid. Raises KeeperError. [any]"""
         self._on_start, self._on_death = on_start, on_death
         self._lock = threading.Lock()
@@ -82,9 +84,9 @@ class Keeper:
         message = {"start": number, "entry": entry, "argument": argument, "memory_mb": memory_mb}
         self._send(message, descriptors)
 
-    def kill(self, number: int, why: str) -> None:
-        """Kill a child; its death will say why. Nothing, if it is gone. Raises KeeperError. [any]"""
-        self._send({"kill": number, "why": why})
+    def kill(self, number: int, why: str, by: int = signal.SIGKILL) -> None:
+        """Kill a child by a signal; its death will say why. Nothing, if it is gone. Raises KeeperError. [any]"""
+        self._send({"kill": number, "why": why, "signal": by})
 
     def _send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         packet = json.dumps(message).encode()

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 from sigrack.config import Document
 from sigrack.errors import ConfigError, EngineError
 from sigrack.fitting import build_slot
-from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
+from sigrack.lanes import LanePlugin
+from sigrack.lanes.plugin import lane_orders
+from sigrack.loading import NativePlugin, PythonPlugin, find_plugin
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
 from sigrack.tables import SignalTable, SlotTable
@@ -38,7 +40,7 @@ class Builder:
         table = document.config.slot[index]
         key = ("slot", index)
         try:
-            plugin = self._load(table.name, find_plugin(table.plugin, document.resolve))
+            plugin = self._load(document, table, find_plugin(table.plugin, document.resolve), setup)
         except ConfigError as error:
             document.fail((*key, "plugin"), str(error))
         try:
@@ -48,10 +50,20 @@ class Builder:
         except CoreError as error:
             raise EngineError(f"{table.name}: {error}") from None
 
-    def _load(self, name: str, target: Path | str) -> NativePlugin | PythonPlugin:
+    def _load(
+        self, document: Document, table: SlotTable, target: Path | str, setup: Setup
+    ) -> NativePlugin | PythonPlugin | LanePlugin:
+        control, what = self._rack.control, f"{table.name}: loading {target}"
+        if table.lane == "process":
+            return control.call(what, LanePlugin, self._rack.minder, *lane_orders(self._rack, document, table, target, setup))
         if isinstance(target, Path) and target.suffix == ".so":
-            return self._rack.control.call(f"{name}: loading {target}", NativePlugin, target)
-        return load_plugin(target)
+            return control.call(what, NativePlugin, target)
+        plugin = PythonPlugin(target)
+        if not plugin.processes:
+            return plugin
+        if table.lane == "inline":
+            raise ConfigError(f"{plugin.id}: is a processor in Python, which runs in a process of its own: take lane away")
+        return control.call(what, LanePlugin, self._rack.minder, *lane_orders(self._rack, document, table, target, setup))
 
     def signal(self, document: Document, index: int) -> SignalEngine:
         """Build signal engine number `index` of `document`. Raises ConfigError, EngineError. [main, worker]"""

@@ -16,7 +16,7 @@ from sigrack.locate import Path as KeyPath
 from sigrack.locate import line_of
 from sigrack.tables import Config, SignalTable, SlotTable
 
-__all__ = ["Document", "as_json", "load", "parse", "signal_table", "slot_table"]
+__all__ = ["Document", "as_json", "load", "parse", "resolved", "signal_table", "slot_table"]
 
 Table = TypeVar("Table", bound=msgspec.Struct)
 
@@ -37,10 +37,7 @@ class Document:
 
     def resolve(self, path: str) -> Path:
         """Return `path` relative to the file that names it. Raises ConfigError for what can be none. [any]"""
-        try:
-            return (self.path.parent / Path(path).expanduser()).resolve()
-        except (ValueError, RuntimeError) as error:  # a NUL, an unknown ~user, links in a circle
-            raise ConfigError(f"{self.path}: {path[:200]!a} is no path: {error}") from None
+        return resolved(self.path, path)
 
     def fail(self, key: KeyPath, message: str) -> NoReturn:
         """Raise ConfigError for the value at `key`. [any]"""
@@ -85,6 +82,14 @@ def load(path: Path, play: Path | None = None) -> Document:
     document = Document(path, text, msgspec.structs.replace(document.config, source=source), given=("source",))
     document.play = play
     return document
+
+
+def resolved(base: Path, path: str) -> Path:
+    """Return `path` relative to the file `base` that names it. Raises ConfigError for what can be none. [any]"""
+    try:
+        return (base.parent / Path(path).expanduser()).resolve()
+    except (ValueError, RuntimeError) as error:  # a NUL, an unknown ~user, links in a circle
+        raise ConfigError(f"{base}: {path[:200]!a} is no path: {error}") from None
 
 
 def slot_table(values: dict[str, Any]) -> SlotTable:

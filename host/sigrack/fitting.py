@@ -10,6 +10,7 @@ from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest
 from sigrack.forms import ask_forms, counts
 from sigrack.hooks import Hooked
+from sigrack.lanes import LaneInstance, LanePlugin
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack.slot import Carried, Slot
 from sigrack.tables import SlotTable
@@ -37,7 +38,7 @@ HOOK_TAP_S = 4.0
 def build_slot(
     rack: "Rack",
     table: SlotTable,
-    plugin: NativePlugin | PythonPlugin,
+    plugin: NativePlugin | PythonPlugin | LanePlugin,
     resolve: Callable[[str], Path],
     setup: Setup,
     carried: Carried | None = None,
@@ -49,10 +50,10 @@ def build_slot(
     slot = Slot(table, plugin, setup, bypass=carried.bypass if carried else table.bypass, carried=carried)
     slot.on_level = rack.headroom.follow
     try:
-        if isinstance(plugin, NativePlugin):
-            _build_native(rack, slot, plugin, carried)
-        else:
+        if isinstance(plugin, PythonPlugin):
             _build_python(rack, slot, plugin, resolve)
+        else:
+            _build_native(rack, slot, plugin, carried)
         if slot.bypass and (why := slot.unbypassable):
             raise ConfigError(why, ("bypass",))
     except BaseException:
@@ -76,7 +77,7 @@ def _make_core(rack: "Rack", slot: Slot, processor: Processor) -> None:
     )
 
 
-def _initial_values(plugin: NativePlugin, params: Mapping[str, Any], name: str) -> dict[str, float]:
+def _initial_values(plugin: NativePlugin | LanePlugin, params: Mapping[str, Any], name: str) -> dict[str, float]:
     values = {info.id: info.initial for info in plugin.params}
     for key, value in params.items():
         for info in plugin.params:
@@ -91,7 +92,7 @@ def _initial_values(plugin: NativePlugin, params: Mapping[str, Any], name: str) 
     return values
 
 
-def _kept_values(plugin: NativePlugin, carried: Carried) -> dict[str, float]:
+def _kept_values(plugin: NativePlugin | LanePlugin, carried: Carried) -> dict[str, float]:
     """Return the carried values that the plugin still takes."""
     ranges = {info.id: (info.minimum, info.maximum) for info in plugin.params}
     return {
@@ -108,7 +109,7 @@ def _meter_records(factors: int, block_frames: int, rate_hz: int) -> int:
     return max(METER_RECORDS, 2 * factors * posts)
 
 
-def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carried | None) -> None:
+def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin | LanePlugin, carried: Carried | None) -> None:
     if slot.setup.out_channels != slot.setup.channels:
         raise ConfigError(f"{plugin.id}: gives as many channels as it takes, but {counts(slot.setup)}", ("out",))
     slot.values = _initial_values(plugin, slot.table.params, slot.name)
@@ -122,7 +123,7 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carri
     cookie = slot.source.ring.cookie if slot.source else 0
     config = slot.table.config
 
-    def make() -> "tuple[NativeInstance, Contract]":
+    def make() -> "tuple[NativeInstance | LaneInstance, Contract]":
         instance = plugin.create(config, cookie, POST_ADDRESS)
         try:
             if state and plugin.stateful:
@@ -149,6 +150,15 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin, carried: Carri
     )
     slot.uniform = bool(contract.flags & UNIFORM) and not contract.latency_frames and slot.source is None
     _make_core(rack, slot, processor)
+    if isinstance(slot._instance, LaneInstance):
+        _run_lane(rack, slot, slot._instance)
+
+
+def _run_lane(rack: "Rack", slot: Slot, instance: LaneInstance) -> None:
+    slot.lane = instance.lane
+    instance.lane.tell = rack.tell
+    instance.lane.on_life = partial(rack.soon, slot.set_again)
+    instance.run(slot.values)
 
 
 def _build_python(rack: "Rack", slot: Slot, plugin: PythonPlugin, resolve: Callable[[str], Path]) -> None:

@@ -22,6 +22,7 @@ from sigrack.errors import ConfigError, EngineError, nearest
 from sigrack.groups import Group, GroupPlan
 from sigrack.guards import tell_failures
 from sigrack.headroom import Headroom
+from sigrack.lanes import Minder
 from sigrack.lifecycle import ControlThread
 from sigrack.prepared import Prepared, Steps, prepare, snapshot_of
 from sigrack.reaper import Reaper, Thing
@@ -63,6 +64,7 @@ class Rack:
         self.hook_frames = config.rack.hook_frames
         self._fade_s = config.rack.fade_ms * 1e-3
         self.control = ControlThread(notes=self.notes)
+        self.minder = Minder()
         self.bell = Bell()
         self.engine = Engine(len(self.bus.channels), self.block_frames, self.fade_at(setup.rate_hz))
         self.notes.watch(self.engine.pointer)
@@ -183,9 +185,18 @@ class Rack:
 
     def tell_applied(self, group: "ref[Group]") -> None:
         """Tell all that a group's new filter is faded in. [worker]"""
-        if self._loop is not None and (changed := group()) is not None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(partial(self.on_event, "applied", name=changed.name))
+        if (changed := group()) is not None:
+            self.tell("applied", name=changed.name)
+
+    def soon(self, call: Callable[..., object], *arguments: object) -> None:
+        """Run `call` on the main loop, if it still turns. [any]"""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(partial(call, *arguments))
+
+    def tell(self, kind: str, **data: object) -> None:
+        """Publish an event. [any]"""
+        self.soon(partial(self.on_event, kind, **data))
 
     def _regroup(self, plan: GroupPlan) -> None:
         """Let groups that stay fade over to their new filters, and slots know their groups."""
@@ -367,6 +378,7 @@ class Rack:
             asyncio.run(self.end())
         self.dispatcher.snapshot = self.dispatcher.leaving = Snapshot()
         self.control.close()
+        self.minder.close()
         if not self.left_behind and not self.changes.unfinished:  # else somebody may still use them
             self.notes.watch(None)
             self.engine.close()

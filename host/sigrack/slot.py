@@ -12,6 +12,8 @@ from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import Hooked, nothing
+from sigrack.lanes import LaneInstance, LanePlugin
+from sigrack.lanes.lane import Lane
 from sigrack.lifecycle import start_thread
 from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
 from sigrack.state import PluginState, restore, save
@@ -48,14 +50,16 @@ class Slot:
     """What the rack holds for one `[[slot]]`. Closed once, when the engine has left it."""
 
     table: SlotTable
-    plugin: NativePlugin | PythonPlugin
+    plugin: NativePlugin | PythonPlugin | LanePlugin
     setup: Setup
     """What comes in at its place."""
     values: dict[str, float] = field(default_factory=dict)
     """Wanted parameter values."""
     bypass: bool = False
     core: SlotCore | None = None
-    """Of a native processor."""
+    """Of a processor."""
+    lane: Lane | None = None
+    """Of one that runs in a process of its own."""
     processor: Processor | None = None
     uniform: bool = False
     """Its processor is one gain for all channels: filters may be exchanged with it."""
@@ -78,7 +82,7 @@ class Slot:
     """What it was built with of its predecessor's."""
     lost_call: Future[Any] | None = None
     """A call into the native instance that was abandoned."""
-    _instance: "NativeInstance | None" = None
+    _instance: "NativeInstance | LaneInstance | None" = None
     _worker: threading.Thread | None = None
     _started: bool = False
 
@@ -154,6 +158,13 @@ class Slot:
         self.values[name] = number
         self.on_level()
         return number
+
+    def set_again(self, given: list[float]) -> None:
+        """Set what has changed since a child was started with `given`. [main]"""
+        assert self.core
+        for index, (before, value) in enumerate(zip(given, self.values.values(), strict=True)):
+            if value != before:
+                self.core.set(index, value)
 
     def set_bypass(self, bypass: bool) -> None:
         """Cross-fade to the input or back. Raises ValueError for a slot that cannot be bypassed. [main]"""
@@ -280,7 +291,7 @@ class Slot:
         if self._instance:
             self._instance.destroy()
             self._instance = None
-        if isinstance(self.plugin, NativePlugin):
+        if not isinstance(self.plugin, PythonPlugin):
             self.plugin.close()
 
     def free(self) -> None:

@@ -132,6 +132,14 @@ class SlotTable(_Table, frozen=True, kw_only=True):
     outputs: Channels | None = msgspec.field(default=None, name="out")
     """The channels that it writes; by default those that it hears."""
     bypass: bool = False
+    lane: Literal["inline", "process"] | None = None
+    """`process`: in a process of its own; what has `process` in Python always, what filters never. By default `inline` else."""
+    lane_blocks: Annotated[int, Meta(ge=1, le=64)] = 1
+    """How many blocks that process may take for one: its latency."""
+    memory_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 2048
+    """What that process may allocate; 0: no limit."""
+    crash_budget: Annotated[int, Meta(ge=0, le=1000)] = 5
+    """Its deaths within a minute after which it is given up; 0: never."""
     params: dict[str, Any] = {}
     config: dict[str, Any] = {}
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 __all__ = [
     "HOOKS",
     "SECOND",
+    "AudioBlock",
     "Biquad",
     "BiquadStage",
     "Block",
     "Context",
     "DataBatch",
     "FactorBatch",
+    "Param",
     "Plugin",
     "Setup",
     "Tap",
@@ -110,6 +112,37 @@ class Block:
     def time_ns(self) -> int:
         """Rack time of the first frame in nanoseconds."""
         return self.frame * SECOND // self.rate_hz
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A number that can be set while audio runs, of a plugin that has `process`."""
+
+    id: str
+    """Lower case, with its unit: "gain_db"."""
+    minimum: float
+    maximum: float
+    initial: float
+    unit: str = ""
+    name: str = ""
+    """For people."""
+
+
+@dataclass(frozen=True, slots=True)
+class AudioBlock:
+    """What `process` turns from input into output. Valid until it returns.
+
+    `input` (read-only) and `output` (to be written, all of it) are float32 of shape (frames, channels), planar: `input[:, c]` is
+    contiguous. They lie in the memory that is shared with the host.
+    """
+
+    input: "Samples"
+    output: "Samples"
+    rate_hz: int
+    frame: int
+    """Engine frame number of the first frame."""
+    values: "Mapping[str, float]"
+    """The parameters, as they are from this block on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +361,13 @@ class Plugin:
         taken with zeros between its frames. A slot that raises the rate cannot be bypassed. [worker]
     latency_frames(self, setup: Setup) -> int
         By how much the filter's output is late, in frames that go out, after `fir`: renders are in time by it. [worker]
+    process(self, block: AudioBlock)
+        Makes the plugin a processor: it writes `block.output`. It runs in a process of its own and touches no host object; there
+        its parameters (`params`) and a context of `name`, `setup`, `config`, `log` and `post` are all it has, and
+        `activate`, `latency_frames`, `on_state_save` and `on_state_restore` the only other methods. What it
+        raises is heard as the input; what ends or hangs its process, too, until the next one has begun. [its own process]
+    activate(self, setup: Setup)
+        Before the first block. [its own process]
     work(self, tap: Tap)
         Runs on a thread of its own with a tap of its own, from start until the tap ends. Touches no other host object than
         `ctx.log` and `ctx.post`. [worker]
@@ -336,6 +376,8 @@ class Plugin:
     id: ClassVar[str] = ""
     """Name of the plugin; the module's name if empty."""
     version: ClassVar[str] = "0"
+    params: ClassVar[Sequence[Param]] = ()
+    """Of a plugin that has `process`."""
     factors: ClassVar[Mapping[str, str]] = {}
     """Symbols that the plugin posts, each with its unit."""
     Config: ClassVar[type | None] = None

@@ -163,7 +163,7 @@ static void process(struct core_cover *cover, uint64_t at, uint32_t frames) {
 static float delayed(uint32_t channel, uint64_t frame, uint32_t latency) { return frame < latency ? 0 : input[channel][frame - latency]; }
 
 static struct core_cover *cover_of(uint32_t most) {
-    struct core_cover *cover = core_cover_new(&(struct core_cover_setup){CHANNELS, most, core_cover_latency(QUANTUM, most, 0), FADE, 0});
+    struct core_cover *cover = core_cover_new(&(struct core_cover_setup){CHANNELS, most, core_cover_latency(QUANTUM, most, 0), 0, FADE, 0});
     CHECK(cover);
     return cover;
 }

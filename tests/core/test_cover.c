@@ -50,7 +50,7 @@ static void child_work(struct child *child, uint32_t quanta) {
 }
 
 static struct core_cover *cover_of(uint32_t most, int even) {
-    struct core_cover_setup setup = {CHANNELS, most, core_cover_latency(QUANTUM, most, even), FADE, 0};
+    struct core_cover_setup setup = {CHANNELS, most, core_cover_latency(QUANTUM, most, even), 0, FADE, 0};
     struct core_cover *cover = core_cover_new(&setup);
     CHECK(cover);
     return cover;
@@ -221,7 +221,7 @@ static void *work_slowly(void *argument) {
 /* In freewheel the engine waits for a child as long as it lives. */
 static void a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one(void) {
     enum { BLOCKS = 60, WORKS = 40 };
-    struct core_cover_setup setup = {CHANNELS, QUANTUM, QUANTUM, FADE, 1};
+    struct core_cover_setup setup = {CHANNELS, QUANTUM, QUANTUM, 0, FADE, 1};
     struct core_cover *cover = core_cover_new(&setup);
     struct child child;
     child_open(&child, 0);
@@ -297,8 +297,8 @@ static void bad_numbers_are_refused(void) {
     static const struct core_exchange_shape bad[] = {{0, QUANTUM, 8}, {33, QUANTUM, 8}, {2, 65537, 8}, {2, 0, 8}, {2, QUANTUM, 0}, {2, 1, 1025}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(!core_exchange_sizes(&bad[i]).host);
-    CHECK(!core_cover_new(&(struct core_cover_setup){2, 64, 63, 10, 0}));
-    CHECK(!core_cover_new(&(struct core_cover_setup){0, 64, 64, 10, 0}));
+    CHECK(!core_cover_new(&(struct core_cover_setup){2, 64, 63, 0, 10, 0}));
+    CHECK(!core_cover_new(&(struct core_cover_setup){0, 64, 64, 0, 10, 0}));
     CHECK(core_cover_latency(64, 64, 1) == 64 && core_cover_latency(256, 64, 1) == 256 && core_cover_latency(64, 256, 1) == 256);
     CHECK(core_cover_latency(64, 100, 1) == 164 && core_cover_latency(64, 64, 0) == 128);
 }
@@ -311,9 +311,9 @@ static void a_life_must_fit(void) {
         struct core_cover_setup setup;
         int fits;
     } cases[] = {
-        {{CHANNELS, QUANTUM, QUANTUM, FADE, 0}, 1},         {{CHANNELS, 4 * QUANTUM, 4 * QUANTUM, FADE, 0}, 1},
-        {{CHANNELS, 5 * QUANTUM, 5 * QUANTUM, FADE, 0}, 0}, {{CHANNELS, 16, QUANTUM - 1, FADE, 0}, 0},
-        {{CHANNELS + 1, QUANTUM, QUANTUM, FADE, 0}, 0},
+        {{CHANNELS, QUANTUM, QUANTUM, 0, FADE, 0}, 1},         {{CHANNELS, 4 * QUANTUM, 4 * QUANTUM, 0, FADE, 0}, 1},
+        {{CHANNELS, 5 * QUANTUM, 5 * QUANTUM, 0, FADE, 0}, 0}, {{CHANNELS, 16, QUANTUM - 1, 0, FADE, 0}, 0},
+        {{CHANNELS + 1, QUANTUM, QUANTUM, 0, FADE, 0}, 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct core_cover *cover = core_cover_new(&cases[i].setup);

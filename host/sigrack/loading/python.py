@@ -14,7 +14,8 @@ import msgspec
 from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import is_generator
 from sigrack.loading.modules import hold, import_plugin
-from sigrack_plugins import HOOKS, Plugin
+from sigrack.loading.native import ParamInfo
+from sigrack_plugins import HOOKS, Param, Plugin
 
 __all__ = ["PythonPlugin"]
 
@@ -31,10 +32,14 @@ _ARGUMENTS = {
     "ratio": 1,
     "latency_frames": 1,
     "recursive": 1,
+    "process": 1,
+    "activate": 1,
     "work": 1,
 }
 _COROUTINES = {"on_block", "on_factors", "on_factor", "on_data"}
 """Hooks that may be coroutines."""
+_PROCESSORS = {"process", "activate", "latency_frames", "on_state_save", "on_state_restore"}
+"""What a plugin with `process` may have: it lives in a process of its own."""
 
 
 def _plugin_class(module: ModuleType, where: object) -> type[Plugin]:
@@ -56,14 +61,21 @@ def _check_methods(kind: type[Plugin], where: object) -> frozenset[str]:
             raise ConfigError(f'{where}: {kind.__name__} has an unknown hook "{name}"{nearest(name, HOOKS)}')
     methods = frozenset(name for name in _ARGUMENTS if callable(getattr(kind, name, None)))
     if not methods - {"on_start", "on_stop", "on_state_save", "on_state_restore"}:
-        raise ConfigError(f"{where}: {kind.__name__} does nothing: it has no hook, no fir, no recursive and no work")
+        raise ConfigError(f"{where}: {kind.__name__} does nothing: it has no process, no hook, no fir, no recursive and no work")
     if {"on_factor", "on_factors"} <= methods:
         raise ConfigError(f"{where}: {kind.__name__} has both on_factor and on_factors: keep one")
     if len(methods & {"on_state_save", "on_state_restore"}) == 1:
         raise ConfigError(f"{where}: {kind.__name__} has only one of on_state_save and on_state_restore: state needs both")
     for name in methods:
         _check_arguments(getattr(kind, name), name, f"{where}: {kind.__name__}.{name}")
-    if (extra := methods & {"ratio", "latency_frames"}) and "fir" not in methods:
+    if "process" in methods and (others := methods - _PROCESSORS):
+        raise ConfigError(
+            f"{where}: {kind.__name__} has process, which runs in a process of its own, and {min(others)}, in the host: "
+            "make two plugins of it"
+        )
+    if "activate" in methods and "process" not in methods:
+        raise ConfigError(f"{where}: {kind.__name__}.activate is called before process, but there is no process")
+    if (extra := methods & {"ratio", "latency_frames"}) and not methods & {"fir", "process"}:
         raise ConfigError(f"{where}: {kind.__name__}.{min(extra)} says something of a filter, but there is no fir")
     if kind.Config is not None and not dataclasses.is_dataclass(kind.Config):
         raise ConfigError(f"{where}: {kind.__name__}.Config must be a dataclass")
@@ -80,6 +92,20 @@ def _check_arguments(method: Callable[..., Any], name: str, where: str) -> None:
         inspect.signature(method).bind(*range(wanted + 1))
     except TypeError:
         raise ConfigError(f"{where} must take self and {wanted} more argument(s)") from None
+
+
+def _params(kind: type[Plugin], where: object) -> list[ParamInfo]:
+    infos: list[ParamInfo] = []
+    for param in kind.params:
+        if not isinstance(param, Param) or any(info.id == param.id for info in infos):
+            raise ConfigError(f"{where}: {kind.__name__}.params holds Param objects, each with an id of its own")
+        info = ParamInfo(param.id, param.name or param.id, param.unit, param.minimum, param.maximum, param.initial)
+        try:
+            info.check(info.initial)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {kind.__name__}: {error}") from None
+        infos.append(info)
+    return infos
 
 
 class PythonPlugin:
@@ -99,7 +125,17 @@ class PythonPlugin:
         self.description = (inspect.getdoc(self._class) or "").partition("\n")[0]
         self.factors = dict(self._class.factors)
         self.tap_seconds = self._class.tap_seconds
-        self.params: list[Any] = []
+        self.params = _params(self._class, target)
+
+    @property
+    def stateful(self) -> bool:
+        """Whether its instances have a state to save and restore."""
+        return "on_state_save" in self.methods
+
+    @property
+    def processes(self) -> bool:
+        """Whether it is a processor, for a process of its own."""
+        return "process" in self.methods
 
     @property
     def options(self) -> dict[str, str]:

@@ -1,0 +1,361 @@
+"""One slot's processor in a child, life after life."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sigrack.errors import ConfigError, EngineError
+from sigrack.lanes.messages import Message
+from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError, Shape
+from sigrack.lanes.policy import WINDOW_S, Policy
+from sigrack_engine.core import CoverStats
+from sigrack_engine.cover import Cover
+from sigrack_engine.exchange import PROCESSING
+from sigrack_engine.keeping import Death
+
+__all__ = ["Lane", "Orders"]
+
+log = logging.getLogger("sigrack")
+
+LOAD_S, SAVE_S, END_S = 8.0, 2.0, 2.0
+"""What a child may take; all below the control thread's limit."""
+RETRY_S = 1.0
+"""How long after the system had no child to give it is asked again."""
+LOOK_S = 0.025
+"""How often it is looked what a child does."""
+SNAPSHOT_S = 5.0
+"""How old the state is that a new life gets, at most."""
+QUANTUM_CPU_S, QUANTUM_S = 0.1, 1.0
+"""A quantum that takes longer, in processor time or by the clock, will never end; in freewheel ten times as long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What every life of a lane begins with."""
+
+    name: str
+    """The slot's."""
+    target: str
+    """The plugin's file or module."""
+    is_file: bool
+    file: str
+    """The rack's, where relative paths of the configuration begin."""
+    shape: Shape
+    rate_hz: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    memory_mb: int
+    """What a child may allocate; 0: no limit."""
+    budget: int
+    """Deaths within a minute that end in quarantine; 0: none does."""
+    priority: int
+    """SCHED_FIFO priority of a native processor's thread; 0: none."""
+    patient: bool
+    """Freewheel: the engine waits for the child."""
+    soundless_blocks: int
+    """Blocks without a sound, one after the other, after which a child is ended."""
+
+
+class Lane:
+    """Starts lives, gives them to the engine, ends what hangs, and counts. All on the minder's loop but what says otherwise."""
+
+    def __init__(self, minder: Minder, orders: Orders) -> None:
+        self._minder, self._orders = minder, orders
+        self._policy = Policy(orders.budget)
+        self._life: Life | None = None
+        self._cover: Cover | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._ending = False
+        self._begin: Message = {}
+        self._description: Message = {}
+        self._contract: Message = {}
+        self._values: Mapping[str, float] = {}
+        self._names: Sequence[str] = ()
+        self._snapshot: tuple[str, bytes] | None = None
+        """Version and state that the next life gets."""
+        self.state = "loading"
+        """loading, running, restarting, quarantined, ended."""
+        self.deaths: dict[str, int] = {}
+        """How many lives ended of what."""
+        self.last_death: dict[str, Any] | None = None
+        self.said = ""
+        """What the processor has raised last."""
+        self.on_results: Callable[[Message], object] = lambda message: None
+        """Is given records that the child has posted. [minder]"""
+        self.on_life: Callable[[list[float]], object] = lambda values: None
+        """Called when another life begins, with the parameters that it was given. [minder]"""
+        self.tell: Callable[..., object] = lambda kind, **data: None
+        """Publishes an event. [minder]"""
+        self.on_quarantine: Callable[[str], object] = lambda why: None
+        """Called when the lane is given up. [minder]"""
+
+    async def load(self) -> Message:
+        """Begin the first life; return what the plugin is. Raises ConfigError, EngineError."""
+        self._life, self._description = await self._new_life()
+        return self._description
+
+    async def _new_life(self) -> tuple[Life, Message]:
+        """Raises ConfigError if the child dies or refuses, EngineError if there can be none."""
+        orders = self._orders
+        argument = {"name": orders.name, "priority": orders.priority, "patient": orders.patient}
+        life = await self._minder.start(orders.shape, orders.memory_mb, argument)
+        life.on_note = self._hear
+        return life, await self._ask(life, "load", target=orders.target, is_file=orders.is_file)
+
+    async def _ask(self, life: Life, what: str, **arguments: object) -> Any:
+        try:
+            return await life.ask(what, LOAD_S, **arguments)
+        except EndedError as error:
+            self._discard(life)
+            raise ConfigError(f"{self._orders.target}: its child died in {what}: {error}") from None
+        except RefusedError as error:
+            life.kill("refused")
+            await life.ended
+            self._discard(life)
+            raise ConfigError(str(error), error.key) from None
+
+    def _discard(self, life: Life) -> None:
+        """Let go of a life that the engine never had."""
+        life.close()
+        life.exchange.free()
+
+    async def begin(self, config: Mapping[str, Any], state: tuple[str, bytes] | None, values: Mapping[str, float]) -> Message:
+        """Let the processor of the first life begin; return its contract. Raises ConfigError."""
+        assert self._life
+        orders = self._orders
+        self._begin = {
+            "config": dict(config),
+            "file": orders.file,
+            "rate_hz": orders.rate_hz,
+            "inputs": orders.inputs,
+            "outputs": orders.outputs,
+        }
+        self._snapshot, self._names = state, tuple(values)
+        self._contract = await self._ask(self._life, "begin", **self._begin, state=state, values=list(values.values()))
+        return self._contract
+
+    async def run(self, cover: Cover, values: Mapping[str, float]) -> None:
+        """Give the first life to `cover` and look after it and those that follow; `values`: parameters as they will be."""
+        self._cover, self._values = cover, values
+        assert self._life
+        self._task = asyncio.create_task(self._keep(self._life))
+
+    async def _keep(self, life: Life) -> None:
+        coming: Life | None = life
+        while coming:
+            self._life = life = coming
+            death = await self._live(life)
+            life.close()
+            self._note(death.text, life.stack, pid=life.pid, core=death.core)
+            coming = await self._next(asyncio.get_running_loop().time() - life.begun_s)
+
+    async def _next(self, lived_s: float) -> Life | None:
+        """Begin another life as soon as it may begin; None: there is to be none."""
+        now = asyncio.get_running_loop().time
+        while (delay_s := self._policy.died(now(), lived_s)) is not None:
+            life = None
+            while not life:
+                await asyncio.sleep(delay_s)
+                try:
+                    life = await self._again()
+                except EngineError as error:  # not the plugin's fault
+                    log.warning("%s: %s", self._orders.name, error)
+                    delay_s = RETRY_S
+                except ConfigError as error:
+                    self._note(str(error))
+                    lived_s = 0.0
+                    break
+            else:
+                self.tell("lane", slot=self._orders.name, state="running", pid=life.pid)
+                return life
+        self._give_up()
+        return None
+
+    async def _again(self) -> Life:
+        """Begin one more life, with the parameters as they are. Raises ConfigError."""
+        life, description = await self._new_life()
+        values = [self._values[name] for name in self._names]
+        try:
+            contract = await self._ask(life, "begin", **self._begin, state=self._snapshot, values=values)
+        except ConfigError:
+            self._snapshot = None  # it may be what they die of
+            raise
+        if (description, contract) != (self._description, self._contract):
+            life.kill("its file has changed")
+            await life.ended
+            self._discard(life)
+            raise ConfigError(f"{self._orders.target} has changed: swap or reload {self._orders.name}")
+        self.on_life(values)
+        return life
+
+    async def _live(self, life: Life) -> Death:
+        """Let the engine have a life until it ends."""
+        assert self._cover
+        if never_begun := self._cover.give(life.exchange):
+            never_begun.free()
+        self.state = "running"
+        watch = _Watch(self._cover, life, self._orders)
+        saved = asyncio.get_running_loop().time()
+        saving: asyncio.Task[None] | None = None
+        while not life.ended.done():
+            await asyncio.wait((life.ended,), timeout=LOOK_S)
+            if left := self._cover.collect():
+                left.free()
+            if why := watch.look():
+                life.kill(f"{why}: {self.said}" if self.said and "refused" in why else why)
+                await life.ended
+            if (now := asyncio.get_running_loop().time()) > saved + SNAPSHOT_S and (not saving or saving.done()):
+                saved, saving = now, asyncio.create_task(self._save(life))
+        if saving:
+            saving.cancel()
+        return life.ended.result()
+
+    async def _save(self, life: Life) -> None:
+        try:
+            self._snapshot = await life.ask("save", SAVE_S) or self._snapshot
+        except RefusedError as error:
+            log.warning("%s: its state cannot be had: %s", self._orders.name, error)
+        except EndedError:
+            pass
+
+    def _note(self, cause: str, stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
+        """Count a death and tell of it."""
+        name = self._orders.name
+        if self._ending:
+            return
+        self.state = "restarting"
+        self.deaths[cause] = self.deaths.get(cause, 0) + 1
+        self.last_death = {"cause": cause, "time": time.time(), "pid": pid, "stack": list(stack), "core_dumped": core}
+        log.warning("%s: its child died: %s; its input is played meanwhile", name, cause)
+        for line in stack:
+            log.warning("%s: | %s", name, line)
+        self.tell("lane", slot=name, state="died", **self.last_death)
+
+    def _give_up(self) -> None:
+        assert self.last_death
+        self.state = "quarantined"
+        why = f"{self._policy.recent} deaths in {WINDOW_S:g} s, the last: {self.last_death['cause']}"
+        log.error("%s: %s: it stays bypassed until it is swapped or reloaded", self._orders.name, why)
+        self.on_quarantine(why)
+        self.tell("lane", slot=self._orders.name, state="quarantined", cause=why)
+
+    def _hear(self, message: Message) -> None:
+        match message["note"]:
+            case "results":
+                self.on_results(message)
+            case "raised":
+                self.said = str(message.get("text", ""))[:1000]
+                log.warning(
+                    "%s: process raised: %s; its input is played for that quantum; more are counted", self._orders.name, self.said
+                )
+            case "log":
+                log.info("%s: %s", self._orders.name, str(message.get("text", ""))[:1000])
+
+    async def save(self) -> tuple[str, bytes] | None:
+        """Return version and state as they are now, or as they were kept. Raises ConfigError if it is refused."""
+        if self._life and not self._life.ended.done():
+            try:
+                self._snapshot = await self._life.ask("save", SAVE_S) or self._snapshot
+            except RefusedError as error:
+                raise ConfigError(str(error)) from None
+            except EndedError:
+                pass
+        return self._snapshot
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child that lives. [any]"""
+        life = self._life
+        return life.pid if life and self.state == "running" else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What STATS tells of it; frames are those of its place. [main]"""
+        cover = self._cover
+        stats = cover.stats if cover else CoverStats()
+        return {
+            "state": self.state,
+            "pid": self.pid,
+            "lives": stats.lives,
+            "deaths": self.deaths,
+            "last_death": self.last_death,
+            "misses": stats.misses,
+            "dry_frames": stats.dry,
+            "dry_ms": 1000 * stats.dry / self._orders.rate_hz,
+            "bad_blocks": stats.bad,
+            "raised": self.said,
+        }
+
+    async def end(self) -> None:
+        """End the child in order; the engine has left the lane. What hangs is killed and told."""
+        self._ending = True
+        self.state = "ended"
+        life = self._life
+        if life and not life.ended.done():
+            life.exchange.end()
+            try:
+                await life.ask("end", END_S)
+                await asyncio.wait_for(asyncio.shield(life.ended), END_S)
+            except (EndedError, RefusedError) as error:
+                log.warning("%s: at its end: %s", self._orders.name, error)
+            except TimeoutError:
+                life.kill("it did not end")
+            await life.ended
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if life:
+            life.close()
+        if self._cover:
+            self._cover.close()
+        elif life:
+            life.exchange.free()
+
+
+class _Watch:
+    """Tells from what the engine and the child have counted whether a life should end."""
+
+    def __init__(self, cover: Cover, life: Life, orders: Orders) -> None:
+        self._cover, self._life, self._orders = cover, life, orders
+        self._patience = 10.0 if orders.patient else 1.0
+        stats = cover.stats
+        self._stuck, self._wet, self._bad = stats.stuck, stats.wet, stats.bad
+        self._seen: tuple[int, float, float] | None = None
+        """A quantum that is being processed, since when, and the child's processor time then."""
+
+    def look(self) -> str:
+        """Return why the life should end, or nothing."""
+        stats = self._cover.stats
+        if stats.stuck > self._stuck:
+            return "it did not keep up"
+        if stats.wet != self._wet:
+            self._wet, self._bad = stats.wet, stats.bad
+        if stats.bad - self._bad > self._orders.soundless_blocks:
+            return "it refused every block" if self._life.exchange.progress.refused else "NaN flood"
+        return self._look_at_quantum()
+
+    def _look_at_quantum(self) -> str:
+        progress = self._life.exchange.progress
+        if progress.phase != PROCESSING or not self._life.pid:
+            self._seen = None
+            return ""
+        now_s, cpu_s = time.monotonic(), _cpu_s(self._life.pid)
+        if self._seen is None or self._seen[0] != progress.done:
+            self._seen = progress.done, now_s, cpu_s
+        _, since_s, cpu_then_s = self._seen
+        if cpu_s - cpu_then_s > QUANTUM_CPU_S * self._patience:
+            return f"hangs: {1000 * (cpu_s - cpu_then_s):.0f} ms of processor time in one quantum"
+        if now_s - since_s > QUANTUM_S * self._patience:
+            return f"hangs: {now_s - since_s:.1f} s in one quantum"
+        return ""
+
+
+def _cpu_s(pid: int) -> float:
+    """Return the processor time of a process; 0 when it is gone."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+    except OSError:
+        return 0.0

@@ -1,0 +1,63 @@
+"""What the host and a child say to each other: msgpack, each message behind its length."""
+
+import asyncio
+import socket
+import struct
+import threading
+from typing import Any
+
+import msgspec
+
+__all__ = ["Channel", "Message", "receive", "send"]
+
+Message = dict[str, Any]
+
+_LENGTH = struct.Struct("<I")
+
+
+def _packed(message: Message) -> bytes:
+    data = msgspec.msgpack.encode(message)
+    return _LENGTH.pack(len(data)) + data
+
+
+class Channel:
+    """The child's end: waits."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._reader = end.makefile("rb")
+        self._lock = threading.Lock()
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when a message comes, or the end."""
+        return self._end.fileno()
+
+    def send(self, message: Message) -> None:
+        """Send; waits as long as the host does not read. Raises OSError. [child]"""
+        with self._lock:
+            self._end.sendall(_packed(message))
+
+    def receive(self) -> Message | None:
+        """Wait for the next message; None: the host has gone. [child]"""
+        head = self._reader.read(_LENGTH.size)
+        if len(head) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack(head)
+        data = self._reader.read(length)
+        return msgspec.msgpack.decode(data) if len(data) == length else None
+
+
+async def receive(reader: asyncio.StreamReader) -> Message | None:
+    """Wait for a child's next message; None: there will be none. [minder]"""
+    try:
+        (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        message: Message = msgspec.msgpack.decode(await reader.readexactly(length), type=dict[str, Any])
+    except (asyncio.IncompleteReadError, OSError, MemoryError, msgspec.MsgspecError):  # a child may send anything
+        return None
+    return message
+
+
+def send(writer: asyncio.StreamWriter, message: Message) -> None:
+    """Send to a child, which may be gone. [minder]"""
+    writer.write(_packed(message))

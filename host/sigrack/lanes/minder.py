@@ -1,0 +1,228 @@
+"""The thread that minds the children of lanes, also while the main loop hangs."""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from sigrack.errors import EngineError
+from sigrack.lanes.messages import Message, receive, send
+from sigrack_engine.errors import CoreError
+from sigrack_engine.exchange import Exchange
+from sigrack_engine.keeping import Death, Keeper, KeeperError
+
+__all__ = ["EndedError", "Life", "Minder", "RefusedError", "Shape"]
+
+log = logging.getLogger("sigrack")
+
+Result = TypeVar("Result")
+Shape = tuple[int, int, int]
+"""Channels, frames of a quantum, quanta of the rings."""
+
+CHILD = "sigrack.lanes.child"
+ABORT_S = 0.1
+"""How long a child that is aborted, so that its stack is known, may take."""
+STACK_BYTES = 16_384
+
+
+class EndedError(Exception):
+    """The child has ended."""
+
+    def __init__(self, death: Death) -> None:
+        super().__init__(death.text)
+        self.death = death
+
+
+class RefusedError(Exception):
+    """The child could not do it, and says why."""
+
+    def __init__(self, text: str, key: tuple[str, ...] = ()) -> None:
+        super().__init__(text)
+        self.key = key
+
+
+class Life:
+    """One child, from fork to death. [minder]"""
+
+    def __init__(self, number: int, exchange: Exchange, stack: int, kill: Callable[["Life", str, int], None]) -> None:
+        self.number, self.exchange = number, exchange
+        self.pid = 0
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[Death] = loop.create_future()
+        self.begun_s = loop.time()
+        self.on_note: Callable[[Message], object] = lambda message: None
+        """Is told what the child says unasked."""
+        self.stack: list[str] = []
+        """Python's stacks at its death, once it is closed; empty if it died without a word."""
+        self._stack = stack
+        self._kill = kill
+        self._asked: dict[int, asyncio.Future[Any]] = {}
+        self._numbers = itertools.count()
+        self._writer: asyncio.StreamWriter | None = None
+        self._reading: asyncio.Task[None] | None = None
+
+    async def open(self, end: socket.socket) -> None:
+        """Listen to the child at `end`."""
+        reader, self._writer = await asyncio.open_connection(sock=end)
+        self._reading = asyncio.create_task(self._read(reader))
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while (message := await receive(reader)) is not None:
+            if "note" in message:
+                self.on_note(message)
+            elif (future := self._asked.pop(message.get("id", -1), None)) and not future.done():
+                if "error" in message:
+                    future.set_exception(RefusedError(str(message["error"]), tuple(message.get("key", ()))))
+                else:
+                    future.set_result(message.get("data"))
+
+    async def ask(self, what: str, limit_s: float, **arguments: object) -> Any:
+        """Let the child do something. Raises RefusedError, EndedError; a child that takes longer is killed. [minder]"""
+        if self.ended.done():
+            raise EndedError(self.ended.result())
+        assert self._writer
+        number = next(self._numbers)
+        future = self._asked[number] = asyncio.get_running_loop().create_future()
+        send(self._writer, {"do": what, "id": number} | arguments)
+        await asyncio.wait((future, self.ended), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not future.done():
+            if not self.ended.done():
+                self.kill(f"{what} did not return within {limit_s:g} s")
+            future.cancel()
+            raise EndedError(await self.ended)
+        return future.result()
+
+    def kill(self, why: str) -> None:
+        """Abort it, so that its stack is written; kill it soon if that does not help. [minder]"""
+        self._kill(self, why, signal.SIGABRT)
+        asyncio.get_running_loop().call_later(ABORT_S, self._kill, self, why, signal.SIGKILL)
+
+    def died(self, death: Death) -> None:
+        """Note its end. [minder]"""
+        self.exchange.lose()
+        if not self.ended.done():
+            self.ended.set_result(death)
+        if self._writer:
+            self._writer.close()
+
+    def close(self) -> None:
+        """Let go of all but the exchange; it has ended. [minder]"""
+        if self._reading:
+            self._reading.cancel()
+        if self._stack >= 0:
+            self.stack = os.pread(self._stack, STACK_BYTES, 0).decode(errors="replace").splitlines()
+            os.close(self._stack)
+            self._stack = -1
+
+
+class Minder:
+    """Starts lives, hears of their deaths, and runs what looks after them, on a thread of its own."""
+
+    def __init__(self) -> None:
+        """Nothing is started before it is needed. [any]"""
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._keeper: Keeper | None = None
+        self._lives: dict[int, Life] = {}
+        self._numbers = itertools.count(1)
+
+    def call(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run `work` on the minder's loop and wait for it; it limits itself. Raises what it raises. [control, worker]"""
+        return asyncio.run_coroutine_threadsafe(work, self._running()).result()
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="sigrack-lanes", daemon=True)
+                self._thread.start()
+            return self._loop
+
+    async def start(self, shape: Shape, memory_mb: int, argument: Message) -> Life:
+        """Fork a child with memory of `shape` to exchange audio in. Raises EngineError. [minder]"""
+        exchange = stack = None
+        ours, theirs = socket.socketpair()
+        try:
+            with theirs:
+                exchange = Exchange(*shape)
+                stack = os.memfd_create("sigrack-stack", os.MFD_CLOEXEC)
+                life = Life(next(self._numbers), exchange, stack, self._kill)
+                await life.open(ours)
+                self._lives[life.number] = life
+                descriptors = (theirs.fileno(), *exchange.descriptors, stack)
+                self._started().start(life.number, f"{CHILD}:main", argument | {"shape": shape}, descriptors, memory_mb)
+        except (OSError, CoreError, KeeperError) as error:
+            ours.close()
+            if exchange:
+                exchange.free()
+            if stack is not None:
+                os.close(stack)
+            raise EngineError(f"a lane's child cannot be started: {error}") from None
+        return life
+
+    def _started(self) -> Keeper:
+        if self._keeper is None:
+            self._keeper = Keeper([CHILD], self._begun, self._ended)
+            asyncio.get_running_loop().add_reader(self._keeper.descriptor, self._hear)
+        return self._keeper
+
+    def _hear(self) -> None:
+        assert self._keeper
+        if self._keeper.read():
+            return
+        log.warning("the keeper of lanes died, and all children with it; it is started anew")
+        asyncio.get_running_loop().remove_reader(self._keeper.descriptor)
+        self._keeper.close()
+        self._keeper = None
+        for number in list(self._lives):
+            self._ended(number, Death(why="the keeper died"))
+
+    def _begun(self, number: int, pid: int) -> None:
+        if life := self._lives.get(number):
+            life.pid = pid
+
+    def _ended(self, number: int, death: Death) -> None:
+        if life := self._lives.pop(number, None):
+            life.died(death)
+
+    def _kill(self, life: Life, why: str, by: int) -> None:
+        if self._keeper and life.number in self._lives:
+            with contextlib.suppress(KeeperError):  # it takes its children along
+                self._keeper.kill(life.number, why, by)
+
+    @property
+    def keeper_pid(self) -> int | None:
+        """The keeper's process, if there is one. [any]"""
+        keeper = self._keeper
+        return keeper.pid if keeper else None
+
+    def close(self) -> None:
+        """End the keeper, whatever children there are, and the thread. [main]"""
+        with self._lock:
+            loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        asyncio.run_coroutine_threadsafe(self._end(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        assert self._thread
+        self._thread.join()
+        loop.close()
+
+    async def _end(self) -> None:
+        if self._keeper:
+            asyncio.get_running_loop().remove_reader(self._keeper.descriptor)
+            await asyncio.to_thread(self._keeper.close)
+            self._keeper = None
+        for number in list(self._lives):
+            self._ended(number, Death(why="the host has ended"))
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
