@@ -308,7 +308,7 @@ def test_plugin_not_found(wav: MakeWav, write_rack: WriteRack, tmp_path: Path, n
             python("def on_factor(self, a, b, c, d): pass\ndef on_factors(self, a): pass"),
             "{path}: Wrong has both on_factor and on_factors: keep one",
         ),
-        (python("pass"), "{path}: Wrong does nothing: it has no hook, no fir, no recursive and no work"),
+        (python("pass"), "{path}: Wrong does nothing: it has no process, no hook, no fir, no recursive and no work"),
         (
             python("def on_block(self, block): pass") + "class Second(Wrong): pass\n",
             "{path}: a plugin module holds exactly one subclass of sigrack_plugins.Plugin, here: Second, Wrong",
