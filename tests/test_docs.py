@@ -82,6 +82,21 @@ def test_the_manuals_recursion_runs_as_printed(tmp_path: Path) -> None:
     assert np.abs(heard[72_000:] - tone[72_000:]).max() < 2e-3
 
 
+def test_the_manuals_processor_runs_as_printed(tmp_path: Path) -> None:
+    """The page on lanes: its Python processor, copied out, bends a file in a process of its own."""
+    (tmp_path / "saturate.py").write_text(snippets("docs/lanes.md", "python")[0])
+    (tmp_path / "rack.toml").write_text(
+        '[source]\ndriver = "file"\npath = "-"\n[[slot]]\nname = "bend"\nplugin = "./saturate.py"\nparams = { drive_db = 20 }\n'
+    )
+    sound = noise(5000)
+    soundfile.write(tmp_path / "in.wav", sound, 48_000, subtype="FLOAT")
+
+    render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+
+    assert np.abs(np.tanh(10 * sound) / 10 - heard).max() < 1e-6
+
+
 def test_the_equalisers_rack_runs_as_printed(tmp_path: Path) -> None:
     """The equaliser page's text and rack, copied out, run; no frequency becomes louder, as their preamps promise."""
     (tmp_path / "headphones.txt").write_text(snippets("docs/equalizer.md", "text")[0])
