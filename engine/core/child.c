@@ -79,9 +79,10 @@ uint64_t core_child_frame(const struct core_exchange *exchange) {
 }
 
 static void refuse(struct core_exchange *exchange, uint64_t at) {
-    for (uint32_t c = 0; c < exchange->channels; c++)
-        for (uint32_t i = 0; i < exchange->quantum; i++)
-            exchange->out[(size_t)c * exchange->capacity + at + i] = NAN;
+    uint64_t ratio = exchange->ratio, ring = exchange->capacity * ratio;
+    for (uint32_t c = 0; c < exchange->outputs; c++)
+        for (uint64_t i = 0; i < exchange->quantum * ratio; i++)
+            exchange->out[c * ring + at * ratio + i] = NAN;
     count_add(&exchange->child->refused, 1);
 }
 
@@ -115,10 +116,10 @@ static int process(struct core_exchange *exchange, const struct core_child_setup
     const float *in[SIGRACK_MAX_CHANNELS];
     float *out[SIGRACK_MAX_CHANNELS];
     struct sigrack_event events[SLOT_BLOCK_EVENTS];
-    for (uint32_t c = 0; c < exchange->channels; c++) {
+    for (uint32_t c = 0; c < exchange->channels; c++)
         in[c] = exchange->in + (size_t)c * exchange->capacity + at;
-        out[c] = exchange->out + (size_t)c * exchange->capacity + at;
-    }
+    for (uint32_t c = 0; c < exchange->outputs; c++)
+        out[c] = exchange->out + ((size_t)c * exchange->capacity + at) * exchange->ratio;
     struct sigrack_block block = {.size = sizeof block, .frames = exchange->quantum, .frame = core_child_frame(exchange), .in = in, .out = out};
     block.channels = exchange->channels;
     block.event_count = core_child_events(exchange, events);

@@ -16,7 +16,7 @@ struct core_child_setup {
 };
 
 /* Process quanta until the host closes the exchange. Sleeps on its eventfd when there is nothing to do; what a processor refuses
-   becomes NaN, which the host covers. Returns 0; -1 if the eventfd fails. [the child's audio thread] */
+   becomes NaN, which the host covers; it gives as many frames and channels as it takes. Returns 0; -1 if the eventfd fails. [the child's audio thread] */
 CORE_API int core_child_run(struct core_exchange *exchange, const struct core_child_setup *setup);
 
 /* The same by hand, for processors in Python: wait for a quantum. Returns its place in the rings; -1: the host has closed, -2: the

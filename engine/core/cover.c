@@ -22,11 +22,12 @@ struct core_cover {
     int stuck;          /* it gets no more */
     float gain;         /* of the child's output, against what covers for it */
     struct residue residue;
-    float difference[SIGRACK_MAX_CHANNELS]; /* of the last frame from the delayed input */
-    float *history;     /* [channels][length]: the delayed input */
+    float difference[SIGRACK_MAX_CHANNELS]; /* of the last frame from what stands for the child */
+    float *history;     /* [outputs][length]: what stands for it, from now to as late as its output is */
     uint32_t length;    /* a power of two */
-    uint64_t processed;
-    float *substitute;  /* [channels][max_frames] */
+    uint32_t behind;    /* how late that is, in frames that go out */
+    uint64_t processed; /* frames that went out */
+    float *room;        /* [outputs][max_frames * ratio] */
     float *planes[SIGRACK_MAX_CHANNELS];
     /* Between main and engine. */
     alignas(64) _Atomic(struct core_exchange *) next;
@@ -44,23 +45,31 @@ uint32_t core_cover_latency(uint32_t quantum, uint32_t max_frames, int even) {
     return quantum + max_frames;
 }
 
+/* Whether the input itself can stand for the child. */
+static int keeps_shape(const struct core_cover_setup *setup) { return setup->outputs == setup->channels && setup->ratio == 1; }
+
+static int in_range(const struct core_cover_setup *setup) {
+    return setup->channels && setup->channels <= SIGRACK_MAX_CHANNELS && setup->outputs && setup->outputs <= SIGRACK_MAX_CHANNELS &&
+           setup->ratio && setup->ratio <= COVER_MOST_RATIO && setup->max_frames && setup->latency_frames >= setup->max_frames &&
+           setup->latency_frames <= COVER_LATEST && setup->late_frames <= COVER_LATEST;
+}
+
 struct core_cover *core_cover_new(const struct core_cover_setup *setup) {
-    if (!setup->channels || setup->channels > SIGRACK_MAX_CHANNELS || !setup->max_frames || setup->latency_frames < setup->max_frames ||
-        setup->late_frames > COVER_LATEST)
-        return NULL;
-    struct core_cover *cover = core_take(sizeof *cover);
+    struct core_cover *cover = in_range(setup) ? core_take(sizeof *cover) : NULL;
     if (!cover)
         return NULL;
+    uint32_t made = setup->max_frames * setup->ratio;
     cover->setup = *setup;
-    cover->length = core_power_of_two(setup->latency_frames + setup->late_frames + setup->max_frames);
-    cover->history = core_take((size_t)setup->channels * cover->length * sizeof(float));
-    cover->substitute = core_take((size_t)setup->channels * setup->max_frames * sizeof(float));
-    if (!cover->length || !cover->history || !cover->substitute) {
+    cover->behind = setup->latency_frames * setup->ratio + (setup->fallback ? 0 : setup->late_frames);
+    cover->length = core_power_of_two(cover->behind + made);
+    cover->history = core_take((size_t)setup->outputs * cover->length * sizeof(float));
+    cover->room = core_take((size_t)setup->outputs * made * sizeof(float));
+    if (!cover->length || !cover->history || !cover->room) {
         core_cover_free(cover);
         return NULL;
     }
-    for (uint32_t c = 0; c < setup->channels; c++)
-        cover->planes[c] = cover->substitute + (size_t)c * setup->max_frames;
+    for (uint32_t c = 0; c < setup->outputs; c++)
+        cover->planes[c] = cover->room + (size_t)c * made;
     return cover;
 }
 
@@ -68,14 +77,14 @@ void core_cover_free(struct core_cover *cover) {
     if (!cover)
         return;
     free(cover->history);
-    free(cover->substitute);
+    free(cover->room);
     free(cover);
 }
 
 int core_cover_fits(const struct core_cover *cover, const struct core_exchange *life) {
     const struct core_cover_setup *setup = &cover->setup;
-    return life->channels == setup->channels && life->quantum <= setup->latency_frames &&
-           (uint64_t)setup->latency_frames + setup->max_frames <= life->capacity;
+    return life->channels == setup->channels && life->outputs == setup->outputs && life->ratio == setup->ratio &&
+           life->quantum <= setup->latency_frames && (uint64_t)setup->latency_frames + setup->max_frames <= life->capacity;
 }
 
 struct core_exchange *core_cover_give(struct core_cover *cover, struct core_exchange *life) {
@@ -89,20 +98,17 @@ void core_cover_reset(void *self) {
     cover->residue.left = 0;
 }
 
-/* By how many frames the input is delayed that is played instead. */
-static uint32_t behind(const struct core_cover *cover) { return cover->setup.latency_frames + cover->setup.late_frames; }
-
-/* Note how far the last of so many frames is from the delayed input: what a miss begins with. */
+/* Note how far the last of so many frames is from what stands for the child: what a miss begins with. */
 static void note_difference(struct core_cover *cover, float *const *out, uint32_t frames) {
-    uint64_t at = cover->processed + frames - 1 + cover->length - behind(cover);
-    for (uint32_t c = 0; c < cover->setup.channels; c++)
+    uint64_t at = cover->processed + frames - 1 + cover->length - cover->behind;
+    for (uint32_t c = 0; c < cover->setup.outputs; c++)
         cover->difference[c] = out[c][frames - 1] - cover->history[(size_t)c * cover->length + at % cover->length];
 }
 
 static void miss(struct core_cover *cover, float *const *out, uint32_t played) {
     if (played)
         note_difference(cover, out, played);
-    residue_begin(&cover->residue, cover->difference, cover->setup.channels, cover->setup.fade_frames);
+    residue_begin(&cover->residue, cover->difference, cover->setup.outputs, cover->setup.fade_frames);
     cover->gain = 0;
     count_add(&cover->misses, 1);
 }
@@ -125,9 +131,21 @@ static void look_for_life(struct core_cover *cover, uint64_t frame) {
         miss(cover, NULL, 0);
 }
 
-static void remember(struct core_cover *cover, const float *const *in, uint32_t frames) {
-    for (uint32_t c = 0; c < cover->setup.channels; c++)
-        wrap_in(cover->history + (size_t)c * cover->length, cover->length, cover->processed, in[c], frames);
+/* Keep what may have to stand for the child's output of this block. */
+static void remember(struct core_cover *cover, const struct sigrack_block *block) {
+    const struct core_cover_setup *setup = &cover->setup;
+    uint32_t made = block->frames * setup->ratio;
+    float *const *planes = cover->planes;
+    struct sigrack_block own = *block;
+    own.out = planes;
+    own.channels = setup->channels > setup->outputs ? setup->channels : setup->outputs;
+    int silent = setup->fallback ? setup->fallback(setup->self, &own) != 0 : !keeps_shape(setup);
+    for (uint32_t c = 0; c < setup->outputs; c++) {
+        if (silent)
+            memset(planes[c], 0, made * sizeof(float));
+        const float *from = setup->fallback || silent ? planes[c] : block->in[c];
+        wrap_in(cover->history + (size_t)c * cover->length, cover->length, cover->processed, from, made);
+    }
 }
 
 /* Wait until the child has done so much, or is gone. Returns what it has done. [the caller of freewheel] */
@@ -187,31 +205,33 @@ static int is_sound(const float *samples, uint32_t frames) {
     return !strange;
 }
 
-/* Put `frames` frames of the child's into `out`; before it began there is silence. Returns 0 if they are no sound. */
+/* Put what the child has made of the `frames` frames from frame `at` of its life on, as late as it is, into `out`; before it began
+   there is silence. Returns 0 if it is no sound. */
 static int take_wet(const struct core_cover *cover, float *const *out, uint64_t at, uint32_t frames) {
     const struct core_exchange *life = cover->life;
+    uint32_t ratio = cover->setup.ratio, ring = life->capacity * ratio;
     uint32_t latency = cover->setup.latency_frames, silent = at < latency ? (uint32_t)(latency - at) : 0;
     int sound = 1;
-    silent = silent < frames ? silent : frames;
-    for (uint32_t c = 0; c < cover->setup.channels; c++) {
+    silent = (silent < frames ? silent : frames) * ratio;
+    for (uint32_t c = 0; c < cover->setup.outputs; c++) {
         memset(out[c], 0, silent * sizeof(float));
-        wrap_out(out[c] + silent, life->out + (size_t)c * life->capacity, life->capacity, at + silent - latency, frames - silent);
-        sound &= is_sound(out[c], frames);
+        wrap_out(out[c] + silent, life->out + (size_t)c * ring, ring, (at - latency) * ratio + silent, frames * ratio - silent);
+        sound &= is_sound(out[c], frames * ratio);
     }
     return sound;
 }
 
-/* Put the delayed input of frames from .. from + frames - 1 of this block into `planes`. */
+/* Put what stands for the child's frames from .. from + frames - 1 of this block into `planes`. */
 static void take_dry(const struct core_cover *cover, float *const *planes, uint32_t from, uint32_t frames) {
-    uint64_t at = cover->processed + from + cover->length - behind(cover);
-    for (uint32_t c = 0; c < cover->setup.channels; c++)
+    uint64_t at = cover->processed + from + cover->length - cover->behind;
+    for (uint32_t c = 0; c < cover->setup.outputs; c++)
         wrap_out(planes[c] + from, cover->history + (size_t)c * cover->length, cover->length, at, frames);
 }
 
 /* What the child's output is faded in over, or stands in for it. */
 static void substitute(struct core_cover *cover, float *const *planes, uint32_t from, uint32_t frames) {
     take_dry(cover, planes, from, frames);
-    residue_add(&cover->residue, planes, cover->setup.channels, from, frames);
+    residue_add(&cover->residue, planes, cover->setup.outputs, from, frames);
 }
 
 /* Let the child's output be heard for `frames` frames: alone, or on its way in. */
@@ -223,16 +243,16 @@ static void play_wet(struct core_cover *cover, float *const *out, uint32_t frame
     float step = 1.0f / (float)cover->setup.fade_frames;
     uint32_t left = (uint32_t)((1.0f - cover->gain) * (float)cover->setup.fade_frames + 0.5f);
     uint32_t moving = left < frames ? left : frames;
-    for (uint32_t c = 0; c < cover->setup.channels; c++)
+    for (uint32_t c = 0; c < cover->setup.outputs; c++)
         kernels_chosen()->crossfade(out[c], cover->planes[c], moving, cover->gain, step);
     cover->gain = left > moving ? cover->gain + (float)moving * step : 1.0f;
 }
 
 int core_cover_process(void *self, const struct sigrack_block *block) {
     struct core_cover *cover = self;
-    uint32_t frames = block->frames;
+    uint32_t ratio = cover->setup.ratio, frames = block->frames, made = frames * ratio;
     look_for_life(cover, block->frame);
-    remember(cover, block->in, frames);
+    remember(cover, block);
     uint64_t at = cover->written;
     forward_events(cover, block);
     uint32_t have = exchange(cover, block->in, frames);
@@ -240,20 +260,20 @@ int core_cover_process(void *self, const struct sigrack_block *block) {
         count_add(&cover->bad, 1);
         have = 0;
     }
-    cover->steady = have == frames ? cover->steady + frames : 0;
+    cover->steady = have == frames ? cover->steady + made : 0;
     int wet = cover->gain > 0 || (cover->steady >= cover->setup.fade_frames && at >= cover->setup.latency_frames);
-    uint32_t play = wet ? have : 0;
+    uint32_t play = wet ? have * ratio : 0;
     if (play)
         play_wet(cover, block->out, play);
-    if (play < frames) {
+    if (play < made) {
         if (cover->gain > 0)
             miss(cover, block->out, play);
-        substitute(cover, block->out, play, frames - play);
-        count_add(&cover->dry, frames - play);
+        substitute(cover, block->out, play, made - play);
+        count_add(&cover->dry, made - play);
     }
-    note_difference(cover, block->out, frames);
-    cover->processed += frames;
-    atomic_store_explicit(&cover->is_wet, play == frames, memory_order_relaxed);
+    note_difference(cover, block->out, made);
+    cover->processed += made;
+    atomic_store_explicit(&cover->is_wet, play == made, memory_order_relaxed);
     return 0;
 }
 

@@ -2,29 +2,34 @@
 
    The child's output is played `latency_frames` after the input. Where a block's end is not there in time, the input itself, delayed
    by as much, is played in that very block, and what the output was apart from it goes to zero in a straight line, so that there is
-   no step; so it is where what the child has made is no sound. When the child has kept up for the length of a fade, its output fades in again. */
+   no step; so it is where what the child has made is no sound. Instead of the input a fallback processor may stand for the child, which
+   runs beside it; where the child changes the rate or the number of channels and there is none, silence does. When the child has kept up for the length of a fade, its output fades in again. */
 #ifndef SIGRACK_COVER_H
 #define SIGRACK_COVER_H
 
 #include "exchange.h"
+#include "slot.h"
 
-#define COVER_LATEST (1u << 22) /* late_frames at most */
+#define COVER_LATEST (1u << 22) /* frames at most, of both latencies */
+#define COVER_MOST_RATIO 32u
 #define COVER_LOUDEST 1e6f /* 120 dB above full scale: nothing that is meant to be heard */
 
 struct core_cover;
 
 struct core_cover_setup {
-    uint32_t channels, max_frames;
-    uint32_t latency_frames; /* at least max_frames and a quantum, see core_cover_latency */
-    uint32_t late_frames;    /* by which the child's processor itself is late: what stands for it is, too */
-    uint32_t fade_frames;    /* of cross-fades, and of what is left of the last output */
+    core_process fallback; /* as late as the child's processor; or NULL */
+    void *self;            /* the fallback's */
+    uint32_t channels, outputs, ratio, max_frames; /* the last of what goes in */
+    uint32_t latency_frames; /* that go in: at least max_frames and a quantum, see core_cover_latency */
+    uint32_t late_frames;    /* that go out, by which the child's processor itself is late: the input that stands for it is, too */
+    uint32_t fade_frames;    /* that go out: of cross-fades, and of what is left of the last output */
     uint32_t patient;        /* freewheel: the engine waits for a child that is alive */
 };
 
-/* Frames since the beginning: wet + dry = processed. [any] */
+/* Frames that went out since the beginning: wet + dry = processed. [any] */
 struct core_cover_stats {
     uint64_t wet;    /* of the child's output, cross-fades to it included */
-    uint64_t dry;    /* of its input instead */
+    uint64_t dry;    /* of what stands for it */
     uint64_t misses; /* times the output was not there */
     uint64_t lives;  /* that were taken into use */
     uint64_t stuck;  /* lives whose ring ran full: they get no more input */
@@ -43,7 +48,7 @@ CORE_API struct core_cover *core_cover_new(const struct core_cover_setup *setup)
 /* Its lives must have been collected or never given. [control] */
 CORE_API void core_cover_free(struct core_cover *cover);
 
-/* Whether a life can be covered for: as many channels, a quantum within the latency, and rings that hold the latency and a block, so
+/* Whether a life can be covered for: as many channels and frames out for each in, a quantum within the latency, and rings that hold the latency and a block, so
    that the child never writes where the host still reads. [any] */
 CORE_API int core_cover_fits(const struct core_cover *cover, const struct core_exchange *life);
 /* Let the next block begin a new life, which fits and is borrowed. Returns one that was given and never begun, or NULL. NULL for `life`: none.

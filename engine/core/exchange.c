@@ -6,24 +6,25 @@
 
 #define MOST_QUANTUM 65536u
 #define MOST_QUANTA 1024u
+#define MOST_RATIO 32u
 
 static uint64_t pages(uint64_t size) { return (size + EXCHANGE_PAGE - 1) / EXCHANGE_PAGE * EXCHANGE_PAGE; }
 
-static uint64_t ring_bytes(const struct core_exchange_shape *shape) {
-    return pages((uint64_t)shape->channels * shape->quantum * shape->quanta * sizeof(float));
+static uint64_t ring_bytes(const struct core_exchange_shape *shape, uint32_t planes) {
+    return pages((uint64_t)planes * shape->quantum * shape->quanta * sizeof(float));
 }
 
 static int in_range(const struct core_exchange_shape *shape) {
-    return shape->channels && shape->channels <= SIGRACK_MAX_CHANNELS && shape->quantum && shape->quantum <= MOST_QUANTUM &&
-           shape->quanta && shape->quanta <= MOST_QUANTA;
+    return shape->channels && shape->channels <= SIGRACK_MAX_CHANNELS && shape->outputs && shape->outputs <= SIGRACK_MAX_CHANNELS &&
+           shape->ratio && shape->ratio <= MOST_RATIO && shape->quantum && shape->quantum <= MOST_QUANTUM && shape->quanta &&
+           shape->quanta <= MOST_QUANTA;
 }
 
 struct core_exchange_sizes core_exchange_sizes(const struct core_exchange_shape *shape) {
     struct core_exchange_sizes sizes = {0, 0};
     if (in_range(shape)) {
-        uint64_t ring = ring_bytes(shape);
-        sizes.host = pages(sizeof(struct exchange_host)) + ring;
-        sizes.child = pages(sizeof(struct exchange_child)) + ring;
+        sizes.host = pages(sizeof(struct exchange_host)) + ring_bytes(shape, shape->channels);
+        sizes.child = pages(sizeof(struct exchange_child)) + ring_bytes(shape, shape->outputs * shape->ratio);
     }
     return sizes;
 }
@@ -37,6 +38,8 @@ int core_exchange_open(struct core_exchange *exchange, void *host, void *child, 
         .in = (float *)((char *)host + pages(sizeof(struct exchange_host))),
         .out = (float *)((char *)child + pages(sizeof(struct exchange_child))),
         .channels = shape->channels,
+        .outputs = shape->outputs,
+        .ratio = shape->ratio,
         .quantum = shape->quantum,
         .capacity = shape->quantum * shape->quanta,
         .wake = wake,

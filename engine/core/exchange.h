@@ -1,4 +1,5 @@
-/* exchange.h - what the host and a child's process share during one life of the child: a ring of frames each way.
+/* exchange.h - what the host and a child's process share during one life of the child: a ring of frames each way. All counters are
+   of frames that go in.
 
    The rings count frames from the beginning of that life, and hold a whole number of quanta, so that a quantum never wraps: the child
    processes quantum k from its place in one ring into the same place of the other. Each side writes its own page and its own ring, and
@@ -54,8 +55,10 @@ struct core_exchange_sizes {
 struct core_exchange {
     struct exchange_host *host;
     struct exchange_child *child;
-    float *in, *out; /* [channels][capacity] */
-    uint32_t channels, quantum, capacity;
+    float *in;  /* [channels][capacity] */
+    float *out; /* [outputs][capacity * ratio] */
+    uint32_t channels, outputs, ratio;
+    uint32_t quantum, capacity; /* in frames that go in */
     int wake; /* an eventfd: rung for an armed child; -1: nobody sleeps */
     _Atomic uint32_t lost; /* the host's: the child is gone, nobody is to wait for it */
 };
@@ -67,9 +70,10 @@ struct core_exchange_progress {
     uint32_t phase;
 };
 
-/* What both processes must agree on: channels 1 to 32, a quantum of 1 to 65,536 frames, rings of 1 to 1024 quanta. */
+/* What both processes must agree on: 1 to 32 channels each way, 1 to 32 frames out for each in, a quantum of 1 to 65,536 frames that
+   go in, rings of 1 to 1024 quanta. */
 struct core_exchange_shape {
-    uint32_t channels, quantum, quanta;
+    uint32_t channels, outputs, ratio, quantum, quanta;
 };
 
 /* What the parts take; 0 when out of range. [any] */

@@ -237,7 +237,7 @@ class FirStage(c.Structure):
 class ExchangeShape(c.Structure):
     """`struct core_exchange_shape`."""
 
-    _fields_ = [(name, c.c_uint32) for name in ("channels", "quantum", "quanta")]
+    _fields_ = [(name, c.c_uint32) for name in ("channels", "outputs", "ratio", "quantum", "quanta")]
 
 
 class ExchangeSizes(c.Structure):
@@ -255,6 +255,8 @@ class ExchangeStruct(c.Structure):
         ("in_", c.c_void_p),
         ("out", c.c_void_p),
         ("channels", c.c_uint32),
+        ("outputs", c.c_uint32),
+        ("ratio", c.c_uint32),
         ("quantum", c.c_uint32),
         ("capacity", c.c_uint32),
         ("wake", c.c_int),
@@ -284,7 +286,16 @@ class CoverSetup(c.Structure):
     """`struct core_cover_setup`."""
 
     _fields_ = [
-        (name, c.c_uint32) for name in ("channels", "max_frames", "latency_frames", "late_frames", "fade_frames", "patient")
+        ("fallback", c.c_void_p),
+        ("self", c.c_void_p),
+        ("channels", c.c_uint32),
+        ("outputs", c.c_uint32),
+        ("ratio", c.c_uint32),
+        ("max_frames", c.c_uint32),
+        ("latency_frames", c.c_uint32),
+        ("late_frames", c.c_uint32),
+        ("fade_frames", c.c_uint32),
+        ("patient", c.c_uint32),
     ]
 
 

@@ -3,7 +3,8 @@
 import ctypes as c
 
 from sigrack_engine.core import CoverSetup, CoverStats, address, checked, lib
-from sigrack_engine.exchange import Exchange
+from sigrack_engine.exchange import Exchange, Shape
+from sigrack_engine.slot import Processor
 
 __all__ = ["Cover", "latency_of"]
 
@@ -20,13 +21,33 @@ class Cover:
     reset_address = address("core_cover_reset")
 
     def __init__(
-        self, *, channels: int, max_frames: int, latency_frames: int, late_frames: int, fade_frames: int, patient: bool
+        self,
+        shape: Shape,
+        *,
+        max_frames: int,
+        latency_frames: int,
+        late_frames: int,
+        fade_frames: int,
+        patient: bool,
+        fallback: Processor | None = None,
     ) -> None:
-        """Make what needs `latency_frames` to exchange audio with a processor that is itself `late_frames` late.
+        """Make what needs `latency_frames` (that go in) to exchange audio with a processor that is itself `late_frames` late.
 
-        `patient`: the engine waits for a child that lives, in freewheel. Raises CoreError. [control]
+        `patient`: the engine waits for a child that lives, in freewheel. `fallback`: as late as the child's processor, runs beside it.
+        Raises CoreError. [control]
         """
-        setup = CoverSetup(channels, max_frames, latency_frames, late_frames, fade_frames, patient)
+        setup = CoverSetup(
+            fallback=fallback.process if fallback else None,
+            self=fallback.instance if fallback else None,
+            channels=shape.channels,
+            outputs=shape.outputs,
+            ratio=shape.ratio,
+            max_frames=max_frames,
+            latency_frames=latency_frames,
+            late_frames=late_frames,
+            fade_frames=fade_frames,
+            patient=patient,
+        )
         self.pointer = checked(lib.core_cover_new(setup), "a lane")
         self._lives: dict[int, Exchange] = {}
 

@@ -3,6 +3,7 @@
 import ctypes as c
 import fcntl
 import os
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from sigrack_engine.core import ExchangeProgress, ExchangeShape, ExchangeStruct, checked, lib
 from sigrack_plugins.abi import Event
 
-__all__ = ["LOADING", "PROCESSING", "ChildExchange", "Exchange"]
+__all__ = ["LOADING", "PROCESSING", "ChildExchange", "Exchange", "Shape"]
 
 LOADING, PROCESSING = 0, 2  # enum exchange_phase
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -28,12 +29,27 @@ def _memory(name: str, size: int) -> int:
     return descriptor
 
 
+class Shape(NamedTuple):
+    """What both processes must agree on."""
+
+    channels: int
+    """That go in."""
+    outputs: int
+    """Channels that go out."""
+    ratio: int
+    """Frames that go out for each that goes in."""
+    quantum: int
+    """Frames that go in at once."""
+    quanta: int
+    """That each ring holds."""
+
+
 class Exchange:
     """The host's side. `descriptors` go to the child, which can read its input but not write it."""
 
-    def __init__(self, channels: int, quantum: int, quanta: int) -> None:
-        """Make rings of `quanta` quanta of `quantum` frames. Raises OSError, CoreError. [control]"""
-        self.shape = ExchangeShape(channels, quantum, quanta)
+    def __init__(self, shape: Shape) -> None:
+        """Make the rings. Raises OSError, CoreError. [control]"""
+        self.shape = ExchangeShape(*shape)
         self._sizes = lib.core_exchange_sizes(self.shape)
         self.struct = ExchangeStruct()
         self._maps: list[tuple[int, int]] = []
@@ -84,7 +100,7 @@ class Exchange:
 class ChildExchange:
     """The child's side."""
 
-    def __init__(self, shape: tuple[int, int, int], descriptors: tuple[int, int, int]) -> None:
+    def __init__(self, shape: Shape, descriptors: tuple[int, int, int]) -> None:
         """Map what the host has made. Raises CoreError. [child]"""
         self.shape = ExchangeShape(*shape)
         sizes = lib.core_exchange_sizes(self.shape)
@@ -96,13 +112,14 @@ class ChildExchange:
 
     def rings(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return input (read-only) and output, of shape (channels, frames of the ring). [child]"""
-        channels, frames = self.struct.channels, self.struct.capacity
+        struct = self.struct
 
-        def ring(memory: int) -> npt.NDArray[np.float32]:
+        def ring(memory: int, channels: int, frames: int) -> npt.NDArray[np.float32]:
             floats = (c.c_float * (channels * frames)).from_address(memory)
             return np.frombuffer(floats, np.float32).reshape(channels, frames)
 
-        given, made = ring(self.struct.in_), ring(self.struct.out)
+        given = ring(struct.in_, struct.channels, struct.capacity)
+        made = ring(struct.out, struct.outputs, struct.capacity * struct.ratio)
         given.setflags(write=False)
         return given, made
 

@@ -27,7 +27,7 @@ static float input[CHANNELS][FRAMES], output[CHANNELS][FRAMES];
 
 enum fault { NONE, NULL_WRITE, ABORT, EXIT, KILL, OVERFLOW, INPUT_WRITE, PAST_THE_END, LOOP, FAULTS };
 
-static const struct core_exchange_shape shape = {CHANNELS, QUANTUM, 8};
+static const struct core_exchange_shape shape = {CHANNELS, CHANNELS, 1, QUANTUM, 8};
 
 struct life {
     struct core_exchange exchange;
@@ -163,7 +163,12 @@ static void process(struct core_cover *cover, uint64_t at, uint32_t frames) {
 static float delayed(uint32_t channel, uint64_t frame, uint32_t latency) { return frame < latency ? 0 : input[channel][frame - latency]; }
 
 static struct core_cover *cover_of(uint32_t most) {
-    struct core_cover *cover = core_cover_new(&(struct core_cover_setup){CHANNELS, most, core_cover_latency(QUANTUM, most, 0), 0, FADE, 0});
+    struct core_cover *cover = core_cover_new(&(struct core_cover_setup){.channels = CHANNELS,
+                                                                         .outputs = CHANNELS,
+                                                                         .ratio = 1,
+                                                                         .max_frames = most,
+                                                                         .latency_frames = core_cover_latency(QUANTUM, most, 0),
+                                                                         .fade_frames = FADE});
     CHECK(cover);
     return cover;
 }

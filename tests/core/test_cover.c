@@ -21,7 +21,7 @@ struct child {
     uint64_t began; /* engine frame of its first frame */
 };
 
-static const struct core_exchange_shape shape = {CHANNELS, QUANTUM, 8};
+static const struct core_exchange_shape shape = {CHANNELS, CHANNELS, 1, QUANTUM, 8};
 
 static void child_open(struct child *child, uint64_t began) {
     struct core_exchange_sizes sizes = core_exchange_sizes(&shape);
@@ -49,8 +49,13 @@ static void child_work(struct child *child, uint32_t quanta) {
     atomic_store(&x->child->done, done);
 }
 
+static struct core_cover_setup setup_of(uint32_t channels, uint32_t most, uint32_t latency) {
+    return (struct core_cover_setup){
+        .channels = channels, .outputs = channels, .ratio = 1, .max_frames = most, .latency_frames = latency, .fade_frames = FADE};
+}
+
 static struct core_cover *cover_of(uint32_t most, int even) {
-    struct core_cover_setup setup = {CHANNELS, most, core_cover_latency(QUANTUM, most, even), 0, FADE, 0};
+    struct core_cover_setup setup = setup_of(CHANNELS, most, core_cover_latency(QUANTUM, most, even));
     struct core_cover *cover = core_cover_new(&setup);
     CHECK(cover);
     return cover;
@@ -221,7 +226,8 @@ static void *work_slowly(void *argument) {
 /* In freewheel the engine waits for a child as long as it lives. */
 static void a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one(void) {
     enum { BLOCKS = 60, WORKS = 40 };
-    struct core_cover_setup setup = {CHANNELS, QUANTUM, QUANTUM, 0, FADE, 1};
+    struct core_cover_setup setup = setup_of(CHANNELS, QUANTUM, QUANTUM);
+    setup.patient = 1;
     struct core_cover *cover = core_cover_new(&setup);
     struct child child;
     child_open(&child, 0);
@@ -238,6 +244,81 @@ static void a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one(void)
     CHECK(stats.wet == (WORKS + 1) * QUANTUM && stats.misses == 1 && stats.wet + stats.dry == BLOCKS * QUANTUM);
     core_cover_free(cover);
     child_close(&child);
+}
+
+/* Three frames for each, of the first channel's last five: the fallback of the next test. */
+struct smear {
+    float past[5];
+};
+
+static int smear(void *self, const struct sigrack_block *block) {
+    struct smear *smear = self;
+    for (uint32_t i = 0; i < block->frames; i++) {
+        memmove(smear->past + 1, smear->past, 4 * sizeof(float));
+        smear->past[0] = block->in[0][i];
+        for (uint32_t k = 0; k < 3; k++)
+            block->out[0][3 * i + k] = smear->past[k] + smear->past[k + 2];
+    }
+    return 0;
+}
+
+/* A child that makes one channel of three times the rate out of two; it dies for good in block DIES, and an heir comes in block HEIR.
+   With a fallback, the very same samples are heard throughout; without one, silence after what was left. */
+static void a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(int has_fallback) {
+    enum { RATIO = 3, DIES = 30, HEIR = 50, BLOCKS = 90, MADE = RATIO * QUANTUM };
+    static const struct core_exchange_shape other = {CHANNELS, 1, RATIO, QUANTUM, 8};
+    static float made[RATIO * FRAMES], wanted[RATIO * FRAMES];
+    struct smear fallback = {{0}}, children[2] = {{{0}}, {{0}}}, reference = {{0}};
+    struct core_cover_setup setup = setup_of(CHANNELS, QUANTUM, QUANTUM);
+    setup.outputs = 1;
+    setup.ratio = RATIO;
+    setup.fallback = has_fallback ? smear : NULL;
+    setup.self = &fallback;
+    struct core_cover *cover = core_cover_new(&setup);
+    struct core_exchange lives[2];
+    void *memory[4];
+    struct core_exchange_sizes sizes = core_exchange_sizes(&other);
+    for (int i = 0; i < 2; i++) {
+        memory[2 * i] = calloc(1, sizes.host);
+        memory[2 * i + 1] = calloc(1, sizes.child);
+        CHECK(core_exchange_open(&lives[i], memory[2 * i], memory[2 * i + 1], &other, -1) && core_cover_fits(cover, &lives[i]));
+    }
+    core_cover_give(cover, &lives[0]);
+    for (uint32_t b = 0; b < BLOCKS; b++) {
+        uint32_t at = b * QUANTUM;
+        const float *in[] = {input[0] + at, input[1] + at};
+        float *out[] = {made + RATIO * at}, *all[] = {wanted + RATIO * at};
+        smear(&reference, &(struct sigrack_block){sizeof(struct sigrack_block), QUANTUM, at, in, all, 2, 0, NULL});
+        if (b == HEIR) { /* one that knows the past, as a filter with its input's history does */
+            for (uint32_t i = 0; i < 5; i++)
+                children[1].past[i] = input[0][at - 1 - i];
+            core_cover_give(cover, &lives[1]);
+        }
+        core_cover_process(cover, &(struct sigrack_block){sizeof(struct sigrack_block), QUANTUM, at, in, out, 2, 0, NULL});
+        int who = b >= HEIR;
+        struct core_exchange *x = &lives[who];
+        uint64_t done = atomic_load(&x->child->done);
+        if ((b >= DIES && b < HEIR) || done + QUANTUM > atomic_load(&x->host->written))
+            continue;
+        const float *given[] = {x->in + done % x->capacity, x->in + x->capacity + done % x->capacity};
+        float *gives[] = {x->out + done % x->capacity * RATIO};
+        smear(&children[who], &(struct sigrack_block){sizeof(struct sigrack_block), QUANTUM, done, given, gives, 2, 0, NULL});
+        atomic_store(&x->child->done, done + QUANTUM);
+    }
+    for (uint32_t n = 0; n < BLOCKS * MADE; n++) {
+        float right = n < MADE ? 0 : wanted[n - MADE];
+        uint32_t missed = (DIES + 1) * MADE, k = n - missed + 1;
+        if (has_fallback || n < missed || n >= (HEIR + 1) * MADE + 2 * FADE + 2 * MADE)
+            CHECK(fabsf(made[n] - right) <= 1e-6f);
+        else if (n < HEIR * MADE)
+            CHECK(fabsf(made[n] - (k < FADE ? made[missed - 1] * (1.0f - (float)k / FADE) : 0)) <= 1e-6f);
+    }
+    struct core_cover_stats stats = stats_of(cover);
+    CHECK(stats.wet + stats.dry == BLOCKS * MADE && stats.misses == 1 && stats.lives == 2 && stats.is_wet);
+    CHECK(core_cover_collect(cover) == &lives[0]);
+    core_cover_free(cover);
+    for (int i = 0; i < 4; i++)
+        free(memory[i]);
 }
 
 static void what_a_child_claims_is_not_believed(void) {
@@ -294,11 +375,12 @@ static void random_deaths_and_delays_leave_no_step(uint64_t seed) {
 }
 
 static void bad_numbers_are_refused(void) {
-    static const struct core_exchange_shape bad[] = {{0, QUANTUM, 8}, {33, QUANTUM, 8}, {2, 65537, 8}, {2, 0, 8}, {2, QUANTUM, 0}, {2, 1, 1025}};
+    static const struct core_exchange_shape bad[] = {{0, 2, 1, QUANTUM, 8}, {33, 2, 1, QUANTUM, 8}, {2, 2, 1, 65537, 8}, {2, 2, 1, 0, 8},  {2, 2, 1, QUANTUM, 0},
+                                                       {2, 2, 1, 1, 1025},     {2, 0, 1, QUANTUM, 8},  {2, 33, 1, QUANTUM, 8}, {2, 2, 0, QUANTUM, 8}, {2, 2, 33, QUANTUM, 8}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         CHECK(!core_exchange_sizes(&bad[i]).host);
-    CHECK(!core_cover_new(&(struct core_cover_setup){2, 64, 63, 0, 10, 0}));
-    CHECK(!core_cover_new(&(struct core_cover_setup){0, 64, 64, 0, 10, 0}));
+    const struct core_cover_setup early = setup_of(2, 64, 63), none = setup_of(0, 64, 64);
+    CHECK(!core_cover_new(&early) && !core_cover_new(&none));
     CHECK(core_cover_latency(64, 64, 1) == 64 && core_cover_latency(256, 64, 1) == 256 && core_cover_latency(64, 256, 1) == 256);
     CHECK(core_cover_latency(64, 100, 1) == 164 && core_cover_latency(64, 64, 0) == 128);
 }
@@ -307,13 +389,13 @@ static void bad_numbers_are_refused(void) {
 static void a_life_must_fit(void) {
     struct child child;
     child_open(&child, 0);
-    static const struct {
+    const struct {
         struct core_cover_setup setup;
         int fits;
     } cases[] = {
-        {{CHANNELS, QUANTUM, QUANTUM, 0, FADE, 0}, 1},         {{CHANNELS, 4 * QUANTUM, 4 * QUANTUM, 0, FADE, 0}, 1},
-        {{CHANNELS, 5 * QUANTUM, 5 * QUANTUM, 0, FADE, 0}, 0}, {{CHANNELS, 16, QUANTUM - 1, 0, FADE, 0}, 0},
-        {{CHANNELS + 1, QUANTUM, QUANTUM, 0, FADE, 0}, 0},
+        {setup_of(CHANNELS, QUANTUM, QUANTUM), 1},         {setup_of(CHANNELS, 4 * QUANTUM, 4 * QUANTUM), 1},
+        {setup_of(CHANNELS, 5 * QUANTUM, 5 * QUANTUM), 0}, {setup_of(CHANNELS, 16, QUANTUM - 1), 0},
+        {setup_of(CHANNELS + 1, QUANTUM, QUANTUM), 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct core_cover *cover = core_cover_new(&cases[i].setup);
@@ -340,6 +422,8 @@ int main(void) {
     what_is_no_sound_is_covered_in_its_block(1e5f, 0);
     parameter_changes_reach_the_life_at_their_frames();
     a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one();
+    a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(1);
+    a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(0);
     what_a_child_claims_is_not_believed();
     for (uint64_t seed = 1; seed <= 50; seed++)
         random_deaths_and_delays_leave_no_step(seed);

@@ -23,7 +23,7 @@ from sigrack.lanes.messages import Channel, Message
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack_engine.bell import Bell
 from sigrack_engine.core import ChildSetup, lib
-from sigrack_engine.exchange import ChildExchange
+from sigrack_engine.exchange import ChildExchange, Shape
 from sigrack_engine.results import POST_ADDRESS, ResultRing
 from sigrack_plugins import AudioBlock, Setup
 from sigrack_plugins.abi import MAX_CHANNELS
@@ -211,7 +211,7 @@ class _Child:
         end, host, own, wake, stack = descriptors
         faulthandler.enable(stack, all_threads=True)
         self._channel = Channel(socket.socket(fileno=end))
-        self._exchange = ChildExchange(tuple(argument["shape"]), (host, own, wake))
+        self._exchange = ChildExchange(Shape(*argument["shape"]), (host, own, wake))
         self._name, self._priority = argument["name"], argument["priority"]
         self._bell = Bell()
         self._poster: _Poster | None = None

@@ -9,11 +9,11 @@ from typing import Any
 
 from sigrack.errors import ConfigError, EngineError
 from sigrack.lanes.messages import Message
-from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError, Shape
+from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
 from sigrack.lanes.policy import WINDOW_S, Policy
 from sigrack_engine.core import CoverStats
 from sigrack_engine.cover import Cover
-from sigrack_engine.exchange import PROCESSING
+from sigrack_engine.exchange import PROCESSING, Shape
 from sigrack_engine.keeping import Death
 
 __all__ = ["Lane", "Orders"]

@@ -14,16 +14,14 @@ from typing import Any, TypeVar
 from sigrack.errors import EngineError
 from sigrack.lanes.messages import Message, receive, send
 from sigrack_engine.errors import CoreError
-from sigrack_engine.exchange import Exchange
+from sigrack_engine.exchange import Exchange, Shape
 from sigrack_engine.keeping import Death, Keeper, KeeperError
 
-__all__ = ["EndedError", "Life", "Minder", "RefusedError", "Shape"]
+__all__ = ["EndedError", "Life", "Minder", "RefusedError"]
 
 log = logging.getLogger("sigrack")
 
 Result = TypeVar("Result")
-Shape = tuple[int, int, int]
-"""Channels, frames of a quantum, quanta of the rings."""
 
 CHILD = "sigrack.lanes.child"
 ABORT_S = 0.1
@@ -151,7 +149,7 @@ class Minder:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                exchange = Exchange(*shape)
+                exchange = Exchange(shape)
                 stack = os.memfd_create("sigrack-stack", os.MFD_CLOEXEC)
                 life = Life(next(self._numbers), exchange, stack, self._kill)
                 await life.open(ours)

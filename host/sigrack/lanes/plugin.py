@@ -14,6 +14,7 @@ from sigrack.lanes.minder import Minder
 from sigrack.loading import ParamInfo
 from sigrack.tables import SlotTable
 from sigrack_engine.cover import Cover, latency_of
+from sigrack_engine.exchange import Shape
 from sigrack_plugins import Setup, abi
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def lane_orders(rack: "Rack", document: Document, table: SlotTable, target: Path
         target=str(target),
         is_file=isinstance(target, Path),
         file=str(document.path.absolute()),
-        shape=(setup.channels, quantum, min(-(-reach // quantum), MOST_QUANTA)),
+        shape=Shape(setup.channels, setup.channels, 1, quantum, min(-(-reach // quantum), MOST_QUANTA)),
         rate_hz=setup.rate_hz,
         inputs=setup.inputs,
         outputs=setup.outputs,
@@ -117,12 +118,12 @@ class LaneInstance:
 
     def activate(self, *, rate_hz: int, max_frames: int, channels: int, values: list[float]) -> abi.Contract:
         """Let the first life begin; the latency is the child's and the lane's. Raises ConfigError. [control]"""
-        assert (rate_hz, channels) == (self._orders.rate_hz, self._orders.shape[0])
+        assert (rate_hz, channels) == (self._orders.rate_hz, self._orders.shape.channels)
         names = [info.id for info in self.plugin.params]
         said = self._minder.call(self.lane.begin(self._config, self._state, dict(zip(names, values, strict=True))))
         late_frames = int(said["latency_frames"])
         self._cover = Cover(
-            channels=channels,
+            self._orders.shape,
             max_frames=max_frames,
             latency_frames=self._room.latency_frames,
             late_frames=late_frames,
