@@ -33,8 +33,8 @@ class Cover:
     ) -> None:
         """Make what needs `latency_frames` (that go in) to exchange audio with a processor that is itself `late_frames` late.
 
-        `patient`: the engine waits for a child that lives, in freewheel. `fallback`: as late as the child's processor, runs beside it.
-        Raises CoreError. [control]
+        `patient`: the engine waits for a child that lives, in freewheel. `fallback`: as late as the child's processor, and runs
+        beside it. Raises CoreError. [control]
         """
         setup = CoverSetup(
             fallback=fallback.process if fallback else None,

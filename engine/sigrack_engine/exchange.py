@@ -116,7 +116,7 @@ class ChildExchange:
 
         def ring(memory: int, channels: int, frames: int) -> npt.NDArray[np.float32]:
             floats = (c.c_float * (channels * frames)).from_address(memory)
-            return np.frombuffer(floats, np.float32).reshape(channels, frames)
+            return np.ndarray((channels, frames), np.float32, floats)  # type: ignore[arg-type]
 
         given = ring(struct.in_, struct.channels, struct.capacity)
         made = ring(struct.out, struct.outputs, struct.capacity * struct.ratio)
