@@ -13,7 +13,7 @@ from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import Hooked, nothing
 from sigrack.lifecycle import start_thread
-from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
+from sigrack.loading import NativePlugin, NoPlugin, ParamInfo, PythonPlugin
 from sigrack.state import PluginState, restore, save
 from sigrack.tables import SlotTable
 from sigrack_engine.compiler import Linear
@@ -27,9 +27,14 @@ if TYPE_CHECKING:
     from sigrack.groups import Group
     from sigrack.loading.native import NativeInstance
 
-__all__ = ["Carried", "Slot"]
+__all__ = ["Carried", "Slot", "held_back"]
 
 log = logging.getLogger("sigrack")
+
+
+def held_back(name: str) -> str:
+    """Say that a plugin was not loaded, and what loads it. [any]"""
+    return f'"{name}" is held back, as GET_STATUS tells: `sigrack ctl RELEASE name={name}` loads it'
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +53,14 @@ class Slot:
     """What the rack holds for one `[[slot]]`. Closed once, when the engine has left it."""
 
     table: SlotTable
-    plugin: NativePlugin | PythonPlugin
+    plugin: NativePlugin | PythonPlugin | NoPlugin
     setup: Setup
     """What comes in at its place."""
     values: dict[str, float] = field(default_factory=dict)
     """Wanted parameter values."""
     bypass: bool = False
+    held: str = ""
+    """Why its plugin was not loaded, and this is what stands for it; empty: it was."""
     core: SlotCore | None = None
     """Of a native processor."""
     processor: Processor | None = None
@@ -133,12 +140,16 @@ class Slot:
     @property
     def unbypassable(self) -> str:
         """Why it cannot be bypassed, in words; empty if it can."""
+        if self.held:
+            return held_back(self.name)
         if self.core is None and not self.is_linear:
             return f'"{self.name}" only listens: there is nothing to bypass'
         return f'"{self.name}" changes the rate: it cannot be bypassed' if self.ratio > 1 else ""
 
     def param(self, name: str) -> ParamInfo:
         """Return a parameter's description. Raises KeyError with the nearest. [any]"""
+        if self.held:
+            raise KeyError(held_back(self.name))
         for info in self.plugin.params:
             if info.id == name:
                 return info
@@ -231,7 +242,7 @@ class Slot:
     def begin(self) -> None:
         """Start the worker. Raises EngineError. [main]"""
         if self.hooked is not None and self.worker_tap is not None:
-            self._worker = start_thread(self.name, self._work, self.worker_tap)
+            self._worker = start_thread(self.name, self.hooked.number, self._work, self.worker_tap)
 
     def _work(self, tap: WorkerTap) -> None:
         assert self.hooked is not None
