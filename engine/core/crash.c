@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* gettid, sigaltstack */
+#define _GNU_SOURCE /* gettid, memfd_create, sigaltstack */
 #include "crash.h"
 
 #include <errno.h>
@@ -16,8 +16,13 @@ static const int handled[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 
 static struct core_crash_record *_Atomic record;
 static const struct core_engine *_Atomic watched;
+/* Of a process whose heartbeats nobody can read. */
+static struct core_beats own_beats;
+static struct core_beats *beats = &own_beats;
 static _Atomic int32_t threads[CRASH_THREADS];
 static struct sigaction before[HANDLED];
+/* Number of the plugin that a thread works for. Of the model that needs no memory when a handler reads it. */
+static _Thread_local uint32_t owner __attribute__((tls_model("initial-exec")));
 /* Of the handler: a stack that has overflowed is no place to run. */
 static char stacks[CRASH_THREADS][STACK_BYTES];
 
@@ -44,11 +49,11 @@ static const char *step_of(const struct core_crash_record *r, const struct core_
 /* What the thread was at. In freewheel the main thread runs the blocks. */
 static const char *where(const struct core_crash_record *r, enum crash_thread thread) {
     const struct core_engine *engine = atomic_load(&watched);
-    uint32_t hook = atomic_load(&r->hook);
+    uint32_t number = thread == CRASH_MAIN ? atomic_load(&r->hook) : owner;
     if (thread == CRASH_CONTROL)
         return r->call;
-    if (thread == CRASH_MAIN && hook < CRASH_NAMES && hook)
-        return r->names[hook];
+    if (number && number < CRASH_NAMES)
+        return r->names[number];
     return engine && (thread == CRASH_ENGINE || thread == CRASH_MAIN) ? step_of(r, engine) : "";
 }
 
@@ -92,6 +97,22 @@ static struct core_crash_record *map(const char *path) {
     return memory == MAP_FAILED ? NULL : memory;
 }
 
+/* Make the page of the heartbeats; return its descriptor, which stays open, or -1. */
+static int32_t map_beats(void) {
+    int descriptor = memfd_create("sigrack-beats", MFD_CLOEXEC);
+    if (descriptor < 0)
+        return -1;
+    void *memory = MAP_FAILED;
+    if (!ftruncate(descriptor, sizeof *beats))
+        memory = mmap(NULL, sizeof *beats, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, descriptor, 0);
+    if (memory == MAP_FAILED) {
+        close(descriptor);
+        return -1;
+    }
+    beats = memory;
+    return descriptor;
+}
+
 static void handle(void) {
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     sigemptyset(&action.sa_mask);
@@ -107,6 +128,7 @@ struct core_crash_record *core_crash_open(const char *path, int *why) {
     r->size = sizeof *r;
     r->pid = getpid();
     r->began_ns = realtime_ns();
+    r->beats = map_beats();
     r->magic = CRASH_MAGIC;
     atomic_store(&record, r);
     handle();
@@ -127,6 +149,16 @@ void core_crash_thread(uint32_t thread) {
     stack_t stack = {.ss_sp = stacks[thread], .ss_size = STACK_BYTES};
     sigaltstack(&stack, NULL);
     atomic_store(&threads[thread], gettid());
+    if (thread == CRASH_ENGINE)
+        atomic_store(&beats->engine_thread, gettid());
 }
 
-void core_crash_watch(const struct core_engine *engine) { atomic_store(&watched, engine); }
+void core_crash_owner(uint32_t number) { owner = number; }
+
+void core_crash_watch(struct core_engine *engine) {
+    if (engine)
+        engine->beat = &beats->blocks;
+    atomic_store(&watched, engine);
+}
+
+struct core_beats *core_crash_beats(void) { return beats; }

@@ -231,6 +231,8 @@ static void count_block(struct core_engine *engine, uint32_t frames) {
     if (!block)
         atomic_store_explicit(&engine->first_block_ns, core_now_ns(), memory_order_relaxed);
     atomic_store_explicit(&engine->blocks, block + 1, memory_order_release);
+    if (engine->beat)
+        atomic_store_explicit(engine->beat, block + 1, memory_order_relaxed);
 }
 
 /* Let `bus` hold the block's result; 0: silence. Without a list the input passes. */

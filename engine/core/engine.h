@@ -45,6 +45,7 @@ struct core_engine {
     uint32_t ratio; /* frames that come out for each that goes in */
     enum engine_dip dip;
     uint32_t dip_left;
+    _Atomic uint64_t *beat; /* gets the number of blocks, too, for who watches this process; may be NULL */
     /* Written by the engine thread, read by anyone. */
     alignas(64) _Atomic uint64_t frame;            /* of the next block */
     _Atomic uint64_t blocks;

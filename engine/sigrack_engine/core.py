@@ -430,6 +430,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_crash_close": (None, []),
     "core_crash_thread": (None, [_U32]),
     "core_crash_watch": (None, [_P]),
+    "core_crash_owner": (None, [_U32]),
+    "core_crash_beats": (_P, []),
     "core_clock_new": (_P, [c.POINTER(ClockSetup)]),
     "core_clock_start": (_INT, [_P]),
     "core_clock_stop": (None, [_P]),

@@ -2,19 +2,29 @@
 
 import ctypes as c
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from sigrack_engine.core import lib
 from sigrack_engine.errors import CoreError
 
-__all__ = ["THREADS", "CrashFile", "Record", "read", "step_names"]
+__all__ = ["DUE_BLOCKS", "DUE_TURNS", "THREADS", "Beats", "CrashFile", "Record", "own_thread", "read", "read_beats", "step_names"]
 
 MAGIC, TEXT, NAMES, STEPS = 0x53524331, 128, 512, 256
 THREADS = ("another thread", "the main loop", "the control thread", "the engine thread")
 """In the order of `enum crash_thread`."""
 CONTROL = 2
 """The number of its thread."""
+DUE_TURNS, DUE_BLOCKS = 1, 2
+"""`enum crash_due`: which heartbeats must go on."""
+
+
+class Beats(c.Structure):
+    """`struct core_beats`: the heartbeats of a process."""
+
+    _fields_ = [("blocks", c.c_uint64), ("turns", c.c_uint64), ("due", c.c_uint32), ("engine_thread", c.c_int32)]
 
 
 class Record(c.Structure):
@@ -28,11 +38,13 @@ class Record(c.Structure):
         ("began_ns", c.c_int64),
         ("died_ns", c.c_int64),
         ("thread", c.c_uint32),
-        ("reserved", c.c_uint32),
+        ("beats", c.c_int32),
         ("address", c.c_uint64),
         ("frame", c.c_uint64),
         ("where", c.c_char * TEXT),
         ("hook", c.c_uint32),
+        ("loading", c.c_uint32),
+        ("loading_ns", c.c_int64),
         ("call", c.c_char * TEXT),
         ("names", c.c_char * TEXT * NAMES),
         ("serials", c.c_uint64 * 2),
@@ -50,6 +62,21 @@ def read(path: Path) -> Record | None:
         return None
     record = Record.from_buffer_copy(data)
     return record if (record.magic, record.size) == (MAGIC, c.sizeof(Record)) else None
+
+
+def read_beats(record: Record) -> Beats | None:
+    """Return the heartbeats of the process whose record this is, while it lives; None if they cannot be had. [any]"""
+    try:
+        with open(f"/proc/{record.pid}/fd/{record.beats}", "rb", buffering=0) as file:
+            data = file.read(c.sizeof(Beats))
+    except OSError:
+        return None
+    return Beats.from_buffer_copy(data) if len(data) == c.sizeof(Beats) else None
+
+
+def own_thread(number: int) -> None:
+    """Say that the calling thread works for the plugin with that number only. [any]"""
+    lib.core_crash_owner(number)
 
 
 def step_names(names: Sequence[str]) -> bytes:
@@ -75,6 +102,7 @@ class CrashFile:
         self._numbers: dict[str, int] = {}
         self.mark = (c.c_uint32 * 1).from_address(pointer + Record.hook.offset)
         """One number: of the plugin whose hook runs, 0 for none. [main]"""
+        self.beats = Beats.from_address(lib.core_crash_beats())
 
     def number(self, name: str) -> int:
         """Return the number that stands for a plugin; 0 when too many had one. [main]"""
@@ -83,6 +111,17 @@ class CrashFile:
             self._record.names[number].value = _cut(name)
             self._numbers[name] = number
         return self._numbers.get(name, 0)
+
+    @contextmanager
+    def loading(self, name: str) -> Iterator[None]:
+        """Note that a plugin is loaded or started meanwhile. [main, worker; for one plugin at a time]"""
+        record, before = self._record, self._record.loading
+        record.loading_ns = time.time_ns()
+        record.loading = self.number(name)
+        try:
+            yield
+        finally:
+            record.loading = before
 
     def control_thread(self) -> None:
         """Say that the calling thread is the control thread. [control]"""

@@ -53,7 +53,7 @@ class Beside:
                 else:
                     loop.call_soon_threadsafe(give)
 
-        start_thread("build", run)
+        start_thread("build", 0, run)
         try:
             if not (await asyncio.wait((future,), timeout=SLOW_S))[0]:
                 log.warning("%s is still being built after %g s", what, SLOW_S)

@@ -37,6 +37,10 @@ class Builder:
 
     def slot(self, document: Document, index: int, setup: Setup, carried: Carried | None = None) -> Slot:
         """Build slot number `index` of `document`, where `setup` comes in. Raises ConfigError, EngineError. [main, worker]"""
+        with self._rack.notes.loading(document.config.slot[index].name):
+            return self._slot(document, index, setup, carried)
+
+    def _slot(self, document: Document, index: int, setup: Setup, carried: Carried | None) -> Slot:
         table = document.config.slot[index]
         key = ("slot", index)
         try:
@@ -69,7 +73,8 @@ class Builder:
         """Build signal engine number `index` of `document`. Raises ConfigError, EngineError. [main, worker]"""
         table: SignalTable = document.config.signal[index]
         try:
-            return SignalEngine(self._rack, table, document.resolve(table.library))
+            with self._rack.notes.loading(table.name):
+                return SignalEngine(self._rack, table, document.resolve(table.library))
         except ConfigError as error:
             document.fail(("signal", index, *(error.key or ("library",))), str(error))
         except CoreError as error:

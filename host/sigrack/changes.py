@@ -13,8 +13,9 @@ from sigrack.beside import Beside
 from sigrack.checks import check_signals
 from sigrack.config import Document
 from sigrack.errors import ConfigError, nearest
+from sigrack.lanes import LanePlugin
 from sigrack.lifecycle import AbandonedError
-from sigrack.loading import PythonPlugin
+from sigrack.loading import NativePlugin
 from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, check_rates, in_words
 from sigrack.reaper import Thing
 from sigrack.requests import Requests
@@ -252,7 +253,7 @@ class Changes:
     async def _carried(self, old: Slot, table: SlotTable, setup: Setup) -> Carried:
         """Take from a running slot what its successor begins with: a state only if that hears the same. Raises RackError."""
         state = None
-        if not isinstance(old.plugin, PythonPlugin) and old.plugin.stateful and setup == old.setup:
+        if isinstance(old.plugin, NativePlugin | LanePlugin) and old.plugin.stateful and setup == old.setup:
             state = await self._native_state(old)
         same = {name: value for name, value in old.values.items() if table.params.get(name) == old.table.params.get(name)}
         return Carried(same, old.bypass, state)

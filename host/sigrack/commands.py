@@ -90,6 +90,8 @@ class Commands:
                     return await self._change(name, "reloaded", self._changes.swap(name))
                 case s.Reload():
                     return await self._reload()
+                case s.Release():
+                    return await self._release(command.name)
                 case s.Shutdown():
                     self._session.stop()
                     return s.Reply("stopping")
@@ -162,6 +164,23 @@ class Commands:
 
     async def _swap(self, command: s.Swap) -> None:
         await self._changes.swap(command.name, command.plugin, command.config, command.params, drain=command.drain)
+
+    async def _release(self, name: str | None) -> s.Reply:
+        """Load one after the other: should one end the host, the crash record names it."""
+        custody = self._session.rack.custody
+        names = custody.find(name)
+        released, failed = [], []
+        for held in names:
+            try:
+                await self._change(held, "released", self._changes.swap(held))
+                released.append(held)
+            except (KeyError, s.CommandError) as error:  # KeyError: somebody has unloaded what stood for it
+                failed.append(getattr(error, "message", f'"{held}" is not in the rack'))
+        for held in custody.release(names):
+            self._session.publish("released", name=held)
+        if failed:
+            raise s.CommandError("ENGINE_FAILED", f"{'; '.join(failed)}; the next start loads what was not loaded")
+        return s.Reply(f"released: {', '.join(released) or 'nobody was held back'}", {"released": released})
 
     async def _change(self, name: str, done: str, change: Coroutine[Any, Any, None]) -> s.Reply:
         """Carry out a change of one slot, and give what has left the time to end."""

@@ -2,53 +2,23 @@
 
 import faulthandler
 import logging
-import signal
 import sys
-from dataclasses import asdict, dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
+from sigrack.config import Document
+from sigrack.custody import Custody, book_path
+from sigrack.deaths import death_of
 from sigrack.places import runtime_folder
-from sigrack_engine.crash import THREADS, CrashFile, Record, read
+from sigrack_engine.crash import Beats, CrashFile, read
 from sigrack_engine.errors import CoreError
 
-__all__ = ["CrashLog", "Death", "Notes", "Unrecorded"]
+__all__ = ["CrashLog", "Notes", "Unrecorded"]
 
 log = logging.getLogger("sigrack")
-
-SECOND = 1_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Death:
-    """The end of a host that did not end in order: else it would have left no record."""
-
-    pid: int
-    signal: str
-    """Its name; empty: none that can be handled, as SIGKILL, or it called _exit."""
-    thread: str
-    """Where the signal came; empty without one."""
-    where: str
-    """The slot, the plugin with the hook, or the native call; empty: none is known."""
-    began_unix_s: float
-    ran_s: float | None
-    """None without a signal."""
-
-    def __str__(self) -> str:
-        """In one line."""
-        where = f", in {self.where}" if self.where else ""
-        if self.signal:
-            return f"process {self.pid} died of {self.signal} on {self.thread}{where}, after {self.ran_s:.1f} s"
-        return f"process {self.pid} was killed or called _exit{where}"
-
-
-def _death(record: Record) -> Death:
-    number, began = int(record.signal), record.began_ns / SECOND
-    name = signal.Signals(number).name if number else ""
-    text = record.where if number else record.call  # a kill blames nobody, but for who was being loaded
-    thread = THREADS[record.thread] if number and record.thread < len(THREADS) else ""
-    ran = (record.died_ns - record.began_ns) / SECOND if number else None
-    return Death(record.pid, name, thread, text.decode("utf-8", "replace"), began, ran)
 
 
 class Mark(Protocol):
@@ -64,6 +34,13 @@ class Notes(Protocol):
     @property
     def mark(self) -> Mark:
         """Of the plugin whose hook runs, 0 for none. [main]"""
+
+    @property
+    def beats(self) -> Beats:
+        """The heartbeats. [main]"""
+
+    def loading(self, name: str) -> AbstractContextManager[None]:
+        """Note that a plugin is loaded or started meanwhile. [main, worker; for one plugin at a time]"""
 
     def number(self, name: str) -> int:
         """Return the number that stands for a plugin. [main]"""
@@ -86,6 +63,11 @@ class Unrecorded:
 
     def __init__(self) -> None:
         self.mark: Mark = [0]
+        self.beats = Beats()
+
+    def loading(self, name: str) -> AbstractContextManager[None]:
+        """Nothing. [main, worker]"""
+        return nullcontext()
 
     def number(self, name: str) -> int:
         """Return 0. [main]"""
@@ -107,14 +89,15 @@ class Unrecorded:
 class CrashLog:
     """The record of a rack's hosts. The rack's lock is held: there is one at a time."""
 
-    def __init__(self, name: str) -> None:
-        """Say what the last host died of, and begin anew. [main]"""
-        path = self.path_of(name)
+    def __init__(self, document: Document) -> None:
+        """Say what the last host of the rack died of, hold back whom that makes a suspect, and begin anew. [main]"""
+        path = self.path_of(document.name)
         record = read(path)
-        self.last = _death(record) if record else None
+        self.last = death_of(record) if record else None
         """The death of the host before this one, if it had one."""
         if self.last:
             log.warning("the last host of this rack: %s", self.last)
+        self.custody = Custody(book_path(document.name), document, self.last)
         self._file: CrashFile | None = None
         if sys.__stderr__:
             faulthandler.enable(sys.__stderr__)  # first: the record's handler lets it write the Python stacks
@@ -136,7 +119,7 @@ class CrashLog:
     @property
     def described(self) -> dict[str, Any] | None:
         """The last death, for GET_STATUS. [main]"""
-        return asdict(self.last) if self.last else None
+        return msgspec.to_builtins(self.last) if self.last else None
 
     def close(self) -> None:
         """The host ends in order, or is ended by itself and has said why. [any]"""

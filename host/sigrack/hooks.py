@@ -73,7 +73,8 @@ class Hooked:
         self.masks: dict[tuple[str, tuple[str, ...]], Any] = {}
         """The dispatcher's: what the subscriptions mean for a source's symbols."""
         self._watch = watch
-        self._number = watch.notes.number(name)
+        self.number = watch.notes.number(name)
+        """What the crash record calls it."""
         self._most_waiting = None if lossless else MOST_WAITING
         self._waiting: deque[tuple[str, Callable[..., Coroutine[Any, Any, Any]], tuple[Any, ...]]] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -112,9 +113,10 @@ class Hooked:
         self.calls += 1
 
     def attempt(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
-        """Run `method` under the watch and return what it returns; what it raises passes. [main]"""
+        """Run `method`, of those that bring a plugin to life, and return what it returns; what it raises passes. [main]"""
         self._check()
-        return self._watched(name, method, *arguments)
+        with self._watch.notes.loading(self.name):
+            return self._watched(name, method, *arguments)
 
     def _fenced(self, name: str, method: Callable[..., Any], *arguments: Any) -> bool:
         """Run `method` under the watch; return whether it raised."""
@@ -137,7 +139,7 @@ class Hooked:
         """The last thing before the call and the first after it is the flag that lets the watch interrupt."""
         begun = time.perf_counter_ns()
         self._watch.current = (self, name, begun)
-        self._watch.mark[0] = self._number
+        self._watch.mark[0] = self.number
         try:
             try:
                 self.inside = True

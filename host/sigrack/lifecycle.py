@@ -11,15 +11,24 @@ from typing import Any, TypeVar
 
 from sigrack.crash import Notes, Unrecorded
 from sigrack.errors import EngineError
+from sigrack_engine.crash import own_thread
 
 __all__ = ["AbandonedError", "ControlThread", "start_thread"]
 
 Result = TypeVar("Result")
 
 
-def start_thread(name: str, work: Callable[..., object], *arguments: Any) -> threading.Thread:
-    """Run `work` on a thread of its own, for the plugin that is called `name`. Raises EngineError. [main]"""
-    thread = threading.Thread(target=work, args=arguments, name=f"sigrack-{name}", daemon=True)
+def start_thread(name: str, number: int, work: Callable[..., object], *arguments: Any) -> threading.Thread:
+    """Run `work` on a thread of its own, for the plugin that is called `name`. Raises EngineError. [main]
+
+    `number`: what the crash record calls the plugin.
+    """
+
+    def run() -> None:
+        own_thread(number)
+        work(*arguments)
+
+    thread = threading.Thread(target=run, name=f"sigrack-{name}", daemon=True)
     try:
         thread.start()
     except RuntimeError as error:

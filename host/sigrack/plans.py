@@ -35,11 +35,15 @@ class Plan:
 
 def can_stay(slot: Slot, table: SlotTable) -> bool:
     """Whether a running slot can go on under a new table: same plugin, same fixed options. [main]"""
+    if slot.held:
+        return table == slot.table
     return (table.plugin, table.config) == (slot.table.plugin, slot.table.config) and not set(table.params) - set(slot.values)
 
 
 def check_kept(document: Document, index: int, slot: Slot) -> None:
     """Raise ConfigError if a running slot cannot take its new parameters. [main]"""
+    if slot.held:
+        return
     table = document.config.slot[index]
     if table.bypass and (why := slot.unbypassable):
         document.fail(("slot", index, "bypass"), why)

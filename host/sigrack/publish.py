@@ -1,7 +1,7 @@
 """Factors for other programs, over a ZeroMQ PUB socket."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
@@ -11,6 +11,7 @@ import zmq
 from sigrack.config import Document
 from sigrack.errors import ConfigError, EngineError, nearest
 from sigrack.places import check_socket_free
+from sigrack.subscriptions import Posted
 from sigrack_plugins import FactorBatch
 
 __all__ = ["Publisher", "check_factors"]
@@ -21,15 +22,15 @@ TOPIC = "factors."
 ALL = "*"
 
 
-def check_factors(document: Document, posted: Mapping[str, Sequence[str]]) -> None:
+def check_factors(document: Document, posted: Posted) -> None:
     """Raise ConfigError with the nearest if `[publish] factors` asks for what nobody posts. [main]
 
     `posted`: what every source may post.
     """
     table = document.config.publish
-    valid = [f"{source}.{symbol}" for source, symbols in posted.items() for symbol in (*symbols, ALL)]
+    valid = [f"{source}.{symbol}" for source, symbols in posted.items() for symbol in (*(symbols or ()), ALL)]
     for pattern in table.factors if table else ():
-        if pattern not in valid:
+        if pattern not in valid and posted.get(pattern.rpartition(".")[0], ()) is not None:
             document.fail(("publish", "factors"), f'no factor is called "{pattern}"{nearest(pattern, valid)}')
 
 

@@ -17,6 +17,7 @@ from sigrack.changes import Changes
 from sigrack.channels import Channels
 from sigrack.config import Document
 from sigrack.crash import Notes, Unrecorded
+from sigrack.custody import Custody
 from sigrack.dispatch import Dispatcher, Snapshot
 from sigrack.errors import ConfigError, EngineError, nearest
 from sigrack.groups import Group, GroupPlan
@@ -28,6 +29,7 @@ from sigrack.prepared import Prepared, Steps, prepare, snapshot_of
 from sigrack.reaper import Reaper, Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
+from sigrack.standins import HeldSignal, held_slot
 from sigrack.subscriptions import check_subscription, posted
 from sigrack.watch import HookWatch
 from sigrack_engine.bell import Bell
@@ -48,11 +50,14 @@ LAST_S = 1.0
 class Rack:
     """A configured bus of slots. Made, changed and closed on the main thread; drivers run its engine."""
 
-    def __init__(self, document: Document, setup: Setup, *, live: bool, notes: Notes | None = None) -> None:
+    def __init__(
+        self, document: Document, setup: Setup, *, live: bool, notes: Notes | None = None, custody: Custody | None = None
+    ) -> None:
         """Load and build everything. Raises ConfigError, EngineError; then nothing is left behind. [main]
 
-        `live`: time is real, and nobody waits for slow hooks. `notes`: of the crash record.
+        `live`: time is real, and nobody waits for slow hooks. `notes`: of the crash record. `custody`: who is not to be loaded.
         """
+        self.custody = custody or Custody()
         self.notes = notes or Unrecorded()
         self.document = document
         self.setup = setup
@@ -114,8 +119,10 @@ class Rack:
             self.channels.begin(self.fade_at(self.out_setup.rate_hz))
             if live:
                 self.engine.fade_in()
-            for index in range(len(config.signal)):
-                self.signals = (*self.signals, self.builder.signal(document, index))
+            for index, table in enumerate(config.signal):
+                why = self.custody.why(table.name)
+                signal = HeldSignal(self, table, why) if why else self.builder.signal(document, index)
+                self.signals = (*self.signals, signal)
             self.publish(self.prepare(self.slots, self.signals))
         except BaseException:
             self.close()
@@ -123,8 +130,12 @@ class Rack:
 
     def _build_slots(self) -> None:
         rate_hz = self.setup.rate_hz
-        for index in range(len(self.document.config.slot)):
-            slot = self.builder.slot(self.document, index, self.builder.place(self.document, index, rate_hz))
+        for index, table in enumerate(self.document.config.slot):
+            setup = self.builder.place(self.document, index, rate_hz)
+            if why := self.custody.why(table.name):
+                slot = held_slot(self, table, setup, why, self.custody.ratio(table.name))
+            else:
+                slot = self.builder.slot(self.document, index, setup)
             self.slots = (*self.slots, slot)
             rate_hz = slot.out_rate_hz
         self.out_setup = Setup(rate_hz, len(self.bus.out), self.bus.out, self.bus.out)
@@ -181,7 +192,15 @@ class Rack:
         self._deaf |= prepared.deaf
         self.dispatcher.leaving = self.dispatcher.leaving.joined(prepared.leaving)
         self.headroom.publish(prepared.paths, self._serial)
+        self._settle()
         return self._serial
+
+    def _settle(self) -> None:
+        """Release from custody whom somebody has loaded all the same."""
+        slots = {slot.name: slot.ratio for slot in self.slots if not slot.held}
+        signals = {signal.name: 1 for signal in self.signals if not signal.held}
+        for name in self.custody.settle(slots | signals):
+            self.on_event("released", name=name)
 
     def tell_applied(self, group: "ref[Group]") -> None:
         """Tell all that a group's new filter is faded in. [worker]"""

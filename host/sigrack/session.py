@@ -22,6 +22,7 @@ from sigrack.realtime import ClockDriver
 from sigrack.subscriptions import posted
 from sigrack.supervision import outlast_start
 from sigrack.wording import bus, rates
+from sigrack_engine.crash import DUE_BLOCKS, DUE_TURNS
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Session:
             reader = open_source(document)
             undo.callback(reader.close)
             notes = crashes.notes if crashes else None
-            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=live, notes=notes)
+            custody = crashes.custody if crashes else None
+            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=live, notes=notes, custody=custody)
             undo.callback(self.rack.close)
             self._publisher = self._open_publisher()
             if self._publisher:
@@ -67,6 +69,7 @@ class Session:
             self.driver = make_driver(document, self.rack, reader, progress)
             undo.pop_all()
         self._live = live
+        self._beats = self.rack.notes.beats
         self.rack.on_event = self.publish
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -110,6 +113,8 @@ class Session:
                 tasks[-1].add_done_callback(_report)
             self.state = "running"
             self._announce()
+            self._show_custody()
+            self._beats.due = DUE_TURNS | (DUE_BLOCKS if self._live else 0)
             if self._live:
                 self.rack.dispatcher.timers.on_earlier = self._set_timer
             self._turn()
@@ -119,6 +124,7 @@ class Session:
             await self._until_done(guest)
         finally:
             self.state = "stopping"
+            self._beats.due = 0
             self._loop = None
             self.driver.stop()
             loop.remove_reader(self.rack.bell.descriptor)
@@ -151,10 +157,16 @@ class Session:
         """What the host before this one died of, if it did not end in order. [main]"""
         return self._crashes.described if self._crashes else None
 
+    @property
+    def heartbeats(self) -> dict[str, int]:
+        """Engine blocks, and signs of life of the main loop: a host whose numbers do not rise hangs. [main]"""
+        return {"blocks": self.rack.engine.stats.blocks, "turns": self._beats.turns}
+
     # The main loop's work
 
     def _turn(self) -> None:
         """Drain for one turn; come back at once if there is more, else when the bell or a timer rings. [main]"""
+        self._beats.turns += 1
         if not self._live:
             return  # freewheel drains between blocks
         if self._again:  # one turn waits at most, however often the bell rings meanwhile
@@ -187,6 +199,7 @@ class Session:
         """Tell what signal engines have posted that they must not, and what slots had to be replaced: neither wakes anybody."""
         while True:
             await asyncio.sleep(LOOK_S)
+            self._beats.turns += 1
             for engine in self.rack.signals:
                 engine.warn()
             self.rack.tell_failures()
@@ -231,6 +244,14 @@ class Session:
                 "the engine thread got no real-time priority (%s): blocks may be late; `sigrack doctor` tells how to allow it",
                 os.strerror(-self.driver.fifo),
             )
+
+    def _show_custody(self) -> None:
+        """Tell the clients who is not loaded."""
+        custody = self.rack.custody
+        for name, facts in custody.held.items():
+            self.publish("held", name=name, why=facts["why"])
+        if custody.safe_mode:
+            self.publish("safe_mode", why=custody.safe_mode)
 
     def publish(self, kind: str, **data: object) -> None:
         """Send an event to the clients. [main]"""
@@ -344,7 +365,7 @@ def run_rack(path: Path, play: Path | None = None) -> int:
     with outlast_start() as end:
         document = load(path, play)
         lock = RackLock(document.name)
-        crashes = CrashLog(document.name)
+        crashes = CrashLog(document)
         try:
             session = Session(document, crashes=crashes)
             session.stop_limit_s = STOP_S

@@ -116,6 +116,8 @@ class SignalEngine:
     hooked = None
     hook_tap = None
     occupied = False
+    held = ""
+    """Why its library was not loaded, and this is what stands for it; empty: it was."""
 
     def __init__(self, rack: "Rack", table: SignalTable, path: Path) -> None:
         """Load and create. Raises ConfigError, EngineError. [main, worker]"""
@@ -128,6 +130,7 @@ class SignalEngine:
         """What feeds bring it."""
         self.fed = 0
         """Frames handed to the engine."""
+        self._number = rack.notes.number(table.name)
         self._rate_hz = rack.out_setup.rate_hz
         self._live = rack.live
         self._feeder: threading.Thread | None = None
@@ -191,7 +194,7 @@ class SignalEngine:
     def begin(self) -> None:
         """Start feeding. Raises EngineError. [main]"""
         if self.tap or self.data or self._engine.poll:
-            self._feeder = start_thread(self.name, self._feed)
+            self._feeder = start_thread(self.name, self._number, self._feed)
 
     def give(self, batches: Sequence[DataBatch]) -> bool:
         """Queue records of feeds, or drop and count them; False: it takes no more, its successor may. Never waits. [any]"""

@@ -15,7 +15,7 @@ from sigrack.hooks import Hooked, nothing
 from sigrack.lanes import LaneInstance, LanePlugin
 from sigrack.lanes.lane import Lane
 from sigrack.lifecycle import start_thread
-from sigrack.loading import NativePlugin, ParamInfo, PythonPlugin
+from sigrack.loading import NativePlugin, NoPlugin, ParamInfo, PythonPlugin
 from sigrack.state import PluginState, restore, save
 from sigrack.tables import SlotTable
 from sigrack_engine.compiler import Linear
@@ -29,9 +29,14 @@ if TYPE_CHECKING:
     from sigrack.groups import Group
     from sigrack.loading.native import NativeInstance
 
-__all__ = ["Carried", "Slot"]
+__all__ = ["Carried", "Slot", "held_back"]
 
 log = logging.getLogger("sigrack")
+
+
+def held_back(name: str) -> str:
+    """Say that a plugin was not loaded, and what loads it. [any]"""
+    return f'"{name}" is held back, as GET_STATUS tells: `sigrack ctl RELEASE name={name}` loads it'
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +55,14 @@ class Slot:
     """What the rack holds for one `[[slot]]`. Closed once, when the engine has left it."""
 
     table: SlotTable
-    plugin: NativePlugin | PythonPlugin | LanePlugin
+    plugin: NativePlugin | PythonPlugin | LanePlugin | NoPlugin
     setup: Setup
     """What comes in at its place."""
     values: dict[str, float] = field(default_factory=dict)
     """Wanted parameter values."""
     bypass: bool = False
+    held: str = ""
+    """Why its plugin was not loaded, and this is what stands for it; empty: it was."""
     core: SlotCore | None = None
     """Of a processor."""
     lane: Lane | None = None
@@ -137,12 +144,16 @@ class Slot:
     @property
     def unbypassable(self) -> str:
         """Why it cannot be bypassed, in words; empty if it can."""
+        if self.held:
+            return held_back(self.name)
         if self.core is None and not self.is_linear:
             return f'"{self.name}" only listens: there is nothing to bypass'
         return f'"{self.name}" changes the rate: it cannot be bypassed' if self.ratio > 1 else ""
 
     def param(self, name: str) -> ParamInfo:
         """Return a parameter's description. Raises KeyError with the nearest. [any]"""
+        if self.held:
+            raise KeyError(held_back(self.name))
         for info in self.plugin.params:
             if info.id == name:
                 return info
@@ -242,7 +253,7 @@ class Slot:
     def begin(self) -> None:
         """Start the worker. Raises EngineError. [main]"""
         if self.hooked is not None and self.worker_tap is not None:
-            self._worker = start_thread(self.name, self._work, self.worker_tap)
+            self._worker = start_thread(self.name, self.hooked.number, self._work, self.worker_tap)
 
     def _work(self, tap: WorkerTap) -> None:
         assert self.hooked is not None
@@ -291,7 +302,7 @@ class Slot:
         if self._instance:
             self._instance.destroy()
             self._instance = None
-        if not isinstance(self.plugin, PythonPlugin):
+        if isinstance(self.plugin, NativePlugin | LanePlugin):
             self.plugin.close()
 
     def free(self) -> None:

@@ -8,18 +8,26 @@ from sigrack.slot import Slot
 from sigrack.tables import FeedTable
 from sigrack_engine.data import DataError, normalised
 
-__all__ = ["check_subscription", "posted"]
+__all__ = ["Posted", "check_subscription", "posted"]
 
 
-def posted(things: Iterable[Thing]) -> dict[str, list[str]]:
+Posted = Mapping[str, Sequence[str] | None]
+"""The symbols of each source; None: nobody knows."""
+
+
+def posted(things: Iterable[Thing]) -> Posted:
     """Return the symbols that each of `things` may post. [any]"""
-    symbols = {thing.name: list(thing.plugin.factors if isinstance(thing, Slot) else thing.table.symbols) for thing in things}
-    return {name: names for name, names in symbols.items() if names}
+    symbols = {thing.name: _symbols(thing) for thing in things}
+    return {name: names for name, names in symbols.items() if names is None or names}
 
 
-def check_subscription(
-    factors: Mapping[str, Sequence[str]], tables: Iterable[FeedTable], source: str | None, symbol: str | None
-) -> set[str | None]:
+def _symbols(thing: Thing) -> list[str] | None:
+    if not isinstance(thing, Slot):
+        return thing.table.symbols
+    return None if thing.held else list(thing.plugin.factors)
+
+
+def check_subscription(factors: Posted, tables: Iterable[FeedTable], source: str | None, symbol: str | None) -> set[str | None]:
     """Return the forms of `symbol` to look for: as it is in factors, normalised in what feeds bring. [any]
 
     `factors`: what each source posts; `tables`: the feeds. Raises KeyError unless one of them may bring it.
@@ -33,7 +41,7 @@ def check_subscription(
     forms = {symbol} if source is not None and source not in feeds else _forms(symbol, factors=source is None)
     lists = [sources[source]] if source is not None else list(sources.values())
     symbols = sorted({name for names in lists for name in names or ()})
-    if None not in lists and forms.isdisjoint(symbols):  # a feed without a list may bring any symbol
+    if None not in lists and forms.isdisjoint(symbols):  # a feed without a list, and who is held back, may bring any symbol
         raise KeyError(f'{source or "no source"} does not post "{symbol}"{nearest(symbol, symbols)}')
     return {*forms}
 

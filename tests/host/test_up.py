@@ -214,7 +214,7 @@ def test_a_host_that_cannot_run_is_given_up(folder: Path) -> None:
     assert 102 == code
     first, word, second = err.splitlines()[-4:-1]
     assert ("goodbye", "goodbye") == (first, second)
-    assert word.endswith("was killed or called _exit")
+    assert word.endswith("was killed or called _exit, in late")
     assert err.splitlines()[-1].startswith("sigrack: the host cannot be kept running")
     assert ["up.crash"] == up.left()
 

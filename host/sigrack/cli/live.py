@@ -84,7 +84,10 @@ def _header(status: Answer, stats: Answer, before: Answer | None) -> list[Line]:
     if stats["clipped_samples"]:
         second.append((f"  clipped {stats['clipped_samples']} samples", "bad"))
     second.append((f"  memory {stats['memory_mb']:.0f} MB  pid {status['pid']}", ""))
-    return [first, second, [(f"plays {status['source']}" if status["source"] else "no audio comes in", "dim")]]
+    held = [[(f"{name} is held back: {facts['why']}", "bad")] for name, facts in status["held"].items()]
+    if status["safe_mode"]:
+        held = [[(f"safe mode: no plugin is loaded ({status['safe_mode']})", "bad")]]
+    return [first, second, *held, [(f"plays {status['source']}" if status["source"] else "no audio comes in", "dim")]]
 
 
 def _driver(driver: Answer) -> Line:
@@ -145,6 +148,8 @@ def _row(slot: Answer, before: Answer | None, period_ns: float) -> list[Span]:
 
 
 def _state(slot: Answer) -> Span:
+    if slot["held"]:
+        return "held", "bad"
     if slot["hooks"] and slot["hooks"]["resting"]:
         return "resting", "bad"
     if slot["bypass"]:

@@ -165,6 +165,13 @@ class Reload(Change, frozen=True):
     name: str | None = None
 
 
+class Release(Change, frozen=True, kw_only=True):
+    """Loads a slot or a signal engine that is held back after crashes, or all of them: the end of safe mode. What cannot be
+    loaded now is loaded at the next start."""
+
+    name: str | None = None
+
+
 class Shutdown(Command, frozen=True):
     """Ends the host in an orderly way."""
 
@@ -190,6 +197,7 @@ COMMANDS: dict[str, type[Command]] = {
     "UNLOAD": Unload,
     "SWAP": Swap,
     "RELOAD": Reload,
+    "RELEASE": Release,
     "SHUTDOWN": Shutdown,
 }
 

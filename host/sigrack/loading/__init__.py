@@ -2,6 +2,7 @@
 
 from sigrack.loading.find import find_plugin, load_plugin
 from sigrack.loading.native import NativePlugin, ParamInfo
+from sigrack.loading.none import NoPlugin
 from sigrack.loading.python import PythonPlugin
 
-__all__ = ["NativePlugin", "ParamInfo", "PythonPlugin", "find_plugin", "load_plugin"]
+__all__ = ["NativePlugin", "NoPlugin", "ParamInfo", "PythonPlugin", "find_plugin", "load_plugin"]
