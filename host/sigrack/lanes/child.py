@@ -3,11 +3,8 @@
 The keeper imports this module and forks; `main` is where a child begins.
 """
 
-import faulthandler
 import os
 import resource
-import select
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -20,6 +17,7 @@ import msgspec
 from sigrack.config import resolved
 from sigrack.errors import ConfigError, said
 from sigrack.lanes.messages import Channel, Message
+from sigrack.lanes.serving import LOST, Serving
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack_engine.bell import Bell
 from sigrack_engine.core import ChildSetup, lib
@@ -30,8 +28,6 @@ from sigrack_plugins.abi import MAX_CHANNELS
 
 __all__ = ["main"]
 
-LOST = 71
-"""Exit code of a child whose files were closed under it."""
 RECORDS = 4096
 """Results that may wait for the control thread."""
 TURN_RECORDS = 1024
@@ -206,38 +202,19 @@ class _Python:
         """Nothing: the process ends."""
 
 
-class _Child:
+class _Child(Serving):
     def __init__(self, descriptors: list[int], argument: Message) -> None:
         end, host, own, wake, stack = descriptors
-        faulthandler.enable(stack, all_threads=True)
-        self._channel = Channel(socket.socket(fileno=end))
+        super().__init__(end, stack)
         self._exchange = ChildExchange(Shape(*argument["shape"]), (host, own, wake))
         self._name, self._priority = argument["name"], argument["priority"]
-        self._bell = Bell()
         self._poster: _Poster | None = None
         self._processor: _Processor | None = None
         self._audio: threading.Thread | None = None
 
-    def serve(self) -> None:
-        """Do what the host asks until it is gone. [control]"""
-        while (order := self._next()) is not None:
-            answer: Message = {"id": order["id"]}
-            try:
-                answer["data"] = getattr(self, f"_{order['do']}")(order)
-            except ConfigError as error:
-                answer |= {"error": str(error), "key": error.key}
-            self._channel.send(answer)
-            if order["do"] == "end":
-                return
-
-    def _next(self) -> Message | None:
-        while True:
-            self._bell.arm()
-            if self._poster:
-                self._poster.send(self._channel)
-            ready, _, _ = select.select([self._channel.descriptor, self._bell.descriptor], [], [])
-            if self._channel.descriptor in ready:
-                return self._channel.receive()
+    def _deliver(self) -> None:
+        if self._poster:
+            self._poster.send(self._channel)
 
     def _load(self, order: Message) -> Message:
         target: Path | str = Path(order["target"]) if order["is_file"] else order["target"]

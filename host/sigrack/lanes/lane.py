@@ -5,25 +5,25 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sigrack.errors import ConfigError, EngineError
+from sigrack.errors import ConfigError
+from sigrack.lanes.lives import Lives
 from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
-from sigrack.lanes.policy import WINDOW_S, Policy
 from sigrack_engine.core import CoverStats
 from sigrack_engine.cover import Cover
-from sigrack_engine.exchange import PROCESSING, Shape
+from sigrack_engine.exchange import PROCESSING, Exchange, Shape
 from sigrack_engine.keeping import Death
 
 __all__ = ["Lane", "Orders"]
 
 log = logging.getLogger("sigrack")
 
-LOAD_S, SAVE_S, END_S = 8.0, 2.0, 2.0
-"""What a child may take; all below the control thread's limit."""
-RETRY_S = 1.0
-"""How long after the system had no child to give it is asked again."""
+CHILD = "sigrack.lanes.child:main"
+SAVE_S = 2.0
+"""What a child may take; below the control thread's limit."""
 LOOK_S = 0.025
 """How often it is looked what a child does."""
 SNAPSHOT_S = 5.0
@@ -59,16 +59,17 @@ class Orders:
     """Blocks without a sound, one after the other, after which a child is ended."""
 
 
-class Lane:
+class Lane(Lives[Exchange]):
     """Starts lives, gives them to the engine, ends what hangs, and counts. All on the minder's loop but what says otherwise."""
 
+    table = "slot"
+    meanwhile = "its input is played meanwhile"
+    given_up = "it stays bypassed"
+
     def __init__(self, minder: Minder, orders: Orders) -> None:
-        self._minder, self._orders = minder, orders
-        self._policy = Policy(orders.budget)
-        self._life: Life | None = None
+        super().__init__(minder, orders.name, orders.target, orders.budget)
+        self._orders = orders
         self._cover: Cover | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._ending = False
         self._begin: Message = {}
         self._description: Message = {}
         self._contract: Message = {}
@@ -76,51 +77,26 @@ class Lane:
         self._names: Sequence[str] = ()
         self._snapshot: tuple[str, bytes] | None = None
         """Version and state that the next life gets."""
-        self.state = "loading"
-        """loading, running, restarting, quarantined, ended."""
-        self.deaths: dict[str, int] = {}
-        """How many lives ended of what."""
-        self.last_death: dict[str, Any] | None = None
         self.said = ""
         """What the processor has raised last."""
         self.on_results: Callable[[Message], object] = lambda message: None
         """Is given records that the child has posted. [minder]"""
         self.on_life: Callable[[list[float]], object] = lambda values: None
         """Called when another life begins, with the parameters that it was given. [minder]"""
-        self.tell: Callable[..., object] = lambda kind, **data: None
-        """Publishes an event. [minder]"""
-        self.on_quarantine: Callable[[str], object] = lambda why: None
-        """Called when the lane is given up. [minder]"""
 
     async def load(self) -> Message:
         """Begin the first life; return what the plugin is. Raises ConfigError, EngineError."""
-        self._life, self._description = await self._new_life()
+        _, self._description = await self._new_life()
         return self._description
 
-    async def _new_life(self) -> tuple[Life, Message]:
+    async def _new_life(self) -> tuple[Life[Exchange], Message]:
         """Raises ConfigError if the child dies or refuses, EngineError if there can be none."""
         orders = self._orders
-        argument = {"name": orders.name, "priority": orders.priority, "patient": orders.patient}
-        life = await self._minder.start(orders.shape, orders.memory_mb, argument)
+        argument = {"name": orders.name, "priority": orders.priority, "patient": orders.patient, "shape": orders.shape}
+        life = await self._minder.start(CHILD, partial(Exchange, orders.shape), orders.memory_mb, argument)
+        self._life = life
         life.on_note = self._hear
         return life, await self._ask(life, "load", target=orders.target, is_file=orders.is_file)
-
-    async def _ask(self, life: Life, what: str, **arguments: object) -> Any:
-        try:
-            return await life.ask(what, LOAD_S, **arguments)
-        except EndedError as error:
-            self._discard(life)
-            raise ConfigError(f"{self._orders.target}: its child died in {what}: {error}") from None
-        except RefusedError as error:
-            life.kill("refused")
-            await life.ended
-            self._discard(life)
-            raise ConfigError(str(error), error.key) from None
-
-    def _discard(self, life: Life) -> None:
-        """Let go of a life that the engine never had."""
-        life.close()
-        life.exchange.free()
 
     async def begin(self, config: Mapping[str, Any], state: tuple[str, bytes] | None, values: Mapping[str, float]) -> Message:
         """Let the processor of the first life begin; return its contract. Raises ConfigError."""
@@ -141,41 +117,10 @@ class Lane:
         """Give the first life to `cover` and look after it and those that follow; `values`: parameters as they will be."""
         self._cover, self._values = cover, values
         assert self._life
-        self._task = asyncio.create_task(self._keep(self._life))
+        self._look_after(self._life)
 
-    async def _keep(self, life: Life) -> None:
-        coming: Life | None = life
-        while coming:
-            self._life = life = coming
-            death = await self._live(life)
-            life.close()
-            self._note(death.text, life.stack, pid=life.pid, core=death.core)
-            coming = await self._next(asyncio.get_running_loop().time() - life.begun_s)
-
-    async def _next(self, lived_s: float) -> Life | None:
-        """Begin another life as soon as it may begin; None: there is to be none."""
-        now = asyncio.get_running_loop().time
-        while (delay_s := self._policy.died(now(), lived_s)) is not None:
-            life = None
-            while not life:
-                await asyncio.sleep(delay_s)
-                try:
-                    life = await self._again()
-                except EngineError as error:  # not the plugin's fault
-                    log.warning("%s: %s", self._orders.name, error)
-                    delay_s = RETRY_S
-                except ConfigError as error:
-                    self._note(str(error))
-                    lived_s = 0.0
-                    break
-            else:
-                self.tell("lane", slot=self._orders.name, state="running", pid=life.pid)
-                return life
-        self._give_up()
-        return None
-
-    async def _again(self) -> Life:
-        """Begin one more life, with the parameters as they are. Raises ConfigError."""
+    async def _again(self) -> Life[Exchange]:
+        """Begin one more life, with the parameters as they are. Raises ConfigError, EngineError."""
         life, description = await self._new_life()
         values = [self._values[name] for name in self._names]
         try:
@@ -184,14 +129,11 @@ class Lane:
             self._snapshot = None  # it may be what they die of
             raise
         if (description, contract) != (self._description, self._contract):
-            life.kill("its file has changed")
-            await life.ended
-            self._discard(life)
-            raise ConfigError(f"{self._orders.target} has changed: swap or reload {self._orders.name}")
+            raise await self._changed(life)
         self.on_life(values)
         return life
 
-    async def _live(self, life: Life) -> Death:
+    async def _live(self, life: Life[Exchange]) -> Death:
         """Let the engine have a life until it ends."""
         assert self._cover
         if never_begun := self._cover.give(life.exchange):
@@ -213,34 +155,13 @@ class Lane:
             saving.cancel()
         return life.ended.result()
 
-    async def _save(self, life: Life) -> None:
+    async def _save(self, life: Life[Exchange]) -> None:
         try:
             self._snapshot = await life.ask("save", SAVE_S) or self._snapshot
         except RefusedError as error:
             log.warning("%s: its state cannot be had: %s", self._orders.name, error)
         except EndedError:
             pass
-
-    def _note(self, cause: str, stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
-        """Count a death and tell of it."""
-        name = self._orders.name
-        if self._ending:
-            return
-        self.state = "restarting"
-        self.deaths[cause] = self.deaths.get(cause, 0) + 1
-        self.last_death = {"cause": cause, "time": time.time(), "pid": pid, "stack": list(stack), "core_dumped": core}
-        log.warning("%s: its child died: %s; its input is played meanwhile", name, cause)
-        for line in stack:
-            log.warning("%s: | %s", name, line)
-        self.tell("lane", slot=name, state="died", **self.last_death)
-
-    def _give_up(self) -> None:
-        assert self.last_death
-        self.state = "quarantined"
-        why = f"{self._policy.recent} deaths in {WINDOW_S:g} s, the last: {self.last_death['cause']}"
-        log.error("%s: %s: it stays bypassed until it is swapped or reloaded", self._orders.name, why)
-        self.on_quarantine(why)
-        self.tell("lane", slot=self._orders.name, state="quarantined", cause=why)
 
     def _hear(self, message: Message) -> None:
         match message["note"]:
@@ -266,22 +187,12 @@ class Lane:
         return self._snapshot
 
     @property
-    def pid(self) -> int | None:
-        """Of the child that lives. [any]"""
-        life = self._life
-        return life.pid if life and self.state == "running" else None
-
-    @property
     def facts(self) -> dict[str, Any]:
         """What STATS tells of it; frames are those of its place. [main]"""
         cover = self._cover
         stats = cover.stats if cover else CoverStats()
-        return {
-            "state": self.state,
-            "pid": self.pid,
+        return self.history | {
             "lives": stats.lives,
-            "deaths": self.deaths,
-            "last_death": self.last_death,
             "misses": stats.misses,
             "dry_frames": stats.dry,
             "dry_ms": 1000 * stats.dry / self._orders.rate_hz,
@@ -289,36 +200,22 @@ class Lane:
             "raised": self.said,
         }
 
+    def _let_end(self, life: Life[Exchange]) -> None:
+        life.exchange.end()
+
     async def end(self) -> None:
         """End the child in order; the engine has left the lane. What hangs is killed and told."""
-        self._ending = True
-        self.state = "ended"
-        life = self._life
-        if life and not life.ended.done():
-            life.exchange.end()
-            try:
-                await life.ask("end", END_S)
-                await asyncio.wait_for(asyncio.shield(life.ended), END_S)
-            except (EndedError, RefusedError) as error:
-                log.warning("%s: at its end: %s", self._orders.name, error)
-            except TimeoutError:
-                life.kill("it did not end")
-            await life.ended
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if life:
-            life.close()
+        await self._end()
         if self._cover:
             self._cover.close()
-        elif life:
-            life.exchange.free()
+        if self._life:
+            self._life.exchange.free()
 
 
 class _Watch:
     """Tells from what the engine and the child have counted whether a life should end."""
 
-    def __init__(self, cover: Cover, life: Life, orders: Orders) -> None:
+    def __init__(self, cover: Cover, life: Life[Exchange], orders: Orders) -> None:
         self._cover, self._life, self._orders = cover, life, orders
         self._patience = 10.0 if orders.patient else 1.0
         stats = cover.stats

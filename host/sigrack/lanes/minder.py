@@ -9,21 +9,21 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sigrack.errors import EngineError
 from sigrack.lanes.messages import Message, receive, send
 from sigrack_engine.errors import CoreError
-from sigrack_engine.exchange import Exchange, Shape
 from sigrack_engine.keeping import Death, Keeper, KeeperError
 
-__all__ = ["EndedError", "Life", "Minder", "RefusedError"]
+__all__ = ["EndedError", "Life", "Memory", "Minder", "RefusedError", "Shared"]
 
 log = logging.getLogger("sigrack")
 
 Result = TypeVar("Result")
 
-CHILD = "sigrack.lanes.child"
+CHILDREN = ["sigrack.lanes.child"]
+"""What the keeper imports, for its children."""
 ABORT_S = 0.1
 """How long a child that is aborted, so that its stack is known, may take."""
 STACK_BYTES = 16_384
@@ -45,10 +45,27 @@ class RefusedError(Exception):
         self.key = key
 
 
-class Life:
+class Shared(Protocol):
+    """Memory that host and child share during one life."""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """What the child gets of it."""
+
+    def lose(self) -> None:
+        """Let nobody wait for the child: it is gone. [minder]"""
+
+    def free(self) -> None:
+        """Let it go; again and again. [any]"""
+
+
+Memory = TypeVar("Memory", bound=Shared)
+
+
+class Life(Generic[Memory]):
     """One child, from fork to death. [minder]"""
 
-    def __init__(self, number: int, exchange: Exchange, stack: int, kill: Callable[["Life", str, int], None]) -> None:
+    def __init__(self, number: int, exchange: Memory, stack: int, kill: Callable[["Life[Any]", str, int], None]) -> None:
         self.number, self.exchange = number, exchange
         self.pid = 0
         loop = asyncio.get_running_loop()
@@ -128,7 +145,7 @@ class Minder:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._keeper: Keeper | None = None
-        self._lives: dict[int, Life] = {}
+        self._lives: dict[int, Life[Any]] = {}
         self._numbers = itertools.count(1)
 
     def call(self, work: Coroutine[Any, Any, Result]) -> Result:
@@ -143,19 +160,19 @@ class Minder:
                 self._thread.start()
             return self._loop
 
-    async def start(self, shape: Shape, memory_mb: int, argument: Message) -> Life:
-        """Fork a child with memory of `shape` to exchange audio in. Raises EngineError. [minder]"""
+    async def start(self, entry: str, make: Callable[[], Memory], memory_mb: int, argument: Message) -> Life[Memory]:
+        """Fork a child that calls `entry` and shares the memory that `make` gives. Raises EngineError. [minder]"""
         exchange = stack = None
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                exchange = Exchange(shape)
+                exchange = make()
                 stack = os.memfd_create("sigrack-stack", os.MFD_CLOEXEC)
                 life = Life(next(self._numbers), exchange, stack, self._kill)
                 await life.open(ours)
                 self._lives[life.number] = life
                 descriptors = (theirs.fileno(), *exchange.descriptors, stack)
-                self._started().start(life.number, f"{CHILD}:main", argument | {"shape": shape}, descriptors, memory_mb)
+                self._started().start(life.number, entry, argument, descriptors, memory_mb)
         except (OSError, CoreError, KeeperError) as error:
             ours.close()
             if exchange:
@@ -167,7 +184,7 @@ class Minder:
 
     def _started(self) -> Keeper:
         if self._keeper is None:
-            self._keeper = Keeper([CHILD], self._begun, self._ended)
+            self._keeper = Keeper(CHILDREN, self._begun, self._ended)
             asyncio.get_running_loop().add_reader(self._keeper.descriptor, self._hear)
         return self._keeper
 
@@ -190,7 +207,7 @@ class Minder:
         if life := self._lives.pop(number, None):
             life.died(death)
 
-    def _kill(self, life: Life, why: str, by: int) -> None:
+    def _kill(self, life: Life[Any], why: str, by: int) -> None:
         if self._keeper and life.number in self._lives:
             with contextlib.suppress(KeeperError):  # it takes its children along
                 self._keeper.kill(life.number, why, by)

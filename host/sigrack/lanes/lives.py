@@ -1,0 +1,178 @@
+"""Life after life of what runs in a child, whatever that is."""
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, Generic
+
+from sigrack.errors import ConfigError, EngineError
+from sigrack.lanes.minder import EndedError, Life, Memory, Minder, RefusedError
+from sigrack.lanes.policy import WINDOW_S, Policy
+from sigrack_engine.keeping import Death
+
+__all__ = ["Lives"]
+
+log = logging.getLogger("sigrack")
+
+LOAD_S, END_S = 8.0, 2.0
+"""What a child may take; both below the control thread's limit."""
+RETRY_S = 1.0
+"""How long after the system had no child to give it is asked again."""
+
+
+class Lives(ABC, Generic[Memory]):
+    """Starts them by the policy, tells how they ended, and gives up. All on the minder's loop but what says otherwise."""
+
+    table: str
+    """`slot` or `signal`: of what, for events."""
+    meanwhile: str
+    """What is while there is no child, for the log."""
+    given_up: str
+    """What is from then on, for the log."""
+
+    def __init__(self, minder: Minder, name: str, target: str, budget: int) -> None:
+        """`target`: what a child loads; `budget`: deaths within a minute after which it is given up, 0: never."""
+        self._minder, self._name, self._target = minder, name, target
+        self._policy = Policy(budget)
+        self._life: Life[Memory] | None = None
+        """The last that has begun."""
+        self._task: asyncio.Task[None] | None = None
+        self._ending = False
+        self.state = "loading"
+        """loading, running, restarting, quarantined, ended."""
+        self.deaths: dict[str, int] = {}
+        """How many lives ended of what."""
+        self.last_death: dict[str, Any] | None = None
+        self.tell: Callable[..., object] = lambda kind, **data: None
+        """Publishes an event. [minder]"""
+        self.on_quarantine: Callable[[str], object] = lambda why: None
+        """Called when it is given up. [minder]"""
+
+    @abstractmethod
+    async def _again(self) -> Life[Memory]:
+        """Begin one more life. Raises ConfigError if the child dies or refuses, EngineError if there can be none."""
+
+    @abstractmethod
+    async def _live(self, life: Life[Memory]) -> Death:
+        """Use a life until it ends."""
+
+    async def _ask(self, life: Life[Memory], what: str, **arguments: object) -> Any:
+        """Let a child do what it must begin with. Raises ConfigError; then it is gone."""
+        try:
+            return await life.ask(what, LOAD_S, **arguments)
+        except EndedError as error:
+            self._discard(life)
+            raise ConfigError(f"{self._target}: its child died in {what}: {error}") from None
+        except RefusedError as error:
+            life.kill("refused")
+            await life.ended
+            self._discard(life)
+            raise ConfigError(str(error), error.key) from None
+
+    def _discard(self, life: Life[Memory]) -> None:
+        """Let go of a life that was never used."""
+        life.close()
+        life.exchange.free()
+
+    def _look_after(self, life: Life[Memory]) -> None:
+        """Use a life and those that follow."""
+        self._task = asyncio.create_task(self._keep(life))
+
+    async def _keep(self, life: Life[Memory]) -> None:
+        coming: Life[Memory] | None = life
+        while coming:
+            self._life = life = coming
+            death = await self._live(life)
+            life.close()
+            self._note(death.text, life.stack, pid=life.pid, core=death.core)
+            coming = await self._next(asyncio.get_running_loop().time() - life.begun_s)
+
+    async def _next(self, lived_s: float) -> Life[Memory] | None:
+        """Begin another life as soon as it may begin; None: there is to be none."""
+        now = asyncio.get_running_loop().time
+        while (delay_s := self._policy.died(now(), lived_s)) is not None:
+            life = None
+            while not life:
+                await asyncio.sleep(delay_s)
+                try:
+                    life = await self._again()
+                except EngineError as error:  # not the plugin's fault
+                    log.warning("%s: %s", self._name, error)
+                    delay_s = RETRY_S
+                except ConfigError as error:
+                    self._note(str(error))
+                    lived_s = 0.0
+                    break
+            else:
+                self._tell(state="running", pid=life.pid)
+                return life
+        self._give_up()
+        return None
+
+    async def _changed(self, life: Life[Memory]) -> ConfigError:
+        """End a life whose plugin is another one than the first was; return what to say."""
+        life.kill("its file has changed")
+        await life.ended
+        self._discard(life)
+        return ConfigError(f"{self._target} has changed: swap or reload {self._name}")
+
+    def _note(self, cause: str, stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
+        """Count a death and tell of it."""
+        if self._ending:
+            return
+        self.state = "restarting"
+        self.deaths[cause] = self.deaths.get(cause, 0) + 1
+        self.last_death = {"cause": cause, "time": time.time(), "pid": pid, "stack": list(stack), "core_dumped": core}
+        log.warning("%s: its child died: %s; %s", self._name, cause, self.meanwhile)
+        for line in stack:
+            log.warning("%s: | %s", self._name, line)
+        self._tell(state="died", **self.last_death)
+
+    def _give_up(self) -> None:
+        assert self.last_death
+        self.state = "quarantined"
+        why = f"{self._policy.recent} deaths in {WINDOW_S:g} s, the last: {self.last_death['cause']}"
+        log.error("%s: %s: %s until it is swapped or reloaded", self._name, why, self.given_up)
+        self.on_quarantine(why)
+        self._tell(state="quarantined", cause=why)
+
+    def _tell(self, **data: object) -> None:
+        self.tell("lane", **{self.table: self._name}, **data)
+
+    @property
+    def pid(self) -> int | None:
+        """Of the child that lives. [any]"""
+        life = self._life
+        return life.pid if life and self.state == "running" else None
+
+    @property
+    def history(self) -> dict[str, Any]:
+        """What STATS tells of it, whatever runs in it. [main]"""
+        return {"state": self.state, "pid": self.pid, "deaths": self.deaths, "last_death": self.last_death}
+
+    def _let_end(self, life: Life[Memory]) -> None:
+        """Let a child that lives come to where it hears that it is to end."""
+
+    async def _end(self) -> None:
+        """End the child in order, whatever it does just now. What hangs is killed and told."""
+        self._ending = True
+        self.state = "ended"
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        life = self._life
+        if life is None:
+            return
+        if not life.ended.done():
+            self._let_end(life)
+            try:
+                await life.ask("end", END_S)
+                await asyncio.wait_for(asyncio.shield(life.ended), END_S)
+            except (EndedError, RefusedError) as error:
+                log.warning("%s: at its end: %s", self._name, error)
+            except TimeoutError:
+                life.kill("it did not end")
+            await life.ended
+        life.close()

@@ -1,0 +1,53 @@
+"""The control thread of a child, whatever runs there: it does what the host asks."""
+
+import faulthandler
+import os
+import select
+import socket
+
+from sigrack.errors import ConfigError
+from sigrack.lanes.messages import Channel, Message
+from sigrack_engine.bell import Bell
+
+__all__ = ["LOST", "Serving"]
+
+LOST = 71
+"""Exit code of a child whose files were closed under it."""
+
+
+class Serving:
+    """Carries out orders, one after the other: the method `_NAME` for the order NAME. What it returns is the answer."""
+
+    def __init__(self, end: int, stack: int) -> None:
+        """`end`: of the channel to the host; `stack`: where Python's stacks are written at a death. [control]"""
+        faulthandler.enable(stack, all_threads=True)
+        self._channel = Channel(socket.socket(fileno=end))
+        self._bell = Bell()
+        """Rings when there is something to deliver."""
+
+    def serve(self) -> None:
+        """Do what the host asks until it is gone. [control]"""
+        try:
+            while (order := self._next()) is not None:
+                self._channel.send({"id": order["id"]} | self._carried_out(order))
+                if order["do"] == "end":
+                    return
+        except (OSError, ValueError):
+            os._exit(LOST)
+
+    def _carried_out(self, order: Message) -> Message:
+        try:
+            return {"data": getattr(self, f"_{order['do']}")(order)}
+        except ConfigError as error:
+            return {"error": str(error), "key": error.key}
+
+    def _next(self) -> Message | None:
+        while True:
+            self._bell.arm()
+            self._deliver()
+            ready, _, _ = select.select([self._channel.descriptor, self._bell.descriptor], [], [])
+            if self._channel.descriptor in ready:
+                return self._channel.receive()
+
+    def _deliver(self) -> None:
+        """Send what waits for the host. [control]"""
