@@ -105,8 +105,9 @@ class NativePlugin:
 
     def __init__(self, path: Path) -> None:
         """Load and check. Raises ConfigError, EngineError. [control]"""
-        self.path = path
+        self.path = self.file = path
         self.library = open_library(path)
+        self.sha256 = self.library.sha256
         self._lock = threading.Lock()
         self._instances = 0
         self._closed = False
