@@ -16,6 +16,7 @@ import msgspec
 from sigrack.errors import ConfigError, EngineError
 from sigrack.places import state_folder
 from sigrack.rowfile import RowFile
+from sigrack.wording import printable
 
 __all__ = ["Entry", "Quarantine", "QuarantinedError", "admit", "content_hash", "ignore"]
 
@@ -111,12 +112,13 @@ class Quarantine:
 
         `plugin`: its id, if known; `sha256`: of the content that did it, where the file may be another one by now.
         """
-        sha256 = sha256 or content_hash(path)
+        sha256, plugin = sha256 or content_hash(path), printable(plugin)
         with self._file.changing() as rows:
             old = next((row for row in rows if (row.sha256, row.plugin) == (sha256, plugin)), None)
             if old:
                 rows.remove(old)
-            rows.append(Entry(sha256, plugin, os.path.abspath(path), reason, time.time(), old.count + 1 if old else 1))
+            where, times = printable(os.path.abspath(path)), old.count + 1 if old else 1
+            rows.append(Entry(sha256, plugin, where, printable(reason), time.time(), times))
         return rows[-1]
 
     def release(self, text: str | None) -> list[Entry]:

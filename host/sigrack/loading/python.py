@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from sigrack.errors import ConfigError, nearest, said
+from sigrack.errors import ConfigError, NoPluginError, nearest, said
 from sigrack.hooks import is_generator
 from sigrack.loading.modules import hold, import_plugin, module_hash
 from sigrack.loading.native import ParamInfo
@@ -50,7 +50,8 @@ def _plugin_class(module: ModuleType, where: object) -> type[Plugin]:
     ]
     if len(found) != 1:
         names = ", ".join(sorted(kind.__name__ for kind in found)) or "none"
-        raise ConfigError(f"{where}: a plugin module holds exactly one subclass of sigrack_plugins.Plugin, here: {names}")
+        kind = ConfigError if found else NoPluginError
+        raise kind(f"{where}: a plugin module holds exactly one subclass of sigrack_plugins.Plugin, here: {names}")
     return found[0]
 
 
