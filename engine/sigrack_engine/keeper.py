@@ -143,12 +143,10 @@ class _Keeper:
 
     def end(self) -> None:
         """Kill all children and what they leave behind, which comes here as its parents die."""
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                for pid in _own_children():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                os.wait()
+        while children := _own_children():
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+            os.wait()
 
     def _look_at_memory(self) -> None:
         for pid, child in self._children.items():

@@ -16,7 +16,7 @@ from sigrack.signals import SignalLibrary
 from sigrack_engine.results import CALLBACK_ADDRESS, POST_ADDRESS
 from sigrack_plugins import abi
 
-__all__ = ["try_library"]
+__all__ = ["HarmError", "try_library"]
 
 RATE_HZ = 48_000
 CHANNELS = 2
@@ -28,6 +28,10 @@ UNTOUCHED = 0x7FC0BEEF
 
 _libc = c.CDLL(None)
 _libc.mprotect.argtypes = [c.c_void_p, c.c_size_t, c.c_int]
+
+
+class HarmError(Exception):
+    """It has done what would have harmed a rack."""
 
 
 class Tell(Protocol):
@@ -65,7 +69,7 @@ class Plane:
 
 
 class Player:
-    """Sends blocks through an instance. Raises ConfigError for what a plugin must not do and a rack survives."""
+    """Sends blocks through an instance. Raises ConfigError for what a plugin must not do and a rack survives, else HarmError."""
 
     def __init__(self, instance: NativeInstance) -> None:
         self._instance = instance
@@ -91,7 +95,7 @@ class Player:
         self._frame += frames
         name = self._instance.plugin.id
         if any(plane.spilt for plane in self._out):
-            raise ConfigError(f"{name}: wrote beside its block of {frames} frames")
+            raise HarmError(f"wrote beside a block of {frames} frames")
         if refused:
             raise ConfigError(f"{name}: refused a block of {frames} frames")
         if not all(np.isfinite(samples).all() for _, samples in places[1]):
@@ -99,7 +103,7 @@ class Player:
 
 
 def try_library(path: Path, tell: Tell) -> None:
-    """Do all that a rack does with a library's plugin and signal engine. Raises ConfigError, NoPluginError."""
+    """Do all that a rack does with a library's plugin and signal engine. Raises ConfigError, NoPluginError, HarmError."""
     tell(phase="load")
     library = open_library(path)
     exports = [hasattr(library.cdll, name) for name in (abi.ENTRY, "signal_create")]

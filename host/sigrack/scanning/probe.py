@@ -13,7 +13,7 @@ from typing import Any
 from sigrack.errors import ConfigError, NoPluginError, said
 from sigrack.loading import PythonPlugin
 from sigrack.quarantine import ignore
-from sigrack.scanning.native import try_library
+from sigrack.scanning.native import HarmError, try_library
 
 __all__ = ["CLOSED", "main"]
 
@@ -57,9 +57,11 @@ def main(descriptors: list[int], target: str) -> None:
         _try(target, report)
     except NoPluginError as error:
         report.tell(none=_cut(error))
+    except HarmError as error:
+        report.tell(harm=str(error))
     except BaseException as error:  # whatever a plugin raises
         report.tell(failed=_cut(error))
-    report.tell(done=True, left=_outlived(), phase="exit")
+    report.tell(left=_outlived(), phase="exit")
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
     _libc.exit(0)  # not _exit: libraries have their ends, too

@@ -213,9 +213,9 @@ def _cause(found: dict[str, Any], death: Death) -> str:
     """Return the harm that was done, or nothing."""
     if death.code == CLOSED:
         return f"closed its report in {found['phase']}"
-    if death.text != "exit code 0" or "done" not in found:
+    if death.text != "exit code 0" or found["phase"] != "exit":
         return f"{death.text} in {found['phase']}"
-    return "left a process behind" if found.get("left") else ""
+    return str(found.get("harm") or ("left a process behind" if found.get("left") else ""))
 
 
 def _judge(found: dict[str, Any]) -> tuple[str, str]:

@@ -60,7 +60,7 @@ def _targets(text: str, known: dict[str, Path]) -> Iterator[Target]:
     elif "/" not in text and (file := module_file(text)):
         yield Target(file, text)
     else:
-        raise ConfigError(f"{path}: no such file or folder{nearest(text, list(known)) if '/' not in text else ''}")
+        raise ConfigError(f"{path}: no such file or folder{'' if '/' in text or path.suffix else nearest(text, list(known))}")
 
 
 def _walk(folder: Path) -> Iterator[Target]:
