@@ -125,19 +125,28 @@ class _Keeper:
                 return
             if not pid:
                 return
-            if child := self._children.pop(pid, None):
-                self._end_rest(pid)
+            child = self._children.pop(pid, None)
+            if child:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+            self._end_orphans()  # the death of one may bring others
+            if child:
                 self._tell(_ended(child, status, usage))
 
-    def _end_rest(self, leader: int) -> None:
-        """Kill what the child has left behind: its group, and orphans that are in no living child's session."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(leader, signal.SIGKILL)
+    def _end_orphans(self) -> None:
+        """Kill what children have left behind and is in no living child's session."""
         for orphan in _own_children():
             if orphan not in self._children:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     if os.getsid(orphan) not in self._children:
                         os.kill(orphan, signal.SIGKILL)
+
+    def end(self) -> None:
+        """Kill all children and what they leave behind, which comes here as its parents die."""
+        while children := _own_children():
+            for pid in children:
+                os.kill(pid, signal.SIGKILL)
+            os.wait()
 
     def _look_at_memory(self) -> None:
         for pid, child in self._children.items():
@@ -211,7 +220,9 @@ def _main() -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # children share these pages as long as nobody writes to them
-    _Keeper(control).serve()
+    keeper = _Keeper(control)
+    keeper.serve()
+    keeper.end()
 
 
 if __name__ == "__main__":

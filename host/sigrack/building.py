@@ -9,7 +9,8 @@ from sigrack.errors import ConfigError, EngineError
 from sigrack.fitting import build_slot
 from sigrack.lanes import LanePlugin
 from sigrack.lanes.plugin import lane_orders
-from sigrack.loading import NativePlugin, PythonPlugin, find_plugin
+from sigrack.loading import NativePlugin, PythonPlugin, admit_plugin, find_plugin
+from sigrack.quarantine import QuarantinedError
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
 from sigrack.tables import SignalTable, SlotTable
@@ -45,6 +46,8 @@ class Builder:
         key = ("slot", index)
         try:
             plugin = self._load(document, table, find_plugin(table.plugin, document.resolve), setup)
+        except QuarantinedError as error:
+            raise error.at(document.at((*key, "plugin"))) from None
         except ConfigError as error:
             document.fail((*key, "plugin"), str(error))
         try:
@@ -57,6 +60,7 @@ class Builder:
     def _load(
         self, document: Document, table: SlotTable, target: Path | str, setup: Setup
     ) -> NativePlugin | PythonPlugin | LanePlugin:
+        admit_plugin(target)  # a lane's child could only say it in words
         control, what = self._rack.control, f"{table.name}: loading {target}"
         if table.lane == "process":
             return control.call(what, LanePlugin, self._rack.minder, *lane_orders(self._rack, document, table, target, setup))
@@ -75,6 +79,8 @@ class Builder:
         try:
             with self._rack.notes.loading(table.name):
                 return SignalEngine(self._rack, table, document.resolve(table.library))
+        except QuarantinedError as error:
+            raise error.at(document.at(("signal", index, "library"))) from None
         except ConfigError as error:
             document.fail(("signal", index, *(error.key or ("library",))), str(error))
         except CoreError as error:

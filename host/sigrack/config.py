@@ -41,9 +41,11 @@ class Document:
 
     def fail(self, key: KeyPath, message: str) -> NoReturn:
         """Raise ConfigError for the value at `key`. [any]"""
-        if key[0] in self._given:
-            raise ConfigError(message)
-        raise ConfigError(f"{self.path}:{line_of(self.text, key)}: {message}")
+        raise ConfigError(f"{self.at(key)}{message}")
+
+    def at(self, key: KeyPath) -> str:
+        """Return "FILE:LINE: " of the value at `key`, to begin a message with; empty for what is not from the file. [any]"""
+        return "" if key[0] in self._given else f"{self.path}:{line_of(self.text, key)}: "
 
 
 def parse(path: Path, text: str) -> Document:

@@ -4,7 +4,7 @@ import importlib
 import traceback
 from pathlib import Path
 
-__all__ = ["CLEAN", "FORCED", "ConfigError", "EngineError", "RackError", "nearest", "place", "said", "words"]
+__all__ = ["CLEAN", "FORCED", "ConfigError", "EngineError", "NoPluginError", "RackError", "nearest", "place", "said", "words"]
 
 CLEAN = 0
 FORCED = 103
@@ -29,6 +29,10 @@ class ConfigError(RackError):
         """`key`: where it stands in the slot's table, if that is known and the message does not tell yet."""
         super().__init__(message)
         self.key = key
+
+
+class NoPluginError(ConfigError):
+    """A library or a module that holds no plugin."""
 
 
 class EngineError(RackError):

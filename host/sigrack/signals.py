@@ -25,7 +25,7 @@ from sigrack_plugins import DataBatch
 if TYPE_CHECKING:
     from sigrack.rack import Rack
 
-__all__ = ["SignalEngine"]
+__all__ = ["SignalEngine", "SignalLibrary"]
 
 log = logging.getLogger("sigrack")
 
@@ -68,7 +68,7 @@ def _data_sizes(feeds: Sequence[FeedTable], audio: bool) -> dict[int, tuple[str,
     return sizes | ({AUDIO: ("signal_audio", c.sizeof(_Audio))} if audio else {})
 
 
-class _Engine:
+class SignalLibrary:
     """The functions of a signal engine's library, checked."""
 
     def __init__(self, library: Library, path: Path) -> None:
@@ -149,17 +149,17 @@ class SignalEngine:
             channels, heard = rack.out_setup.channels, rack.bus.heard(rack.bus.out)
             self.tap = WorkerTap(channels, self._rate_hz, FEED_S, rack.block_at(self._rate_hz), heard)
 
-    def _create(self, path: Path, sizes: dict[int, tuple[str, int]]) -> tuple[_Engine, int]:
+    def _create(self, path: Path, sizes: dict[int, tuple[str, int]]) -> tuple[SignalLibrary, int]:
         library = open_library(path)
         try:
-            engine = _Engine(library, path)
+            engine = SignalLibrary(library, path)
             engine.check_sizes(sizes, self.table.name)
             return engine, self._create_handle(engine)
         except ConfigError:
             library.close()
             raise
 
-    def _create_handle(self, engine: _Engine) -> int:
+    def _create_handle(self, engine: SignalLibrary) -> int:
         path = engine.path
         handle: int | None = engine.create(as_json(self.table.config))
         if not handle:

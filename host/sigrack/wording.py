@@ -2,12 +2,17 @@
 
 from collections.abc import Sequence
 
-__all__ = ["bus", "rates"]
+__all__ = ["bus", "printable", "rates"]
 
 
 def rates(in_hz: int, out_hz: int) -> str:
     """Return the rate that comes in and, if that is another, the one that goes out. [any]"""
     return f"{in_hz} Hz" if in_hz == out_hz else f"{in_hz} -> {out_hz} Hz"
+
+
+def printable(text: str) -> str:
+    """Return a text of somebody else's without what would move a terminal's cursor or cannot be encoded. [any]"""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def bus(channels: Sequence[str], out: Sequence[str]) -> str:

@@ -18,6 +18,8 @@ _COMMANDS = {
     "check": "check a rack's file and everything it names, without running it",
     "list": "list the plugins that a rack can name, and the libraries that a running host has loaded",
     "info": "describe a plugin or a rack",
+    "scan": "try plugins in processes of their own, and put those that do harm into quarantine",
+    "quarantine": "list the plugins that no rack may load, or let them out",
     "ctl": "send one command to a running rack",
     "top": "show a running rack: slots, load, levels, drops",
     "design": "design a filter for upsampling, or measure one",

@@ -9,6 +9,7 @@ from sigrack.cli.find import find_endpoint, running
 from sigrack.cli.table import table
 from sigrack.control.client import Client
 from sigrack.loading import load_plugin
+from sigrack.quarantine import QuarantinedError
 from sigrack_plugins import bundled
 
 __all__ = ["arguments", "run"]
@@ -23,18 +24,30 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """List the bundled plugins, and the libraries in the hosts that run."""
-    plugins = [load_plugin(path) for path in bundled().values()]
+    plugins = [_plugin(name, path) for name, path in bundled().items()]
     libraries = [row for endpoint in _endpoints(options) for row in _libraries(endpoint)]
     if options.json:
-        rows = [{"plugin": p.id, "kind": p.kind, "version": p.version, "description": p.description} for p in plugins]
-        print(json.dumps({"plugins": rows, "libraries": libraries}))
+        print(json.dumps({"plugins": plugins, "libraries": libraries}))
         return 0
-    print(table(("plugin", "kind", "description"), [(p.id, p.kind, p.description) for p in plugins]))
+    head = ("plugin", "kind", "description")
+    print(table(head, [[p["quarantined"] or p[name] if name == "description" else p[name] for name in head] for p in plugins]))
     print("\nA rack may also name a .so or .py file by its path. `sigrack info PLUGIN` tells more.")
     if libraries:
-        head = ("host", "library", "sha256", "users", "state", "why")
-        print("\n" + table(head, [[row[name] for name in ("host", "path", *head[2:])] for row in libraries]))
+        columns = ("host", "library", "sha256", "users", "state", "why")
+        print("\n" + table(columns, [[row[name] for name in ("host", "path", *columns[2:])] for row in libraries]))
     return 0
+
+
+def _plugin(name: str, path: Path) -> dict[str, Any]:
+    """Describe a plugin; one in quarantine without loading it."""
+    try:
+        plugin = load_plugin(path)
+    except QuarantinedError as error:
+        kind = "native" if path.suffix == ".so" else "python"
+        said = f"in quarantine: {error.entry.reason}; {error.entry.way_out}"
+        return {"plugin": name, "kind": kind, "version": "", "description": "", "quarantined": said}
+    named = {"plugin": plugin.id, "kind": plugin.kind, "version": plugin.version}
+    return {**named, "description": plugin.description, "quarantined": ""}
 
 
 def _endpoints(options: argparse.Namespace) -> list[str]:

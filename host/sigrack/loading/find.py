@@ -5,11 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sigrack.errors import ConfigError, nearest
+from sigrack.loading.modules import module_file
 from sigrack.loading.native import NativePlugin
 from sigrack.loading.python import PythonPlugin
+from sigrack.quarantine import admit, content_hash
 from sigrack_plugins import bundled
 
-__all__ = ["find_plugin", "load_plugin"]
+__all__ = ["admit_plugin", "find_plugin", "load_plugin"]
 
 
 def _is_module(text: str) -> bool:
@@ -41,6 +43,12 @@ def find_plugin(text: str, resolve: Callable[[str], Path]) -> Path | str:
     if not _is_module(text):
         raise ConfigError(f'unknown plugin "{text}"{nearest(text, list(known))}')
     return text
+
+
+def admit_plugin(target: Path | str) -> None:
+    """Raise QuarantinedError if what `find_plugin` has found may not be loaded. Loading it does the same. [any]"""
+    if file := target if isinstance(target, Path) else module_file(target):
+        admit(file, content_hash(file))
 
 
 def load_plugin(target: Path | str) -> NativePlugin | PythonPlugin:

@@ -18,6 +18,7 @@ from typing import Any
 
 from sigrack.errors import ConfigError, EngineError
 from sigrack.loading import tasks
+from sigrack.quarantine import admit
 from sigrack_plugins import bundled
 
 __all__ = ["Library", "kept", "listing", "open_library"]
@@ -209,12 +210,16 @@ def _look(libraries: list[Library]) -> None:
 
 
 def open_library(path: Path) -> Library:
-    """Load a library, or share it if the same content is loaded; `close` it once. Raises ConfigError, EngineError. [control]"""
+    """Load a library, or share it if the same content is loaded; `close` it once. Raises ConfigError, EngineError. [control]
+
+    QuarantinedError before any of its code runs.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     sha256 = hashlib.sha256(content).hexdigest()
+    admit(path, sha256)
     with _lock:
         _look([*_known.values()])
         if sha256 not in _known:

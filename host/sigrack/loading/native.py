@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sigrack.config import as_json
-from sigrack.errors import ConfigError
+from sigrack.errors import ConfigError, NoPluginError
 from sigrack.loading.libraries import Library, open_library
 from sigrack_plugins import abi
 
@@ -71,7 +71,7 @@ def _enter(path: Path, library: Library) -> abi.PluginStruct:
     try:
         entry = getattr(library.cdll, abi.ENTRY)
     except AttributeError:
-        raise ConfigError(f"{path}: not a sigrack plugin: it exports no {abi.ENTRY}") from None
+        raise NoPluginError(f"{path}: not a sigrack plugin: it exports no {abi.ENTRY}") from None
     entry.restype = c.POINTER(abi.PluginStruct)
     pointer = entry()
     if not pointer:
@@ -105,8 +105,9 @@ class NativePlugin:
 
     def __init__(self, path: Path) -> None:
         """Load and check. Raises ConfigError, EngineError. [control]"""
-        self.path = path
+        self.path = self.file = path
         self.library = open_library(path)
+        self.sha256 = self.library.sha256
         self._lock = threading.Lock()
         self._instances = 0
         self._closed = False

@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from sigrack.errors import ConfigError, nearest, said
+from sigrack.errors import ConfigError, NoPluginError, nearest, said
 from sigrack.hooks import is_generator
-from sigrack.loading.modules import hold, import_plugin
+from sigrack.loading.modules import hold, import_plugin, module_hash
 from sigrack.loading.native import ParamInfo
 from sigrack_plugins import HOOKS, Param, Plugin
 
@@ -50,7 +50,8 @@ def _plugin_class(module: ModuleType, where: object) -> type[Plugin]:
     ]
     if len(found) != 1:
         names = ", ".join(sorted(kind.__name__ for kind in found)) or "none"
-        raise ConfigError(f"{where}: a plugin module holds exactly one subclass of sigrack_plugins.Plugin, here: {names}")
+        kind = ConfigError if found else NoPluginError
+        raise kind(f"{where}: a plugin module holds exactly one subclass of sigrack_plugins.Plugin, here: {names}")
     return found[0]
 
 
@@ -116,7 +117,11 @@ class PythonPlugin:
     def __init__(self, target: Path | str) -> None:
         """Import and check. Raises ConfigError. [main, worker]"""
         self.path = target
-        self._class = _plugin_class(import_plugin(target, self), target)
+        module = import_plugin(target, self)
+        self.file = Path(module.__file__ or "")
+        self.sha256 = module_hash(module)
+        """Of the module's own file; empty if it has none."""
+        self._class = _plugin_class(module, target)
         self.methods = _check_methods(self._class, target)
         stem = target.stem if isinstance(target, Path) else target.rpartition(".")[2]
         self.id = self._class.id or stem
