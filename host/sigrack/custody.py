@@ -67,6 +67,8 @@ class Custody:
     def __init__(self, path: Path | None = None, document: Document | None = None, death: Death | None = None) -> None:
         """`death`: of the host before this one, which may make somebody a suspect. [main]"""
         self._path = path
+        self._kept_out: dict[str, Held] = {}
+        """Who is in quarantine: that is no memory of this rack."""
         self._book = kept.load(path, Book) if path else Book()
         if document is None:
             return
@@ -93,7 +95,11 @@ class Custody:
     @property
     def held(self) -> dict[str, dict[str, Any]]:
         """Who is held back, for GET_STATUS. [main]"""
-        return {name: msgspec.to_builtins(held) for name, held in self._book.held.items()}
+        return {name: msgspec.to_builtins(held) for name, held in self._all.items()}
+
+    @property
+    def _all(self) -> dict[str, Held]:
+        return self._book.held | self._kept_out
 
     @property
     def safe_mode(self) -> str:
@@ -104,12 +110,17 @@ class Custody:
 
     def settle(self, loaded: Mapping[str, int]) -> list[str]:
         """Take note of who is in the rack for real, with its ratio; return whom that has released. [main]"""
-        released = self.release(loaded)
+        released = self.release(loaded) + [name for name in loaded if self._kept_out.pop(name, None)]
         ratios = self._book.ratios | {name: ratio for name, ratio in loaded.items() if ratio > 1 or name in self._book.ratios}
         if ratios != self._book.ratios:
             self._book.ratios = ratios
             self._save()
         return released
+
+    def keep_out(self, name: str, table: Table, why: str) -> None:
+        """Note that a plugin in quarantine was not loaded, as long as this host lives. [main]"""
+        self._kept_out[name] = Held(why, _plugin(table), time.time())
+        log.error('"%s" is not loaded: %s', name, why)
 
     def release(self, names: Iterable[str]) -> list[str]:
         """Hold these no longer; return those that were. [main]"""
@@ -122,9 +133,9 @@ class Custody:
     def find(self, name: str | None) -> list[str]:
         """Return who is meant: one that is held back, or all that are. Raises KeyError. [any]"""
         if name is None:
-            return list(self._book.held)
-        if name not in self._book.held:
-            raise KeyError(f'"{name}" is not held back{nearest(name, list(self._book.held)) or "; nobody is"}')
+            return list(self._all)
+        if name not in self._all:
+            raise KeyError(f'"{name}" is not held back{nearest(name, list(self._all)) or "; nobody is"}')
         return [name]
 
     def _forgive(self, names: list[str]) -> None:

@@ -26,11 +26,13 @@ from sigrack.headroom import Headroom
 from sigrack.lanes import Minder
 from sigrack.lifecycle import ControlThread
 from sigrack.prepared import Prepared, Steps, prepare, snapshot_of
+from sigrack.quarantine import QuarantinedError
 from sigrack.reaper import Reaper, Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 from sigrack.standins import HeldSignal, held_slot
 from sigrack.subscriptions import check_subscription, posted
+from sigrack.tables import SignalTable, SlotTable
 from sigrack.watch import HookWatch
 from sigrack_engine.bell import Bell
 from sigrack_engine.engine import Engine
@@ -120,9 +122,7 @@ class Rack:
             if live:
                 self.engine.fade_in()
             for index, table in enumerate(config.signal):
-                why = self.custody.why(table.name)
-                signal = HeldSignal(self, table, why) if why else self.builder.signal(document, index)
-                self.signals = (*self.signals, signal)
+                self.signals = (*self.signals, self._build_signal(document, index, table))
             self.publish(self.prepare(self.slots, self.signals))
         except BaseException:
             self.close()
@@ -132,13 +132,33 @@ class Rack:
         rate_hz = self.setup.rate_hz
         for index, table in enumerate(self.document.config.slot):
             setup = self.builder.place(self.document, index, rate_hz)
-            if why := self.custody.why(table.name):
-                slot = held_slot(self, table, setup, why, self.custody.ratio(table.name))
-            else:
-                slot = self.builder.slot(self.document, index, setup)
+            slot = self._build_slot(index, table, setup)
             self.slots = (*self.slots, slot)
             rate_hz = slot.out_rate_hz
         self.out_setup = Setup(rate_hz, len(self.bus.out), self.bus.out, self.bus.out)
+
+    def _build_slot(self, index: int, table: SlotTable, setup: Setup) -> Slot:
+        """Build a slot, or what stands for one that is held back: a live rack goes without what is in quarantine."""
+        if not (why := self.custody.why(table.name)):
+            try:
+                return self.builder.slot(self.document, index, setup)
+            except QuarantinedError as error:
+                if not self.live:
+                    raise
+                why = str(error)
+                self.custody.keep_out(table.name, table, why)
+        return held_slot(self, table, setup, why, self.custody.ratio(table.name))
+
+    def _build_signal(self, document: Document, index: int, table: SignalTable) -> SignalEngine:
+        if not (why := self.custody.why(table.name)):
+            try:
+                return self.builder.signal(document, index)
+            except QuarantinedError as error:
+                if not self.live:
+                    raise
+                why = str(error)
+                self.custody.keep_out(table.name, table, why)
+        return HeldSignal(self, table, why)
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let changes run on `loop`. [main]"""

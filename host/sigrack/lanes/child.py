@@ -242,6 +242,8 @@ class _Child(Serving):
                 for info in plugin.params
             ],
             "factors": plugin.factors,
+            "file": str(plugin.file),
+            "sha256": plugin.sha256,
         }
 
     def _begin(self, order: Message) -> Message:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from sigrack.errors import ConfigError
 from sigrack.lanes.lives import Lives
 from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
+from sigrack.quarantine import Quarantine
 from sigrack_engine.core import CoverStats
 from sigrack_engine.cover import Cover
 from sigrack_engine.exchange import PROCESSING, Exchange, Shape
@@ -72,6 +74,8 @@ class Lane(Lives[Exchange]):
         self._cover: Cover | None = None
         self._begin: Message = {}
         self._description: Message = {}
+        self._sha256 = ""
+        """Of the content that the last life has loaded."""
         self._contract: Message = {}
         self._values: Mapping[str, float] = {}
         self._names: Sequence[str] = ()
@@ -96,7 +100,13 @@ class Lane(Lives[Exchange]):
         life = await self._minder.start(CHILD, partial(Exchange, orders.shape), orders.memory_mb, argument)
         self._life = life
         life.on_note = self._hear
-        return life, await self._ask(life, "load", target=orders.target, is_file=orders.is_file)
+        description: Message = await self._ask(life, "load", target=orders.target, is_file=orders.is_file)
+        self._sha256 = description.pop("sha256")
+        return life, description
+
+    def _quarantine(self, why: str) -> None:
+        if self._sha256:
+            Quarantine.open().add(Path(self._description["file"]), self._description["id"], why, self._sha256)
 
     async def begin(self, config: Mapping[str, Any], state: tuple[str, bytes] | None, values: Mapping[str, float]) -> Message:
         """Let the processor of the first life begin; return its contract. Raises ConfigError."""

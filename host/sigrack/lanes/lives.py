@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any, Generic
 
-from sigrack.errors import ConfigError, EngineError
+from sigrack.errors import ConfigError, EngineError, RackError
 from sigrack.lanes.minder import EndedError, Life, Memory, Minder, RefusedError
 from sigrack.lanes.policy import WINDOW_S, Policy
 from sigrack_engine.keeping import Death
@@ -47,8 +47,6 @@ class Lives(ABC, Generic[Memory]):
         self.last_death: dict[str, Any] | None = None
         self.tell: Callable[..., object] = lambda kind, **data: None
         """Publishes an event. [minder]"""
-        self.on_quarantine: Callable[[str], object] = lambda why: None
-        """Called when it is given up. [minder]"""
 
     @abstractmethod
     async def _again(self) -> Life[Memory]:
@@ -57,6 +55,10 @@ class Lives(ABC, Generic[Memory]):
     @abstractmethod
     async def _live(self, life: Life[Memory]) -> Death:
         """Use a life until it ends."""
+
+    @abstractmethod
+    def _quarantine(self, why: str) -> None:
+        """Keep what has died so often out of every rack. Raises ConfigError, EngineError."""
 
     async def _ask(self, life: Life[Memory], what: str, **arguments: object) -> Any:
         """Let a child do what it must begin with. Raises ConfigError; then it is gone."""
@@ -134,8 +136,11 @@ class Lives(ABC, Generic[Memory]):
         assert self.last_death
         self.state = "quarantined"
         why = f"{self._policy.recent} deaths in {WINDOW_S:g} s, the last: {self.last_death['cause']}"
-        log.error("%s: %s: %s until it is swapped or reloaded", self._name, why, self.given_up)
-        self.on_quarantine(why)
+        log.error("%s: %s: %s; `sigrack quarantine` tells more", self._name, why, self.given_up)
+        try:
+            self._quarantine(why)
+        except RackError as error:
+            log.warning("%s: it cannot be put into quarantine: %s", self._name, error)
         self._tell(state="quarantined", cause=why)
 
     def _tell(self, **data: object) -> None:
