@@ -80,7 +80,7 @@ def build(cc: Compile, name: str, extra: str, parts: dict[str, Any]) -> Path:
     return cc(HEAD + extra + plugin_source(id=name, **parts), name, "-w")
 
 
-def processing(code: str, name: str = "scale") -> str:
+def processing(code: str, name: str) -> str:
     """Return the source of a plugin whose `process` begins with `code`."""
     source = plugin_source(id=name, process="first")
     wrapper = f"static int first(void *self, const struct sigrack_block *block) {{ {code} return process(self, block); }}\n"
@@ -148,32 +148,34 @@ def test_what_does_not_end_is_ended(cc: Compile, tmp_path: Path) -> None:
     }
 
 
-UNWRITTEN = "scale: left frames of a block of 5 unwritten, or made them NaN or infinite"
+BLOCKS = {
+    "after": ("block->out[0][block->frames] = 1;", "quarantined", "wrote beside a block of 1 frames, in a scan"),
+    "far": ("if (block->frames == 32) block->out[1][32] = 1;", "quarantined", "SIGSEGV in process, in a scan"),
+    "before": ("block->out[0][-1] = 1;", "quarantined", "wrote beside a block of 1 frames, in a scan"),
+    "input": ("((float **)block->in)[0][0] = 1;", "quarantined", "SIGSEGV in process, in a scan"),
+    "event": ("if (block->event_count) abort();", "quarantined", "SIGABRT in process, in a scan"),
+    "refuses": ("if (block->frames == 7) return 1;", "failed", "refuses: refused a block of 7 frames"),
+    "lazy": (
+        "if (block->frame > 9) return 0;",
+        "failed",
+        "lazy: left frames of a block of 5 unwritten, or made them NaN or infinite",
+    ),
+    "fine": ("", "good", ""),
+}
 
 
-@pytest.mark.parametrize(
-    ("code", "verdict", "reason"),
-    [
-        ("block->out[0][block->frames] = 1;", "quarantined", "wrote beside a block of 1 frames, in a scan"),
-        ("if (block->frames == 32) block->out[1][32] = 1;", "quarantined", "SIGSEGV in process, in a scan"),
-        ("block->out[0][-1] = 1;", "quarantined", "wrote beside a block of 1 frames, in a scan"),
-        ("((float **)block->in)[0][0] = 1;", "quarantined", "SIGSEGV in process, in a scan"),
-        ("if (block->event_count) abort();", "quarantined", "SIGABRT in process, in a scan"),
-        ("if (block->frames == 7) return 1;", "failed", "scale: refused a block of 7 frames"),
-        (
-            "if (block->frame > 9) return 0;",
-            "failed",
-            "scale: left frames of a block of 5 unwritten, or made them NaN or infinite",
-        ),
-        ("", "good", ""),
-    ],
-)
-def test_blocks_of_all_lengths(cc: Compile, code: str, verdict: str, reason: str) -> None:
+def test_blocks_of_all_lengths(cc: Compile, tmp_path: Path) -> None:
     """What a plugin writes, and where, is looked at for each length of a block."""
-    result = scan(cc(processing(code)), "--limit", 60, code=int(verdict != "good"))["plugin.so"]
+    for name, (code, _, _) in BLOCKS.items():
+        cc(processing(code, name), name)
 
-    assert (verdict, reason) == (result["verdict"], result["reason"])
-    assert ("scale", "native", "2.5") == tuple(result[key] for key in ("plugin", "kind", "version"))
+    results = scan(tmp_path, "--limit", 60, code=1)
+
+    assert {f"{name}.so": (verdict, reason) for name, (_, verdict, reason) in BLOCKS.items()} == {
+        name: (result["verdict"], result["reason"]) for name, result in results.items()
+    }
+    for name in BLOCKS:
+        assert (name, "native", "2.5") == tuple(results[f"{name}.so"][key] for key in ("plugin", "kind", "version"))
 
 
 PLUGIN = "from sigrack_plugins import Plugin\n{}\nclass Ears(Plugin):\n    def on_block(self, block):\n        pass\n{}"
