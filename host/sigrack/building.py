@@ -1,11 +1,13 @@
 """From tables of the configuration to slots and signal engines that are ready to run."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigrack.config import Document
-from sigrack.errors import ConfigError, EngineError
+from sigrack.errors import ConfigError, EngineError, RackError
 from sigrack.fitting import build_slot
 from sigrack.lanes import LanePlugin
 from sigrack.lanes.plugin import lane_orders
@@ -37,7 +39,7 @@ class Builder:
 
     def slot(self, document: Document, index: int, setup: Setup, carried: Carried | None = None) -> Slot:
         """Build slot number `index` of `document`, where `setup` comes in. Raises ConfigError, EngineError. [main, worker]"""
-        with self._rack.notes.loading(document.config.slot[index].name):
+        with self._rack.notes.loading(document.config.slot[index].name), _located(("slot", index)):
             return self._slot(document, index, setup, carried)
 
     def _slot(self, document: Document, index: int, setup: Setup, carried: Carried | None) -> Slot:
@@ -73,12 +75,22 @@ class Builder:
         """Build signal engine number `index` of `document`. Raises ConfigError, EngineError. [main, worker]"""
         table: SignalTable = document.config.signal[index]
         try:
-            with self._rack.notes.loading(table.name):
+            with self._rack.notes.loading(table.name), _located(("signal", index)):
                 return SignalEngine(self._rack, table, document.resolve(table.library))
         except ConfigError as error:
             document.fail(("signal", index, *(error.key or ("library",))), str(error))
         except CoreError as error:
             raise EngineError(f"{table.name}: {error}") from None
+
+
+@contextmanager
+def _located(key: tuple[str | int, ...]) -> Iterator[None]:
+    """Let errors know which table they are about, where they do not know better."""
+    try:
+        yield
+    except RackError as error:
+        error.at = error.at or key
+        raise
 
 
 def _blamed(table: SlotTable, error: ConfigError) -> tuple[str, ...]:

@@ -26,9 +26,11 @@ class Document:
 
     def __init__(self, path: Path, text: str, config: Config, given: tuple[str, ...] = ()) -> None:
         """`given`: tables that were not read from the text but given by the caller."""
-        self.path, self.text, self.config, self._given = path, text, config, given
+        self.path, self.text, self.config, self.given = path, text, config, given
         self.play: Path | None = None
         """The file that is played instead of the source's own."""
+        self.channels: Mapping[str, Mapping[str, Any]] = {}
+        """What control has set of channels that go out."""
 
     @property
     def name(self) -> str:
@@ -41,9 +43,9 @@ class Document:
 
     def fail(self, key: KeyPath, message: str) -> NoReturn:
         """Raise ConfigError for the value at `key`. [any]"""
-        if key[0] in self._given:
-            raise ConfigError(message)
-        raise ConfigError(f"{self.path}:{line_of(self.text, key)}: {message}")
+        error = ConfigError(message if key[0] in self.given else f"{self.path}:{line_of(self.text, key)}: {message}")
+        error.at = key
+        raise error
 
 
 def parse(path: Path, text: str) -> Document:

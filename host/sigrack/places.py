@@ -1,4 +1,4 @@
-"""Where the host keeps its sockets and locks, and who runs a rack."""
+"""Where the host keeps its sockets, locks and databases, and who runs a rack."""
 
 import contextlib
 import fcntl
@@ -18,6 +18,7 @@ __all__ = [
     "default_endpoint",
     "events_endpoint",
     "runtime_folder",
+    "state_folder",
 ]
 
 LONGEST_SOCKET_PATH = 107
@@ -39,6 +40,12 @@ def runtime_folder() -> Path:
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise ConfigError(f"{folder}: must be yours alone (mode 0700); set SIGRACK_RUNTIME to a folder of your own")
     return folder
+
+
+def state_folder() -> Path:
+    """Return the folder for what survives the host: $SIGRACK_STATE, else under $XDG_STATE_HOME, else ~/.local/state. [any]"""
+    base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+    return Path(os.environ.get("SIGRACK_STATE") or Path(base, "sigrack"))
 
 
 def default_endpoint(name: str) -> str:

@@ -88,7 +88,7 @@ class Rack:
         self.signals: tuple[SignalEngine, ...] = ()
         self.out_setup = setup
         """What goes out."""
-        self.channels = Channels(self.bus, config.bus.mute)
+        self.channels = Channels(self.bus, config.bus.mute, document.channels)
         """Mute, solo and level of its channels."""
         self.channels.on_level = self.headroom.follow
         self.on_event: Callable[..., object] = lambda kind, **data: None

@@ -19,6 +19,8 @@ from sigrack.errors import CLEAN, FORCED, EngineError, RackError, said
 from sigrack.places import RackLock
 from sigrack.rack import Rack
 from sigrack.realtime import ClockDriver
+from sigrack.saved.database import Database, database_path
+from sigrack.saved.desired import Call, Desired
 from sigrack.subscriptions import posted
 from sigrack.supervision import outlast_start
 from sigrack.wording import bus, rates
@@ -46,9 +48,17 @@ class Session:
     """Starts a rack, keeps its main loop, stops it in order. One per process when it has a control socket."""
 
     def __init__(
-        self, document: Document, progress: Callable[[int], None] | None = None, crashes: CrashLog | None = None
+        self,
+        document: Document,
+        progress: Callable[[int], None] | None = None,
+        crashes: CrashLog | None = None,
+        desired: Desired | None = None,
     ) -> None:
-        """Load everything. Raises ConfigError, EngineError; then nothing is left behind. [main]"""
+        """Load everything. Raises ConfigError, EngineError; then nothing is left behind. [main]
+
+        `desired`: what control wants of the rack; by default as `document` says, and nothing is kept.
+        """
+        self.desired = desired or Desired(document, why="this program keeps nothing")
         self.document = document
         self._crashes = crashes
         self.started = time.time()
@@ -258,11 +268,11 @@ class Session:
         if self.server:
             self.server.publish(kind, data)
 
-    async def reload(self) -> list[str]:
+    async def reload(self, call: Call | None = None) -> list[str]:
         """Read the file again and change what has changed. Raises ConfigError; then nothing has. [main]"""
         document = await asyncio.to_thread(load, self.document.path, self.document.play)
-        changed = await self.rack.changes.apply(document)
-        self.document = document
+        changed = await self.desired.reload(self.rack, document, call or Call())
+        self.document = self.rack.document
         log.info("reloaded %s: %s", document.path, ", ".join(changed) or "nothing has changed")
         self.publish("reloaded", changed=changed)
         return changed
@@ -367,9 +377,11 @@ def run_rack(path: Path, play: Path | None = None) -> int:
         lock = RackLock(document.name)
         crashes = CrashLog(document)
         try:
-            session = Session(document, crashes=crashes)
-            session.stop_limit_s = STOP_S
-            code = session.run()
+            desired = _desired(document)
+            try:
+                session, code = _run(desired, crashes)
+            finally:
+                desired.close()
             end.at_once = session.interrupted
         finally:
             crashes.close()
@@ -378,3 +390,23 @@ def run_rack(path: Path, play: Path | None = None) -> int:
         logging.shutdown()
         os._exit(code)
     return code
+
+
+def _desired(document: Document) -> Desired:
+    """Return what control wants of a rack. A file that is played as fast as it can gives the same each time."""
+    if not document.config.live:
+        return Desired(document, why="only racks that run in real time keep anything")
+    return Desired(document, Database(database_path(document)))
+
+
+def _run(desired: Desired, crashes: CrashLog) -> tuple[Session, int]:
+    """Run what control wants, without those overrides that keep it from starting. Raises RackError."""
+    while True:
+        session = None
+        try:
+            session = Session(desired.document, crashes=crashes, desired=desired)
+            session.stop_limit_s = STOP_S
+            return session, session.run()
+        except RackError as error:
+            if (session and session.state != "starting") or not desired.set_aside(error):
+                raise

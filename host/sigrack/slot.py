@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
@@ -46,6 +48,8 @@ class Carried:
     values: Mapping[str, float]
     """Parameters as they are now, of those that its table does not change."""
     bypass: bool
+    was_bypassed: bool
+    """Whether the other one was when this was taken."""
     state: PluginState | None
     """Of a native plugin; a Python plugin's is handed over when its successor takes its place."""
 
@@ -190,6 +194,28 @@ class Slot:
             self.refresh()
         self.on_level()
 
+    def want_param(self, name: str, value: object) -> float:
+        """Set a parameter for good: also in its table. Raises KeyError, ValueError. [main]"""
+        number = self.set_param(name, value)
+        self.table = msgspec.structs.replace(self.table, params={**self.table.params, name: number})
+        return number
+
+    def want_bypass(self, bypass: bool) -> None:
+        """Bypass it or not for good: also in its table. Raises ValueError. [main]"""
+        self.set_bypass(bypass)
+        self.table = msgspec.structs.replace(self.table, bypass=bypass)
+
+    def keep_wanted(self, old: "Slot") -> None:
+        """Take into the table what the table of `old` says of parameters that are here, too, and were not given. [main]"""
+        kept = {name: value for name, value in old.table.params.items() if not old.held and self._takes(name, value)}
+        self.table = msgspec.structs.replace(self.table, params=kept | self.table.params, bypass=old.table.bypass)
+
+    def _takes(self, name: str, value: object) -> bool:
+        with contextlib.suppress(KeyError, ValueError):
+            self.param(name).check(value)
+            return True
+        return False
+
     @property
     def occupied(self) -> bool:
         """Whether a thread that was left behind is still inside the native instance."""
@@ -238,7 +264,11 @@ class Slot:
             if self.hooked and self.follows(old):
                 self.hooked.inherit(old.hooked)
             old.hooked.resume()  # for what the new one has no hook for
-        if (carried := self.carried) and (old.values != carried.values or old.bypass != carried.bypass) and not self.unbypassable:
+        if (
+            (carried := self.carried)
+            and (old.values != carried.values or old.bypass != carried.was_bypassed)
+            and not self.unbypassable
+        ):
             self._catch_up(carried, old)
 
     def _catch_up(self, carried: Carried, old: "Slot") -> None:
@@ -247,7 +277,7 @@ class Slot:
             if name in carried.values and value != carried.values[name]:
                 with contextlib.suppress(KeyError, ValueError):  # not this plugin's any more
                     self.set_param(name, value)
-        if old.bypass != carried.bypass:
+        if old.bypass != carried.was_bypassed:
             self.set_bypass(old.bypass)
 
     def begin(self) -> None:
