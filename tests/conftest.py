@@ -26,7 +26,7 @@ def interruptible() -> None:
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of the test's own for sockets, locks and databases; its name is short, for a socket's path has 107 bytes at most."""
+    """A folder of the test's own for sockets, locks and databases; its name is short: a socket's path has 107 bytes at most."""
     folder = Path(tempfile.mkdtemp(prefix="sr", dir="/tmp"))
     monkeypatch.setenv("SIGRACK_RUNTIME", str(folder))
     monkeypatch.setenv("SIGRACK_STATE", str(folder / "state"))

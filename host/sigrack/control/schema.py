@@ -29,7 +29,7 @@ class Ping(Command, frozen=True):
 
 
 class GetStatus(Command, frozen=True):
-    """What runs: state, rack, source, latency, slots with their parameters."""
+    """What runs: state, rack, source, latency, slots with their parameters; what of the rack's file is overridden."""
 
 
 class Stats(Command, frozen=True):

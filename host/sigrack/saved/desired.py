@@ -17,9 +17,9 @@ from sigrack.errors import RackError
 from sigrack.saved import records
 from sigrack.saved.database import Database, Statement, Unusable
 from sigrack.saved.history import History
-from sigrack.saved.overlay import Laid, Overlay, Path, difference, in_words, lay
+from sigrack.saved.overlay import SIDES, Entry, Laid, Overlay, Path, difference, in_words, lay
 from sigrack.saved.presets import Presets
-from sigrack.saved.settings import CHANNEL, KINDS, Settings, Table
+from sigrack.saved.settings import CHANNEL, KINDS, Settings, Table, pack
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -28,6 +28,8 @@ __all__ = ["Call", "Desired", "Edit"]
 
 log = logging.getLogger("sigrack")
 
+MOST_SHOWN = 500
+"""Characters of a value that GET_STATUS shows."""
 Note = Callable[[Overlay, Overlay], list[Statement]]
 """Given the overlay before and after: what else to write."""
 
@@ -107,6 +109,20 @@ class Desired:
     def document(self) -> Document:
         """The configuration that is to run. [main]"""
         return self.settings.document(self.base) if self.overlay else self.base
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What GET_STATUS tells of it. [main]"""
+        sides, last = self.overlay.get(SIDES), (self.history.undo, self.history.redo)
+        return {
+            "kept": not self.failure,
+            "why_not": self.failure or None,
+            "file": str(self.database.path) if self.database else None,
+            "overrides": [_described(path, entry) for path, entry in self.overlay.items() if path != SIDES],
+            "undo": last[0].what if last[0] else None,
+            "redo": last[1].what if last[1] else None,
+            "side": sides.value["side"] if sides else "A",
+        }
 
     # At the start, and when the file is read again
 
@@ -273,6 +289,12 @@ class Desired:
         """Write what waits. [main]"""
         if self.database:
             self.database.close()
+
+
+def _described(path: Path, entry: Entry) -> dict[str, Any]:
+    """Describe an override, without values that fill a screen."""
+    shown = [value if len(pack(value)) <= MOST_SHOWN else "..." for value in (entry.value, entry.base)]
+    return {"path": list(path), "value": shown[0], "file": shown[1], "waits": entry.aside or None}
 
 
 def _reloaded(words: list[str]) -> Reply:

@@ -27,9 +27,6 @@ class Step:
     items: dict[Path, tuple[str | None, str | None]]
     """Entries before and after as text; None: no override."""
     undone: bool = False
-    key: str = ""
-    """Which parameter, if it is about one."""
-    last_s: float = 0.0
 
     def onto(self, overlay: Overlay, *, back: bool) -> Overlay:
         """Return the overlay with the step undone (`back`) or done again. [main]"""
@@ -53,6 +50,8 @@ class History:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.steps: list[Step] = []
         self._clock = clock
+        self._last: tuple[str, float] = "", 0.0
+        """Which parameter the last change was about, if it was the last of all, and when."""
 
     def read(self, rows: "list[tuple[int, int, str]]") -> None:
         """Take what was kept. Raises ValueError, KeyError. [main]"""
@@ -79,18 +78,20 @@ class History:
             return []
         statements = self._forget([step for step in self.steps if step.undone])
         last, now = self.undo, self._clock()
-        if last and key and last.key == key and now - last.last_s <= TOGETHER_S:
+        together = last is not None and key == self._last[0] != "" and now - self._last[1] <= TOGETHER_S
+        self._last = key, now
+        if last and together:
             first, then = {**items, **last.items}, {**last.items, **items}
             last.items = {path: (first[path][0], then[path][1]) for path in then}
-            last.what, last.last_s = what, now
+            last.what = what
             return [*statements, _written(last)]
-        step = Step(self.steps[-1].number + 1 if self.steps else 1, what, items, key=key, last_s=now)
+        step = Step(self.steps[-1].number + 1 if self.steps else 1, what, items)
         self.steps.append(step)
         return [*statements, _written(step), *self._forget(self.steps[:-MOST])]
 
     def turn(self, step: Step, *, undone: bool) -> list[Statement]:
         """Note that a step was undone, or done again; return what to write. [main]"""
-        step.undone, step.key = undone, ""
+        step.undone, self._last = undone, ("", 0.0)
         return [_written(step)]
 
     def forget(self, step: Step) -> list[Statement]:
