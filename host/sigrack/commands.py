@@ -74,8 +74,8 @@ class Commands:
             raise
         if isinstance(command, s.Write) and call.saved is None:
             self._desired.submit([], call)
-        if call.saved is not None:
-            await asyncio.wrap_future(call.saved)
+        if call.saved is not None and (why := await asyncio.wrap_future(call.saved)) and self._desired.database:
+            call.reply = s.Reply(f"{call.reply.message}; not kept: {why}", call.reply.data)
         if isinstance(command, s.Change) and (name := getattr(command, "name", None)):
             await self._session.rack.reaper.gone(name, GONE_S)
         if isinstance(command, s.Shutdown):
@@ -252,7 +252,11 @@ class Commands:
                     await self._recall(command.name, call)
                 case s.Compare():
                     await self._compare(command.side, call)
+                case s.Save():
+                    await self._session.save(call)
         except ConfigError as error:
+            if isinstance(command, s.Save):
+                raise s.CommandError("VALIDATION_INVALID_CONFIG", f"{error}; nothing was written") from None
             raise s.CommandError("VALIDATION_INVALID_PLUGIN", f"{error}; nothing was changed") from None
         except EngineError as error:
             raise s.CommandError("ENGINE_FAILED", f"{error}; nothing was changed") from None
@@ -310,7 +314,7 @@ class Commands:
                 return desired.history.forget(step)
             return desired.history.turn(step, undone=back)
 
-        await desired.move(self._session.rack, desired.laid(step.onto(desired.overlay, back=back)), desired.base, call, note)
+        await desired.move(self._session.rack, desired.laid(step, back=back), desired.base, call, note)
 
     async def _go_to(self, laid: Laid, what: str, call: Call) -> None:
         """Go to complete settings, as one step."""

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sigrack.control.server import ControlServer
     from sigrack.publish import Publisher
 
-__all__ = ["Session", "run_rack"]
+__all__ = ["Session", "open_desired", "run_rack"]
 
 log = logging.getLogger("sigrack")
 
@@ -277,6 +277,12 @@ class Session:
         self.publish("reloaded", changed=changed)
         return changed
 
+    async def save(self, call: Call) -> None:
+        """Write what control has changed into the rack's file. Raises ConfigError; then nothing is written. [main]"""
+        await self.desired.save(call)
+        self.document = self.rack.document = self.desired.document
+        log.info("%s: %s", self.document.path, call.reply.message)
+
     # Ending
 
     @property
@@ -367,9 +373,10 @@ def _report(task: "asyncio.Task[None]") -> None:
         log.error("the control server ended: %s; restart the host to control it", said(error))
 
 
-def run_rack(path: Path, play: Path | None = None) -> int:
+def run_rack(path: Path, play: Path | None = None, *, fresh: bool = False) -> int:
     """Run the rack described by a file until it ends; return the exit code. `play`: what to play instead of the rack's source.
 
+    `fresh`: as the file says, whatever is kept; and nothing is kept of this run.
     When something did not stop in time, the process ends here and now (103). Raises ConfigError, EngineError. [main]
     """
     with outlast_start() as end:
@@ -377,7 +384,7 @@ def run_rack(path: Path, play: Path | None = None) -> int:
         lock = RackLock(document.name)
         crashes = CrashLog(document)
         try:
-            desired = _desired(document)
+            desired = open_desired(document, fresh=fresh)
             try:
                 session, code = _run(desired, crashes)
             finally:
@@ -392,8 +399,11 @@ def run_rack(path: Path, play: Path | None = None) -> int:
     return code
 
 
-def _desired(document: Document) -> Desired:
-    """Return what control wants of a rack. A file that is played as fast as it can gives the same each time."""
+def open_desired(document: Document, *, fresh: bool = False) -> Desired:
+    """Return what control wants of a rack. A file that is played as fast as it can gives the same each time. [main]"""
+    if fresh:
+        log.info("--fresh: the rack starts as its file says, and what is changed now is not kept")
+        return Desired(document, why="the host was started with --fresh")
     if not document.config.live:
         return Desired(document, why="only racks that run in real time keep anything")
     return Desired(document, Database(database_path(document)))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from command import sigrack
 from racks import Host, answers, noise, request, write
 from sigrack.control.client import Client
 from sigrack.control.schema import CommandError
@@ -199,3 +200,98 @@ def test_presets_and_sides_survive(tmp_path: Path) -> None:
             request("PRESET_RECALL", name="lod")
         request("PRESET_DELETE", name="loud")
         assert [] == request("PRESET_LIST")["data"]["presets"]
+
+
+COMMENTED = """\
+# My rack.
+[rack]
+name = "rack"       # its name
+
+[source]
+driver = "clock"
+path = "in.wav"
+loop = true
+
+# Loud enough.
+[[slot]]
+name = "volume"     # the volume
+plugin = "gain"
+params = { gain_db = -6.0 }   # dB
+
+[[slot]]
+name = "meter"
+plugin = "level"
+"""
+
+
+def test_save_writes_the_overlay_and_leaves_the_rest(tmp_path: Path) -> None:
+    """By the host: values, a new slot in its place, one that has gone; all comments stay; then nothing is overridden."""
+    rack = rack_of(tmp_path, COMMENTED)
+    with hosted(rack) as host:
+        request("PARAM_SET", slot="volume", param="gain_db", value=-9)
+        request("LOAD", name="extra", plugin="gain", before="meter", params={"gain_db": 2.0})
+        request("BYPASS", slot="extra")
+        request("CHANNEL_SET", name="2", gain_db=-1, mute=True)
+        before = slots()
+        said = sigrack("save", rack)
+        assert (0, "wrote 2.mute, extra, volume.gain_db; the file has no place for 2.gain_db, which stay as they are\n") == (
+            said.returncode,
+            said.stdout,
+        )
+        assert [["channel", "2", "gain_db"]] == [o["path"] for o in request("GET_STATUS")["data"]["saved"]["overrides"]]
+        assert "reloaded: nothing has changed" == request("RELOAD")["message"]
+        request("UNDO")
+        request("UNDO")
+        assert not slots()["extra"][1]
+        request("REDO")
+        host.process.kill()
+    with hosted(rack):
+        after = slots()
+    text = rack.read_text()
+
+    assert before == after
+    assert all(line in text for line in ("# My rack.", "# its name", "# Loud enough.", "# the volume", "gain_db = -9.0 }   # dB"))
+    assert text.index('"volume"') < text.index('"extra"') < text.index('"meter"')
+
+
+def test_save_without_a_host(tmp_path: Path) -> None:
+    """The command does it itself; what the file has changed meanwhile wins; a second time there is nothing to write."""
+    rack = rack_of(tmp_path, COMMENTED)
+    with hosted(rack) as host:
+        request("PARAM_SET", slot="volume", param="gain_db", value=-9)
+        request("UNLOAD", name="meter")
+        host.process.kill()
+    first, second = sigrack("save", rack), sigrack("save", rack)
+
+    assert (0, "wrote meter, volume.gain_db\n") == (first.returncode, first.stdout)
+    assert (0, "there is nothing to write\n") == (second.returncode, second.stdout)
+    assert "meter" not in rack.read_text()
+
+
+def test_save_does_not_overwrite_an_edit(tmp_path: Path) -> None:
+    """A file that was edited since the host has read it is left as it is."""
+    rack = rack_of(tmp_path, COMMENTED)
+    with hosted(rack):
+        request("PARAM_SET", slot="volume", param="gain_db", value=-9)
+        rack.write_text(COMMENTED + "# later\n")
+        said = sigrack("save", rack)
+
+    assert (101, COMMENTED + "# later\n") == (said.returncode, rack.read_text())
+    assert "has changed since it was read: RELOAD first" in said.stderr
+
+
+def test_a_fresh_run_leaves_what_is_kept_alone(tmp_path: Path) -> None:
+    """--fresh starts as the file says and keeps nothing; the next start has what was kept before."""
+    rack = rack_of(tmp_path)
+    with hosted(rack) as host:
+        request("PARAM_SET", slot="volume", param="gain_db", value=-9)
+        host.process.kill()
+    with hosted(rack, "--fresh") as host:
+        assert -6.0 == slots()["volume"][2]["gain_db"]
+        request("PARAM_SET", slot="volume", param="gain_db", value=-20)
+        assert (False, "the host was started with --fresh") == tuple(
+            request("GET_STATUS")["data"]["saved"][key] for key in ("kept", "why_not")
+        )
+        host.process.kill()
+    with hosted(rack):
+        assert -9.0 == slots()["volume"][2]["gain_db"]

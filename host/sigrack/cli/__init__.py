@@ -19,6 +19,7 @@ _COMMANDS = {
     "list": "list the plugins that a rack can name, and the libraries that a running host has loaded",
     "info": "describe a plugin or a rack",
     "ctl": "send one command to a running rack",
+    "save": "write what control has changed into the rack's file",
     "top": "show a running rack: slots, load, levels, drops",
     "design": "design a filter for upsampling, or measure one",
     "soak": "load, swap and unload plugins at random for long, and account for everything",

@@ -215,6 +215,10 @@ class Compare(Change, frozen=True, kw_only=True):
     side: Literal["A", "B"] | None = None
 
 
+class Save(Change, frozen=True):
+    """Writes into the rack's file what control has changed; its comments and its layout stay."""
+
+
 class Shutdown(Write, frozen=True):
     """Ends the host in an orderly way."""
 
@@ -248,6 +252,7 @@ COMMANDS: dict[str, type[Command]] = {
     "PRESET_DELETE": PresetDelete,
     "PRESET_LIST": PresetList,
     "COMPARE": Compare,
+    "SAVE": Save,
     "SHUTDOWN": Shutdown,
 }
 

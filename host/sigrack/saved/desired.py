@@ -16,10 +16,11 @@ from sigrack.control.schema import Reply, Request
 from sigrack.errors import RackError
 from sigrack.saved import records
 from sigrack.saved.database import Database, Statement, Unusable
-from sigrack.saved.history import History
-from sigrack.saved.overlay import SIDES, Entry, Laid, Overlay, Path, difference, in_words, lay
+from sigrack.saved.history import History, Step
+from sigrack.saved.overlay import SIDES, Entry, Laid, Overlay, Path, difference, in_words, lay, renewed
 from sigrack.saved.presets import Presets
 from sigrack.saved.settings import CHANNEL, KINDS, Settings, Table, pack
+from sigrack.saved.tomlfile import replace_file, written
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
@@ -258,9 +259,10 @@ class Desired:
                 words.append(f"channel {name}")
         return words
 
-    def laid(self, overlay: Overlay) -> Laid:
-        """Return what an overlay makes of the file that was read last. [main]"""
-        return lay(Settings.of(self.base), overlay, self._refused)
+    def laid(self, step: Step, *, back: bool) -> Laid:
+        """Return what a step, taken back or made again, makes of the overlay. [main]"""
+        base = Settings.of(self.base)
+        return lay(base, renewed(base, step.onto(self.overlay, back=back), step.items), self._refused)
 
     def laid_for(self, settings: Settings) -> Laid:
         """Return the overlay that makes these settings of the file. [main]"""
@@ -284,6 +286,25 @@ class Desired:
             self._refused = refused
             self._tell(laid)
             return words
+
+    async def save(self, call: Call) -> None:
+        """Write the overlay into the rack's file. Raises ConfigError; then nothing has changed. [main]
+
+        `turn` is held.
+        """
+        made, left = written(self.base, self.overlay, self.settings)
+        if made.text != self.base.text:
+            await asyncio.to_thread(replace_file, made, self.base)
+        paths = sorted(path for path, entry in self.overlay.items() if path != SIDES and not entry.aside and path not in left)
+        words = f"wrote {', '.join(map(in_words, paths))}" if paths else "there is nothing to write"
+        staying = f"; the file has no place for {', '.join(map(in_words, left))}, which stay as they are" if left else ""
+        call.reply = Reply(
+            f"{words}{staying}", {"written": [list(path) for path in paths], "left": [list(path) for path in left]}
+        )
+        was = difference(Settings.of(made), Settings.of(self.base))
+        self.base = made
+        after = self._overlay_of(self.settings)  # with what was set while it was written
+        self._write(self.settings, after, lambda before, after: self.history.rebase(was), call)
 
     def close(self) -> None:
         """Write what waits. [main]"""

@@ -89,6 +89,14 @@ class History:
         self.steps.append(step)
         return [*statements, _written(step), *self._forget(self.steps[:-MOST])]
 
+    def rebase(self, was: Overlay) -> list[Statement]:
+        """Follow a new file: what it said before is `was` over what it says now; return what to write. [main]"""
+        for step in self.steps:
+            step.items = {
+                path: (before or _text(was, path), after or _text(was, path)) for path, (before, after) in step.items.items()
+            }
+        return self.everything()
+
     def turn(self, step: Step, *, undone: bool) -> list[Statement]:
         """Note that a step was undone, or done again; return what to write. [main]"""
         step.undone, self._last = undone, ("", 0.0)

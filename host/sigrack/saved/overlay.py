@@ -9,7 +9,7 @@ from sigrack.errors import ConfigError
 from sigrack.saved.settings import CHANNEL, KINDS, Settings, Table, pack, plain, table_of
 from sigrack.tables import SignalTable, SlotTable
 
-__all__ = ["SIDES", "Entry", "Laid", "Overlay", "Path", "difference", "in_words", "lay"]
+__all__ = ["SIDES", "Entry", "Laid", "Overlay", "Path", "difference", "in_words", "lay", "renewed"]
 
 Path = tuple[str, ...]
 """(slot | signal, NAME): it comes, goes or stands elsewhere. (slot, NAME, KEY), (slot, NAME, params, PARAM): one of its values.
@@ -126,6 +126,20 @@ def lay(base: Settings, overlay: Overlay, refused: Mapping[Path, str] | None = N
             laid.overlay[path] = replace(entry, aside="")
     laid.settings = Settings(tables["slot"], tables["signal"], channels)  # type: ignore[arg-type]
     return laid
+
+
+def renewed(base: Settings, overlay: Overlay, paths: Iterable[Path]) -> Overlay:
+    """Return an overlay in which these overrides are as if set now: over what the file says now. [any]"""
+    said: dict[Path, Any] = {path: entry.base for path, entry in difference(base, Settings()).items() if len(path) == 2}
+    for kind in KINDS:
+        for table in base.tables(kind):
+            said |= {(kind, table.name, *key): value for key, value in _values(plain(table)).items()}
+    for name, state in base.channels.items():
+        said |= {("channel", name, key): value for key, value in state.items()}
+    return {
+        path: replace(entry, base=said.get(path, CHANNEL[path[2]] if path[0] == "channel" else None)) if path in paths else entry
+        for path, entry in overlay.items()
+    }
 
 
 def _decide(path: Path, entry: Entry, said: Any, why_not: str, laid: Laid) -> bool:
