@@ -12,6 +12,7 @@ from sigrack.saved.history import History
 from sigrack.saved.overlay import Entry, Overlay, difference, lay
 from sigrack.saved.records import read_entry
 from sigrack.saved.settings import Settings, pack, unpack
+from sigrack.saved.tomlfile import written
 from sigrack.tables import SlotTable
 
 NAMES = [f"s{i}" for i in range(9)]
@@ -185,3 +186,64 @@ def test_steps_are_taken_back_and_made_again(seed: int) -> None:
             assert len(past if action < 0.85 else future) == (1 if action < 0.85 else 0)
         assert past[-1] == overlay
         assert len(history.steps) <= 50
+
+
+LAYOUTS = [
+    '[[slot]]  # {name}\nname = "{name}"\nplugin = "{plugin}"\nbypass = {bypass}\nparams = {{ a = 1.0, b = 2.0 }} # {name}\n\n',
+    '[[slot]] # {name}\nname = "{name}"\nplugin = "{plugin}"\nbypass = {bypass}\n[slot.params]  # {name}\na = 1.0\nb = 2.0  # c\n',
+    '[[slot]]  # {name}\nplugin = "{plugin}"\nname="{name}"\nbypass={bypass}\nparams.a = 1.0 # {name}\nparams.b = 2.0\n',
+    '[[slot]]  # {name}\nname = "{name}"\nplugin = "{plugin}"\nbypass = {bypass}   # {name}\n',
+]
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_any_overlay_can_be_written_into_any_file(seed: int) -> None:
+    """The written file means what file and overlay meant together, but for what is left; comments of what stays stay."""
+    rng = random.Random(seed)
+    head = "# first\n[source] # source\ndriver = 'none'\n" + ("[bus]\nmute = ['L'] # bus\n" if rng.random() < 0.5 else "")
+    tables = [
+        rng.choice(LAYOUTS).format(name=name, plugin=rng.choice("xy"), bypass=rng.choice(["true", "false"]))
+        for name in rng.sample(NAMES, rng.randrange(6))
+    ]
+    base = parse(Path("rack.toml"), head + "".join(tables))
+    wanted = walk(rng, Settings.of(base), rng.randrange(10))
+    overlay = difference(Settings.of(base), wanted)
+    made, left = written(base, overlay, wanted)
+    again = parse(Path("rack.toml"), made.text)
+
+    assert wanted.slots == Settings.of(again).slots
+    assert {path for path in overlay if path[2:] == ("solo",)} == set(left)
+    assert all(f"# {word}" in made.text for word in ("first", "source"))
+    for table in wanted.slots:
+        if ("slot", table.name) not in overlay and table in base.config.slot:
+            assert base.text.count(f"# {table.name}") == made.text.count(f"# {table.name}")
+    assert base.text == written(base, {}, Settings.of(base))[0].text
+
+
+def test_an_array_of_inline_tables_is_written_into() -> None:
+    """Slots may stand in one array."""
+    slots = "slot = [ # all\n    { name = 's0', plugin = 'x' }, # one\n    { name = 's1', plugin = 'x' },\n]\n"
+    text = slots + "[source]\ndriver = 'none'\n"
+    base = parse(Path("rack.toml"), text)
+    one = Settings.of(base)
+    wanted = one.without("s1").with_slot(SlotTable(name="s2", plugin="y"), ["s0"])
+    wanted = wanted.replaced(msgspec.structs.replace(base.config.slot[0], bypass=True))
+    made, _ = written(base, difference(one, wanted), wanted)
+
+    assert wanted.slots == Settings.of(made).slots
+    assert "# all" in made.text
+
+
+def test_the_racks_own_slots_are_written_where_they_stand() -> None:
+    """The limiter's ceiling and a fixed headroom are keys of [rack]; their other parameters are left."""
+    base = parse(Path("rack.toml"), "[rack]\nheadroom = 3.0 # dB\nlimiter = true\n[source]\ndriver = 'none'\n")
+    wanted = Settings.of(base)
+    for name, given in (("limiter", {"ceiling_db": -2.0, "release_ms": 80.0}), ("headroom", {"gain_db": -5.0})):
+        table = wanted.find(name)
+        assert isinstance(table, SlotTable)
+        wanted = wanted.replaced(msgspec.structs.replace(table, params={**table.params, **given}))
+    made, left = written(base, difference(Settings.of(base), wanted), wanted)
+
+    assert (5.0, -2.0) == (made.config.rack.headroom, made.config.rack.ceiling_db)
+    assert [("slot", "limiter", "params", "release_ms")] == left
+    assert "headroom = 5.0 # dB" in made.text

@@ -37,8 +37,12 @@ def written(base: Document, overlay: Overlay, wanted: Settings) -> tuple[Documen
             file["rack"][path[3] if path[1] == LIMITER else HEADROOM] = value if path[1] == LIMITER else -value
     if any(path[0] == "channel" and path[2] == "mute" for path in mine):
         file.setdefault("bus", tomlkit.table())["mute"] = [n for n, state in wanted.channels.items() if state.get("mute")]
-    made = parse(base.path, tomlkit.dumps(file))
-    if wrong := [path for path in difference(Settings.of(made), wanted) if path not in left]:
+    try:
+        made = parse(base.path, tomlkit.dumps(file))
+        wrong = [path for path in difference(Settings.of(made), wanted) if path not in left]
+    except ConfigError:
+        wrong = list(mine)
+    if wrong:
         raise ConfigError(f"{base.path}: {in_words(wrong[0])} cannot be written into this file: put it there by hand")
     made.play = base.play
     return made, left
@@ -69,23 +73,14 @@ def _write_tables(file: Any, kind: str, overlay: Overlay) -> None:
             file.append(kind, tomlkit.aot())
             tables = file[kind]
         place = next((names.index(other) for other in entry.value["before"] if other in names), len(names))
-        tables.insert(place, _as_written(entry.value["table"]))
+        made = tomlkit.inline_table() if isinstance(tables, tomlkit.items.Array) else tomlkit.table()
+        made.update({key: value for key, value in entry.value["table"].items() if value not in (None, False, {})})
+        tables.insert(place, made)
     if kind in file and not len(file[kind]):
         del file[kind]
     for (_, name, *keys), entry in overlay.items():
         if keys:
             _put(next(table for table in tables if table["name"] == name), keys, entry.value)
-
-
-def _as_written(table: dict[str, Any]) -> Any:
-    """Return a new table, without what is absent or empty."""
-    import tomlkit
-
-    made = tomlkit.table()
-    for key, value in table.items():
-        if value is not None and value != {}:
-            made[key] = value
-    return made
 
 
 def _put(table: MutableMapping[str, Any], keys: list[str], value: Any) -> None:
