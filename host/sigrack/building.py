@@ -14,6 +14,7 @@ from sigrack.lanes.plugin import lane_orders
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
+from sigrack.state import StateRefusedError
 from sigrack.tables import SignalTable, SlotTable
 from sigrack_engine.errors import CoreError
 from sigrack_plugins import Setup
@@ -51,6 +52,10 @@ class Builder:
             document.fail((*key, "plugin"), str(error))
         try:
             return build_slot(self._rack, table, plugin, document.resolve, setup, carried)
+        except StateRefusedError as error:
+            anew = self._slot(document, index, setup, Carried({}, table.bypass, table.bypass, None))
+            self._rack.states.refuse(error.loan, error)
+            return anew
         except ConfigError as error:
             document.fail((*key, *_blamed(table, error)), str(error))
         except CoreError as error:

@@ -13,8 +13,8 @@ from sigrack.beside import Beside
 from sigrack.checks import check_signals
 from sigrack.config import Document
 from sigrack.errors import ConfigError, nearest
-from sigrack.lanes import LanePlugin
 from sigrack.hooks import nothing
+from sigrack.lanes import LanePlugin
 from sigrack.lifecycle import AbandonedError
 from sigrack.loading import NativePlugin
 from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, check_rates, in_words
@@ -262,7 +262,10 @@ class Changes:
             thing: Thing = await self.beside.build(table.name, self._rack.builder.signal, one, 0)
         else:
             setup = self._rack.builder.place(one, 0, rate_hz)
-            carried = await self._carried(old, setup, set(table.params)) if isinstance(old, Slot) else None
+            if isinstance(old, Slot):
+                carried = await self._carried(old, setup, set(table.params))
+            else:
+                carried = Carried({}, table.bypass, table.bypass, None)  # it begins anew, whatever is kept under its name
             thing = await self.beside.build(table.name, self._rack.builder.slot, one, 0, setup, carried)
         plan.fresh.append(thing)
         return thing
@@ -274,11 +277,12 @@ class Changes:
         """
         state = None
         if isinstance(old.plugin, NativePlugin | LanePlugin) and old.plugin.stateful and setup == old.setup:
-            state = await self._native_state(old)
+            state = await self.native_state(old)
         kept = {name: value for name, value in old.values.items() if name not in given}
         return Carried(kept, old.bypass if bypass is None else bypass, old.bypass, state)
 
-    async def _native_state(self, old: Slot) -> PluginState | None:
+    async def native_state(self, old: Slot) -> PluginState | None:
+        """Ask a native plugin for its state. Raises RackError. [main]"""
         if old.occupied:
             raise ConfigError(f"{old.name}: an earlier state_save has not returned: it can be unloaded, but not replaced")
         try:
@@ -469,7 +473,8 @@ def _changed(old: Thing, given: dict[str, Any]) -> SlotTable | SignalTable:
     """Return the table of `old` with `given` in it. Raises ConfigError for what such a table does not have."""
     if isinstance(old, SignalEngine) and "params" in given:
         raise ConfigError(f'"{old.name}" is a signal engine: it has no parameters')
-    if isinstance(old, Slot) and (not old.held or "plugin" in given):
-        given = {"params": {}} | given  # the others are carried over, as far as the new plugin takes them
+    if isinstance(old, Slot):  # others are carried over, as far as the new plugin takes them; who is held back has none to carry
+        here = old.table.params if old.held and "plugin" not in given else {}
+        given = given | {"params": here | given.get("params", {})}
     table: SlotTable | SignalTable = msgspec.structs.replace(old.table, **given)
     return table

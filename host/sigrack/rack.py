@@ -30,6 +30,7 @@ from sigrack.reaper import Reaper, Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 from sigrack.standins import HeldSignal, held_slot
+from sigrack.state import Lender
 from sigrack.subscriptions import check_subscription, posted
 from sigrack.watch import HookWatch
 from sigrack_engine.bell import Bell
@@ -51,13 +52,22 @@ class Rack:
     """A configured bus of slots. Made, changed and closed on the main thread; drivers run its engine."""
 
     def __init__(
-        self, document: Document, setup: Setup, *, live: bool, notes: Notes | None = None, custody: Custody | None = None
+        self,
+        document: Document,
+        setup: Setup,
+        *,
+        live: bool,
+        notes: Notes | None = None,
+        custody: Custody | None = None,
+        states: Lender | None = None,
     ) -> None:
         """Load and build everything. Raises ConfigError, EngineError; then nothing is left behind. [main]
 
         `live`: time is real, and nobody waits for slow hooks. `notes`: of the crash record. `custody`: who is not to be loaded.
+        `states`: those of earlier hosts' plugins.
         """
         self.custody = custody or Custody()
+        self.states = states or Lender()
         self.notes = notes or Unrecorded()
         self.document = document
         self.setup = setup

@@ -40,6 +40,8 @@ log = logging.getLogger("sigrack")
 
 LOOK_S = 1.0
 """How often it is looked what signal engines and slots have done that they must not."""
+STATES_S = 5.0
+"""How often the plugins' states are written down."""
 STOP_S = 4.0
 """Below stopwaitsecs in supervisord.conf, so that the log names what hangs."""
 
@@ -71,7 +73,8 @@ class Session:
             undo.callback(reader.close)
             notes = crashes.notes if crashes else None
             custody = crashes.custody if crashes else None
-            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=live, notes=notes, custody=custody)
+            ends, states = Setup(reader.rate_hz, reader.channels), self.desired.states
+            self.rack = Rack(document, ends, live=live, notes=notes, custody=custody, states=states)
             undo.callback(self.rack.close)
             self._publisher = self._open_publisher()
             if self._publisher:
@@ -128,7 +131,7 @@ class Session:
             if self._live:
                 self.rack.dispatcher.timers.on_earlier = self._set_timer
             self._turn()
-            tasks.append(asyncio.create_task(self._look_after()))
+            tasks += [asyncio.create_task(self._look_after()), asyncio.create_task(self._keep_states())]
             guest = asyncio.create_task(beside() if beside else self._stop.wait())
             tasks.append(guest)
             await self._until_done(guest)
@@ -143,6 +146,7 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.rack.dispatcher.inbox.attach(None)
             await bell.aclose()
+            await self._keep_now()
             await self.rack.end()
 
     async def _until_done(self, guest: "asyncio.Task[Any]") -> None:
@@ -213,6 +217,18 @@ class Session:
             for engine in self.rack.signals:
                 engine.warn()
             self.rack.tell_failures()
+
+    async def _keep_states(self) -> None:
+        """Write the plugins' states down now and then."""
+        while True:
+            await asyncio.sleep(STATES_S)
+            await self._keep_now()
+
+    async def _keep_now(self) -> None:
+        try:
+            await self.desired.states.keep(self.rack)
+        except Exception:  # a fault of ours must not end this for good, nor keep the host from ending
+            log.exception("keeping the plugins' states failed")
 
     # Control
 

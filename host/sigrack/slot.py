@@ -18,7 +18,7 @@ from sigrack.lanes import LaneInstance, LanePlugin
 from sigrack.lanes.lane import Lane
 from sigrack.lifecycle import start_thread
 from sigrack.loading import NativePlugin, NoPlugin, ParamInfo, PythonPlugin
-from sigrack.state import PluginState, restore, save
+from sigrack.state import Lender, Loan, PluginState, restore, save
 from sigrack.tables import SlotTable
 from sigrack_engine.compiler import Linear
 from sigrack_engine.costs import Forms
@@ -91,6 +91,8 @@ class Slot:
     worker_tap: WorkerTap | None = None
     carried: Carried | None = None
     """What it was built with of its predecessor's."""
+    kept: tuple[Lender, Loan] | None = None
+    """The state of a Python plugin from an earlier host, until `start`."""
     lost_call: Future[Any] | None = None
     """A call into the native instance that was abandoned."""
     _instance: "NativeInstance | LaneInstance | None" = None
@@ -244,6 +246,19 @@ class Slot:
                 raise ConfigError(f"{self.name}: on_start: {said(error)}") from error
         self.hooked.closed = False
         self._started = True
+        self._take_back(self.hooked)
+
+    def _take_back(self, hooked: Hooked) -> None:
+        """Give a Python plugin the state of an earlier host; what it refuses does not keep it from starting."""
+        if self.kept is None:
+            return
+        (lender, loan), self.kept = self.kept, None
+        try:
+            restore(hooked, self.name, loan.state)
+        except ConfigError as error:
+            lender.refuse(loan, error)
+        else:
+            lender.accept(loan)
 
     def follows(self, old: "Slot") -> bool:
         """Whether it hears and writes what `old` does: only then are state, waiting calls and audio for it, too. [any]"""

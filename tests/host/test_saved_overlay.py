@@ -190,7 +190,7 @@ def test_steps_are_taken_back_and_made_again(seed: int) -> None:
 
 LAYOUTS = [
     '[[slot]]  # {name}\nname = "{name}"\nplugin = "{plugin}"\nbypass = {bypass}\nparams = {{ a = 1.0, b = 2.0 }} # {name}\n\n',
-    '[[slot]] # {name}\nname = "{name}"\nplugin = "{plugin}"\nbypass = {bypass}\n[slot.params]  # {name}\na = 1.0\nb = 2.0  # c\n',
+    '[[slot]] # {name}\nname = "{name}"\nplugin = "{plugin}"\nbypass = {bypass}\n[slot.params] # {name}\na = 1.0\nb = 2.0 # c\n',
     '[[slot]]  # {name}\nplugin = "{plugin}"\nname="{name}"\nbypass={bypass}\nparams.a = 1.0 # {name}\nparams.b = 2.0\n',
     '[[slot]]  # {name}\nname = "{name}"\nplugin = "{plugin}"\nbypass = {bypass}   # {name}\n',
 ]

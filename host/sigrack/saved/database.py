@@ -38,10 +38,10 @@ create table requests (n integer primary key, id text not null unique, digest bl
 create table steps (n integer primary key, undone integer not null, body text not null);
 create table presets (name text primary key, settings text not null, saved real not null) without rowid;
 create table states (
-    slot text not null, plugin text not null, version text not null, refused integer not null,
-    setup text not null, sum blob not null, data blob not null, saved real not null,
-    primary key (slot, plugin, version, refused)
-) without rowid;
+    slot text not null, plugin text not null, version text not null, setup text not null, refused integer not null,
+    tries integer not null, sum blob not null, data blob not null, saved real not null,
+    primary key (slot, plugin, version, setup, refused)
+);
 """
 DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR", "SQLITE_SCHEMA")
 """Errors that another try does not help against: SQLITE_ERROR is a table that is not there."""
@@ -70,6 +70,7 @@ class Database:
         self._connection: sqlite3.Connection | None = None
         self._jobs: queue.SimpleQueue[tuple[Sequence[Statement], Future[str]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._connection = _open(path)
@@ -111,14 +112,15 @@ class Database:
             raise Unusable(str(error)) from None
 
     def submit(self, statements: Sequence[Statement]) -> "Future[str]":
-        """Write something as a whole, after all that was submitted before; return why it is not kept, or "". [main]"""
+        """Write something as a whole, after all that was submitted before; return why it is not kept, or "". [any]"""
         job: Future[str] = Future()
         if self._connection is None:
             job.set_result(self.failure)
             return job
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._serve, args=(self._connection,), name="sigrack-saved", daemon=True)
-            self._thread.start()
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, args=(self._connection,), name="sigrack-saved", daemon=True)
+                self._thread.start()
         self._jobs.put((statements, job))
         return job
 

@@ -20,6 +20,7 @@ from sigrack.saved.history import History, Step
 from sigrack.saved.overlay import SIDES, Entry, Laid, Overlay, Path, difference, in_words, lay, renewed
 from sigrack.saved.presets import Presets
 from sigrack.saved.settings import CHANNEL, KINDS, Settings, Table, pack
+from sigrack.saved.states import States
 from sigrack.saved.tomlfile import replace_file, written
 
 if TYPE_CHECKING:
@@ -86,6 +87,7 @@ class Desired:
             except (Unusable, ValueError, KeyError, TypeError) as error:
                 database.put_aside(f"damaged ({error})")
                 self._clear()
+                self.states = States(database)
         self._lay(self.overlay)
 
     def _clear(self) -> None:
@@ -94,12 +96,14 @@ class Desired:
         self.history = History()
         self.requests = records.Requests()
         self.presets = Presets()
+        self.states = States()
 
     def _read(self, database: Database) -> None:
         self.overlay = records.read_overlay(database.read("select path, value, base from overlay"))
         self.history.read(database.read("select n, undone, body from steps order by n"))
         self.requests.read(database.read("select n, id, digest, reply from requests order by n"))
         self.presets.read(database.read("select name, settings, saved from presets"))
+        self.states = States(database)
 
     @property
     def failure(self) -> str:
