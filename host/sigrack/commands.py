@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ class Commands:
             raise
         if isinstance(command, s.Write) and call.saved is None:
             self._desired.submit([], call)
-        if call.saved is not None and (why := await asyncio.wrap_future(call.saved)) and self._desired.database:
+        if call.saved is not None and (why := await _result(call.saved)) and self._desired.database:
             call.reply = s.Reply(f"{call.reply.message}; not kept: {why}", call.reply.data)
         if isinstance(command, s.Change) and (name := getattr(command, "name", None)):
             await self._session.rack.reaper.gone(name, GONE_S)
@@ -363,6 +364,11 @@ class Commands:
         except EngineError as error:
             raise s.CommandError("ENGINE_FAILED", f"{error}; nothing was changed") from None
         return call.reply
+
+
+async def _result(future: "Future[str]") -> str:
+    """Wait for a future, if it is not done."""
+    return future.result() if future.done() else await asyncio.wrap_future(future)
 
 
 def _check_same(call: Call, digest: bytes) -> None:
