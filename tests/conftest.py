@@ -26,12 +26,15 @@ def interruptible() -> None:
 
 @pytest.fixture(autouse=True)
 def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of the test's own for sockets, locks and state; its name is short, for a socket's path has 107 bytes at most."""
+    """A folder of the test's own for sockets and locks, beside it one for what survives; names are short: a socket's path has 107
+    bytes at most.
+    """
     folder = Path(tempfile.mkdtemp(prefix="sr", dir="/tmp"))
     monkeypatch.setenv("SIGRACK_RUNTIME", str(folder))
-    monkeypatch.setenv("SIGRACK_STATE", str(folder / "state"))
+    monkeypatch.setenv("SIGRACK_STATE", f"{folder}-state")
     yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    for path in (folder, Path(f"{folder}-state")):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """A native plugin in C, with places where a test can make it wrong."""
 
-__all__ = ["plugin_source"]
+__all__ = ["STATEFUL", "plugin_source"]
 
 _PLUGIN = """\
 #include <stdio.h>
@@ -117,3 +117,50 @@ def plugin_source(
     )
     extra = "3 * sizeof(double)" if newer else "0"
     return f"#define EXTRA {extra}\n#define CONSTANT {constant}f\n{source}"
+
+
+STATEFUL = r"""
+#include <stdlib.h>
+#include <string.h>
+#include <sigrack.h>
+struct box { const struct sigrack_host *host; unsigned lives; };
+static void *create(const struct sigrack_host *host, const char *c, char *e, uint32_t n) {
+    (void)c, (void)e, (void)n;
+    struct box *box = calloc(1, sizeof *box);
+    box->host = host;
+    return box;
+}
+static int activate(void *self, const struct sigrack_setup *s, struct sigrack_contract *c) {
+    (void)self, (void)s, (void)c;
+    return 0;
+}
+static int process(void *self, const struct sigrack_block *block) {
+    struct box *box = self;
+    double lives = box->lives;
+    for (uint32_t i = 0; i < block->channels; i++)
+        memcpy(block->out[i], block->in[i], block->frames * sizeof(float));
+    box->host->post(box->host->cookie, 0, block->frame, &lives, 1);
+    return 0;
+}
+static uint32_t save(void *self, void *data, uint32_t size) {
+    unsigned lives = ((struct box *)self)->lives + 1;
+    if (size >= sizeof lives)
+        memcpy(data, &lives, sizeof lives);
+    return sizeof lives;
+}
+static int load(void *self, const char *version, const void *data, uint32_t size, char *error, uint32_t n) {
+    (void)error, (void)n;
+    if (strcmp(version, "7") || size != sizeof(unsigned))
+        return 1;
+    memcpy(&((struct box *)self)->lives, data, size);
+    return 0;
+}
+const struct sigrack_plugin *sigrack_plugin_entry(void) {
+    static const struct sigrack_factor factor = {.size = sizeof factor, .symbol = "lives", .unit = ""};
+    static const struct sigrack_plugin plugin = {.size = sizeof plugin, .abi = SIGRACK_ABI, .id = "box", .version = "7",
+        .factors = &factor, .factor_count = 1, .create = create, .activate = activate, .process = process, .destroy = free,
+        .state_save = save, .state_load = load};
+    return &plugin;
+}
+"""
+"""Counts its lives: each that saves a state hands over one more. Posts them with each block."""

@@ -67,11 +67,11 @@ def freewheel(folder: Path, slots: str, sound: npt.NDArray[np.float32], *, rack:
 class Host:
     """`sigrack run` as a child process; its log goes to a file."""
 
-    def __init__(self, rack: Path, **environment: str) -> None:
+    def __init__(self, rack: Path, *options: str, **environment: str) -> None:
         self.log_path = rack.with_suffix(".log")
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sigrack", "run", str(rack)],
+                [sys.executable, "-m", "sigrack", "run", str(rack), *options],
                 stdout=log,
                 stderr=log,
                 env=os.environ | environment,

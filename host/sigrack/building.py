@@ -1,11 +1,13 @@
 """From tables of the configuration to slots and signal engines that are ready to run."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sigrack.config import Document
-from sigrack.errors import ConfigError, EngineError
+from sigrack.errors import ConfigError, EngineError, RackError
 from sigrack.fitting import build_slot
 from sigrack.lanes import LanePlugin
 from sigrack.lanes.plugin import lane_orders
@@ -13,6 +15,7 @@ from sigrack.loading import NativePlugin, PythonPlugin, admit_plugin, find_plugi
 from sigrack.quarantine import QuarantinedError
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
+from sigrack.state import StateRefusedError
 from sigrack.tables import SignalTable, SlotTable
 from sigrack_engine.errors import CoreError
 from sigrack_plugins import Setup
@@ -38,7 +41,7 @@ class Builder:
 
     def slot(self, document: Document, index: int, setup: Setup, carried: Carried | None = None) -> Slot:
         """Build slot number `index` of `document`, where `setup` comes in. Raises ConfigError, EngineError. [main, worker]"""
-        with self._rack.notes.loading(document.config.slot[index].name):
+        with self._rack.notes.loading(document.config.slot[index].name), _located(("slot", index)):
             return self._slot(document, index, setup, carried)
 
     def _slot(self, document: Document, index: int, setup: Setup, carried: Carried | None) -> Slot:
@@ -47,11 +50,15 @@ class Builder:
         try:
             plugin = self._load(document, table, find_plugin(table.plugin, document.resolve), setup)
         except QuarantinedError as error:
-            raise error.at(document.at((*key, "plugin"))) from None
+            raise error.placed(document.place((*key, "plugin"))) from None
         except ConfigError as error:
             document.fail((*key, "plugin"), str(error))
         try:
             return build_slot(self._rack, table, plugin, document.resolve, setup, carried)
+        except StateRefusedError as error:
+            anew = self._slot(document, index, setup, Carried({}, table.bypass, table.bypass, None))
+            self._rack.states.refuse(error.loan, error)
+            return anew
         except ConfigError as error:
             document.fail((*key, *_blamed(table, error)), str(error))
         except CoreError as error:
@@ -77,14 +84,24 @@ class Builder:
         """Build signal engine number `index` of `document`. Raises ConfigError, EngineError. [main, worker]"""
         table: SignalTable = document.config.signal[index]
         try:
-            with self._rack.notes.loading(table.name):
+            with self._rack.notes.loading(table.name), _located(("signal", index)):
                 return SignalEngine(self._rack, table, document.resolve(table.library))
         except QuarantinedError as error:
-            raise error.at(document.at(("signal", index, "library"))) from None
+            raise error.placed(document.place(("signal", index, "library"))) from None
         except ConfigError as error:
             document.fail(("signal", index, *(error.key or ("library",))), str(error))
         except CoreError as error:
             raise EngineError(f"{table.name}: {error}") from None
+
+
+@contextmanager
+def _located(key: tuple[str | int, ...]) -> Iterator[None]:
+    """Let errors know which table they are about, where they do not know better."""
+    try:
+        yield
+    except RackError as error:
+        error.at = error.at or key
+        raise
 
 
 def _blamed(table: SlotTable, error: ConfigError) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from sigrack.beside import Beside
 from sigrack.checks import check_signals
 from sigrack.config import Document
 from sigrack.errors import ConfigError, nearest
+from sigrack.hooks import nothing
 from sigrack.lanes import LanePlugin
 from sigrack.lifecycle import AbandonedError
 from sigrack.loading import NativePlugin
@@ -36,6 +37,7 @@ __all__ = ["Changes"]
 log = logging.getLogger("sigrack")
 
 Result = TypeVar("Result")
+Then = Callable[[], object]
 
 SAMPLES = 100_000
 """Measured changes that are kept."""
@@ -67,7 +69,9 @@ class Changes:
 
     # What can be asked for
 
-    async def load(self, table: SlotTable | SignalTable, before: str | None = None) -> None:
+    # `then` is called when the change is in force, before anything else can happen.
+
+    async def load(self, table: SlotTable | SignalTable, before: str | None = None, then: Then = nothing) -> None:
         """Add a slot (before the slot `before`, else at the end) or a signal engine. Raises KeyError, RackError. [main]"""
 
         async def make(plan: Plan) -> None:
@@ -83,11 +87,12 @@ class Changes:
             else:
                 plan.signals.append(thing)
             await self._commit(plan)
+            then()
             self._tell("loaded", table.name)
 
         await self._run(make)
 
-    async def unload(self, name: str, *, drain: bool = True) -> None:
+    async def unload(self, name: str, *, drain: bool = True, then: Then = nothing) -> None:
         """Take a slot or a signal engine out. `drain`: deliver first what it has posted. Raises KeyError, RackError. [main]"""
 
         async def make(plan: Plan) -> None:
@@ -97,6 +102,7 @@ class Changes:
             plan.slots = [slot for slot in plan.slots if slot is not thing]
             plan.signals = [signal for signal in plan.signals if signal is not thing]
             await self._commit(plan)
+            then()
             self._tell("unloaded", name)
 
         await self._run(make)
@@ -109,6 +115,7 @@ class Changes:
         params: dict[str, Any] | None = None,
         *,
         drain: bool = True,
+        then: Then = nothing,
     ) -> None:
         """Put a new instance into the place of `name`: of its own plugin, as its file is now, or of another one.
 
@@ -129,15 +136,25 @@ class Changes:
             plan.slots = [new if slot is old and isinstance(new, Slot) else slot for slot in plan.slots]
             plan.signals = [new if s is old and isinstance(new, SignalEngine) else s for s in plan.signals]
             await self._commit(plan)
+            if isinstance(new, Slot) and isinstance(old, Slot):
+                new.keep_wanted(old)
+            then()
             self._tell("swapped", name)
 
         await self._run(make)
 
-    async def apply(self, document: Document) -> list[str]:
-        """Change the rack to `document`; return what changed, in words. Raises RackError; then nothing has. [main]"""
+    async def apply(
+        self, document: Document | Callable[[], Document], then: Callable[[list[str]], object] = lambda words: None
+    ) -> list[str]:
+        """Change the rack to `document`; return what changed, in words. Raises RackError; then nothing has. [main]
+
+        A document that depends on what runs is made when it is this change's turn.
+        """
 
         async def make(plan: Plan) -> list[str]:
-            return await self._apply(plan, document)
+            words = await self._apply(plan, document if isinstance(document, Document) else document())
+            then(words)
+            return words
 
         return await self._run(make)
 
@@ -245,20 +262,27 @@ class Changes:
             thing: Thing = await self.beside.build(table.name, self._rack.builder.signal, one, 0)
         else:
             setup = self._rack.builder.place(one, 0, rate_hz)
-            carried = await self._carried(old, table, setup) if isinstance(old, Slot) else None
+            if isinstance(old, Slot):
+                carried = await self._carried(old, setup, set(table.params))
+            else:
+                carried = Carried({}, table.bypass, table.bypass, None)  # it begins anew, whatever is kept under its name
             thing = await self.beside.build(table.name, self._rack.builder.slot, one, 0, setup, carried)
         plan.fresh.append(thing)
         return thing
 
-    async def _carried(self, old: Slot, table: SlotTable, setup: Setup) -> Carried:
-        """Take from a running slot what its successor begins with: a state only if that hears the same. Raises RackError."""
+    async def _carried(self, old: Slot, setup: Setup, given: set[str], bypass: bool | None = None) -> Carried:
+        """Take from a running slot what its successor begins with: a state only if that hears the same. Raises RackError.
+
+        `given`: parameters that its table sets anew; `bypass`: as its table sets it anew.
+        """
         state = None
         if isinstance(old.plugin, NativePlugin | LanePlugin) and old.plugin.stateful and setup == old.setup:
-            state = await self._native_state(old)
-        same = {name: value for name, value in old.values.items() if table.params.get(name) == old.table.params.get(name)}
-        return Carried(same, old.bypass, state)
+            state = await self.native_state(old)
+        kept = {name: value for name, value in old.values.items() if name not in given}
+        return Carried(kept, old.bypass if bypass is None else bypass, old.bypass, state)
 
-    async def _native_state(self, old: Slot) -> PluginState | None:
+    async def native_state(self, old: Slot) -> PluginState | None:
+        """Ask a native plugin for its state. Raises RackError. [main]"""
         if old.occupied:
             raise ConfigError(f"{old.name}: an earlier state_save has not returned: it can be unloaded, but not replaced")
         try:
@@ -363,7 +387,11 @@ class Changes:
                 rate_hz = old.out_rate_hz
                 continue
             same = old if old and old.table.plugin == table.plugin else None
-            carried = await self._carried(same, table, setup) if same else None
+            carried = None
+            if same:
+                given = {name for name in same.values if table.params.get(name) != same.table.params.get(name)}
+                bypass = None if table.bypass == same.table.bypass else table.bypass
+                carried = await self._carried(same, setup, given, bypass)
             slot: Slot = await self.beside.build(table.name, self._rack.builder.slot, document, index, setup, carried)
             plan.fresh.append(slot)
             plan.slots.append(slot)
@@ -445,5 +473,8 @@ def _changed(old: Thing, given: dict[str, Any]) -> SlotTable | SignalTable:
     """Return the table of `old` with `given` in it. Raises ConfigError for what such a table does not have."""
     if isinstance(old, SignalEngine) and "params" in given:
         raise ConfigError(f'"{old.name}" is a signal engine: it has no parameters')
+    if isinstance(old, Slot):  # others are carried over, as far as the new plugin takes them; who is held back has none to carry
+        here = old.table.params if old.held and "plugin" not in given else {}
+        given = given | {"params": here | given.get("params", {})}
     table: SlotTable | SignalTable = msgspec.structs.replace(old.table, **given)
     return table

@@ -1,11 +1,11 @@
 """Mute, solo and level of the channels that go out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from sigrack.bus import Bus
-from sigrack.errors import nearest
+from sigrack.errors import ConfigError, nearest
 from sigrack.hooks import nothing
 from sigrack_engine.faders import Faders
 
@@ -28,12 +28,20 @@ class Channels:
     While any channel is solo, those that are not are muted. What changes together moves together.
     """
 
-    def __init__(self, bus: Bus, muted: Sequence[str]) -> None:
+    def __init__(self, bus: Bus, muted: Sequence[str], given: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """`given`: what control has set earlier. Raises ConfigError if it is of no channel that goes out."""
         self._bus = bus
         self._settings = {name: _Setting(mute=name in muted) for name in bus.out}
         self.faders: Faders | None = None
         self.on_level: Callable[[], object] = nothing
         """Called when a level was set. [main]"""
+        for name, state in (given or {}).items():
+            try:
+                self.set(name, **state)
+            except (KeyError, ValueError) as error:
+                failure = ConfigError(str(error.args[0]))
+                failure.at = ("channel", name)
+                raise failure from None
 
     def begin(self, fade_frames: int) -> None:
         """Make the faders. `fade_frames`: length of a change, in frames that go out. Raises CoreError. [main]"""

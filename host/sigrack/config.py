@@ -26,9 +26,11 @@ class Document:
 
     def __init__(self, path: Path, text: str, config: Config, given: tuple[str, ...] = ()) -> None:
         """`given`: tables that were not read from the text but given by the caller."""
-        self.path, self.text, self.config, self._given = path, text, config, given
+        self.path, self.text, self.config, self.given = path, text, config, given
         self.play: Path | None = None
         """The file that is played instead of the source's own."""
+        self.channels: Mapping[str, Mapping[str, Any]] = {}
+        """What control has set of channels that go out."""
 
     @property
     def name(self) -> str:
@@ -41,11 +43,13 @@ class Document:
 
     def fail(self, key: KeyPath, message: str) -> NoReturn:
         """Raise ConfigError for the value at `key`. [any]"""
-        raise ConfigError(f"{self.at(key)}{message}")
+        error = ConfigError(f"{self.place(key)}{message}")
+        error.at = key
+        raise error
 
-    def at(self, key: KeyPath) -> str:
+    def place(self, key: KeyPath) -> str:
         """Return "FILE:LINE: " of the value at `key`, to begin a message with; empty for what is not from the file. [any]"""
-        return "" if key[0] in self._given else f"{self.path}:{line_of(self.text, key)}: "
+        return "" if key[0] in self.given else f"{self.path}:{line_of(self.text, key)}: "
 
 
 def parse(path: Path, text: str) -> Document:

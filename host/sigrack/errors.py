@@ -18,6 +18,8 @@ class RackError(Exception):
     """Something that the user can put right; the message is one line that names the thing and the way out."""
 
     exit_code = 102
+    at: tuple[str | int, ...] = ()
+    """The key of the configuration that it is about, if that is known: ("slot", 2, "plugin")."""
 
 
 class ConfigError(RackError):

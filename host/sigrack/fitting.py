@@ -13,6 +13,7 @@ from sigrack.hooks import Hooked
 from sigrack.lanes import LaneInstance, LanePlugin
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack.slot import Carried, Slot
+from sigrack.state import StateRefusedError
 from sigrack.tables import SlotTable
 from sigrack.watch import HookTimeout
 from sigrack_engine.pool import BlockPool
@@ -52,6 +53,8 @@ def build_slot(
     try:
         if isinstance(plugin, PythonPlugin):
             _build_python(rack, slot, plugin, resolve)
+            loan = None if carried or not slot.stateful else rack.states.lend(slot.name, plugin.id, plugin.version, setup)
+            slot.kept = (rack.states, loan) if loan else None
         else:
             _build_native(rack, slot, plugin, carried)
         if slot.bypass and (why := slot.unbypassable):
@@ -122,6 +125,8 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin | LanePlugin, c
         slot.source = Source(slot.name, ring, slot.setup.rate_hz)
     cookie = slot.source.ring.cookie if slot.source else 0
     config = slot.table.config
+    loan = None if carried or not plugin.stateful else rack.states.lend(slot.name, plugin.id, plugin.version, slot.setup)
+    state = loan.state if loan else state
 
     def make() -> "tuple[NativeInstance | LaneInstance, Contract]":
         instance = plugin.create(config, cookie, POST_ADDRESS)
@@ -134,9 +139,13 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin | LanePlugin, c
                 channels=slot.setup.channels,
                 values=[slot.values[info.id] for info in plugin.params],
             )
-        except ConfigError:
+        except ConfigError as error:
             instance.destroy()
+            if loan:
+                raise StateRefusedError(str(error), loan) from None
             raise
+        if loan:
+            rack.states.accept(loan)
         return instance, contract
 
     slot._instance, contract = rack.control.call(f"{slot.name}: create", make)

@@ -78,7 +78,7 @@ class QuarantinedError(ConfigError):
         super().__init__(f"{where}{path}: {text}")
         self.path, self.entry = path, entry
 
-    def at(self, where: str) -> "QuarantinedError":
+    def placed(self, where: str) -> "QuarantinedError":
         """Return the same with the place in front that names the plugin."""
         return QuarantinedError(self.path, self.entry, where)
 

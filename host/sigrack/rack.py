@@ -31,6 +31,7 @@ from sigrack.reaper import Reaper, Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 from sigrack.standins import HeldSignal, held_slot
+from sigrack.state import Lender
 from sigrack.subscriptions import check_subscription, posted
 from sigrack.tables import SignalTable, SlotTable
 from sigrack.watch import HookWatch
@@ -53,13 +54,22 @@ class Rack:
     """A configured bus of slots. Made, changed and closed on the main thread; drivers run its engine."""
 
     def __init__(
-        self, document: Document, setup: Setup, *, live: bool, notes: Notes | None = None, custody: Custody | None = None
+        self,
+        document: Document,
+        setup: Setup,
+        *,
+        live: bool,
+        notes: Notes | None = None,
+        custody: Custody | None = None,
+        states: Lender | None = None,
     ) -> None:
         """Load and build everything. Raises ConfigError, EngineError; then nothing is left behind. [main]
 
         `live`: time is real, and nobody waits for slow hooks. `notes`: of the crash record. `custody`: who is not to be loaded.
+        `states`: those of earlier hosts' plugins.
         """
         self.custody = custody or Custody()
+        self.states = states or Lender()
         self.notes = notes or Unrecorded()
         self.document = document
         self.setup = setup
@@ -90,7 +100,7 @@ class Rack:
         self.signals: tuple[SignalEngine, ...] = ()
         self.out_setup = setup
         """What goes out."""
-        self.channels = Channels(self.bus, config.bus.mute)
+        self.channels = Channels(self.bus, config.bus.mute, document.channels)
         """Mute, solo and level of its channels."""
         self.channels.on_level = self.headroom.follow
         self.on_event: Callable[..., object] = lambda kind, **data: None

@@ -19,6 +19,8 @@ from sigrack.errors import CLEAN, FORCED, EngineError, RackError, said
 from sigrack.places import RackLock
 from sigrack.rack import Rack
 from sigrack.realtime import ClockDriver
+from sigrack.saved.database import Database, database_path
+from sigrack.saved.desired import Call, Desired
 from sigrack.subscriptions import posted
 from sigrack.supervision import outlast_start
 from sigrack.wording import bus, rates
@@ -31,13 +33,15 @@ if TYPE_CHECKING:
     from sigrack.control.server import ControlServer
     from sigrack.publish import Publisher
 
-__all__ = ["Session", "run_rack"]
+__all__ = ["Session", "open_desired", "run_rack"]
 
 log = logging.getLogger("sigrack")
 
 
 LOOK_S = 1.0
 """How often it is looked what signal engines and slots have done that they must not."""
+STATES_S = 5.0
+"""How often the plugins' states are written down."""
 STOP_S = 4.0
 """Below stopwaitsecs in supervisord.conf, so that the log names what hangs."""
 
@@ -46,9 +50,17 @@ class Session:
     """Starts a rack, keeps its main loop, stops it in order. One per process when it has a control socket."""
 
     def __init__(
-        self, document: Document, progress: Callable[[int], None] | None = None, crashes: CrashLog | None = None
+        self,
+        document: Document,
+        progress: Callable[[int], None] | None = None,
+        crashes: CrashLog | None = None,
+        desired: Desired | None = None,
     ) -> None:
-        """Load everything. Raises ConfigError, EngineError; then nothing is left behind. [main]"""
+        """Load everything. Raises ConfigError, EngineError; then nothing is left behind. [main]
+
+        `desired`: what control wants of the rack; by default as `document` says, and nothing is kept.
+        """
+        self.desired = desired or Desired(document, why="this program keeps nothing")
         self.document = document
         self._crashes = crashes
         self.started = time.time()
@@ -61,7 +73,8 @@ class Session:
             undo.callback(reader.close)
             notes = crashes.notes if crashes else None
             custody = crashes.custody if crashes else None
-            self.rack = Rack(document, Setup(reader.rate_hz, reader.channels), live=live, notes=notes, custody=custody)
+            ends, states = Setup(reader.rate_hz, reader.channels), self.desired.states
+            self.rack = Rack(document, ends, live=live, notes=notes, custody=custody, states=states)
             undo.callback(self.rack.close)
             self._publisher = self._open_publisher()
             if self._publisher:
@@ -118,7 +131,7 @@ class Session:
             if self._live:
                 self.rack.dispatcher.timers.on_earlier = self._set_timer
             self._turn()
-            tasks.append(asyncio.create_task(self._look_after()))
+            tasks += [asyncio.create_task(self._look_after()), asyncio.create_task(self._keep_states())]
             guest = asyncio.create_task(beside() if beside else self._stop.wait())
             tasks.append(guest)
             await self._until_done(guest)
@@ -133,6 +146,7 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
             self.rack.dispatcher.inbox.attach(None)
             await bell.aclose()
+            await self._keep_now()
             await self.rack.end()
 
     async def _until_done(self, guest: "asyncio.Task[Any]") -> None:
@@ -204,6 +218,18 @@ class Session:
                 engine.warn()
             self.rack.tell_failures()
 
+    async def _keep_states(self) -> None:
+        """Write the plugins' states down now and then."""
+        while True:
+            await asyncio.sleep(STATES_S)
+            await self._keep_now()
+
+    async def _keep_now(self) -> None:
+        try:
+            await self.desired.states.keep(self.rack)
+        except Exception:  # a fault of ours must not end this for good, nor keep the host from ending
+            log.exception("keeping the plugins' states failed")
+
     # Control
 
     def _open_publisher(self) -> "Publisher | None":
@@ -258,14 +284,20 @@ class Session:
         if self.server:
             self.server.publish(kind, data)
 
-    async def reload(self) -> list[str]:
+    async def reload(self, call: Call | None = None) -> list[str]:
         """Read the file again and change what has changed. Raises ConfigError; then nothing has. [main]"""
         document = await asyncio.to_thread(load, self.document.path, self.document.play)
-        changed = await self.rack.changes.apply(document)
-        self.document = document
+        changed = await self.desired.reload(self.rack, document, call or Call())
+        self.document = self.rack.document
         log.info("reloaded %s: %s", document.path, ", ".join(changed) or "nothing has changed")
         self.publish("reloaded", changed=changed)
         return changed
+
+    async def save(self, call: Call) -> None:
+        """Write what control has changed into the rack's file. Raises ConfigError; then nothing is written. [main]"""
+        await self.desired.save(call)
+        self.document = self.rack.document = self.desired.document
+        log.info("%s: %s", self.document.path, call.reply.message)
 
     # Ending
 
@@ -357,9 +389,10 @@ def _report(task: "asyncio.Task[None]") -> None:
         log.error("the control server ended: %s; restart the host to control it", said(error))
 
 
-def run_rack(path: Path, play: Path | None = None) -> int:
+def run_rack(path: Path, play: Path | None = None, *, fresh: bool = False) -> int:
     """Run the rack described by a file until it ends; return the exit code. `play`: what to play instead of the rack's source.
 
+    `fresh`: as the file says, whatever is kept; and nothing is kept of this run.
     When something did not stop in time, the process ends here and now (103). Raises ConfigError, EngineError. [main]
     """
     with outlast_start() as end:
@@ -367,9 +400,11 @@ def run_rack(path: Path, play: Path | None = None) -> int:
         lock = RackLock(document.name)
         crashes = CrashLog(document)
         try:
-            session = Session(document, crashes=crashes)
-            session.stop_limit_s = STOP_S
-            code = session.run()
+            desired = open_desired(document, fresh=fresh)
+            try:
+                session, code = _run(desired, crashes)
+            finally:
+                desired.close()
             end.at_once = session.interrupted
         finally:
             crashes.close()
@@ -378,3 +413,26 @@ def run_rack(path: Path, play: Path | None = None) -> int:
         logging.shutdown()
         os._exit(code)
     return code
+
+
+def open_desired(document: Document, *, fresh: bool = False) -> Desired:
+    """Return what control wants of a rack. A file that is played as fast as it can gives the same each time. [main]"""
+    if fresh:
+        log.info("--fresh: the rack starts as its file says, and what is changed now is not kept")
+        return Desired(document, why="the host was started with --fresh")
+    if not document.config.live:
+        return Desired(document, why="only racks that run in real time keep anything")
+    return Desired(document, Database(database_path(document)))
+
+
+def _run(desired: Desired, crashes: CrashLog) -> tuple[Session, int]:
+    """Run what control wants, without those overrides that keep it from starting. Raises RackError."""
+    while True:
+        session = None
+        try:
+            session = Session(desired.document, crashes=crashes, desired=desired)
+            session.stop_limit_s = STOP_S
+            return session, session.run()
+        except RackError as error:
+            if (session and session.state != "starting") or not desired.set_aside(error):
+                raise

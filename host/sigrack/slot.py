@@ -8,6 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from sigrack.context import PluginContext
 from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
@@ -16,7 +18,7 @@ from sigrack.lanes import LaneInstance, LanePlugin
 from sigrack.lanes.lane import Lane
 from sigrack.lifecycle import start_thread
 from sigrack.loading import NativePlugin, NoPlugin, ParamInfo, PythonPlugin
-from sigrack.state import PluginState, restore, save
+from sigrack.state import Lender, Loan, PluginState, restore, save
 from sigrack.tables import SlotTable
 from sigrack_engine.compiler import Linear
 from sigrack_engine.costs import Forms
@@ -46,6 +48,8 @@ class Carried:
     values: Mapping[str, float]
     """Parameters as they are now, of those that its table does not change."""
     bypass: bool
+    was_bypassed: bool
+    """Whether the other one was when this was taken."""
     state: PluginState | None
     """Of a native plugin; a Python plugin's is handed over when its successor takes its place."""
 
@@ -87,6 +91,8 @@ class Slot:
     worker_tap: WorkerTap | None = None
     carried: Carried | None = None
     """What it was built with of its predecessor's."""
+    kept: tuple[Lender, Loan] | None = None
+    """The state of a Python plugin from an earlier host, until `start`."""
     lost_call: Future[Any] | None = None
     """A call into the native instance that was abandoned."""
     _instance: "NativeInstance | LaneInstance | None" = None
@@ -190,6 +196,28 @@ class Slot:
             self.refresh()
         self.on_level()
 
+    def want_param(self, name: str, value: object) -> float:
+        """Set a parameter for good: also in its table. Raises KeyError, ValueError. [main]"""
+        number = self.set_param(name, value)
+        self.table = msgspec.structs.replace(self.table, params={**self.table.params, name: number})
+        return number
+
+    def want_bypass(self, bypass: bool) -> None:
+        """Bypass it or not for good: also in its table. Raises ValueError. [main]"""
+        self.set_bypass(bypass)
+        self.table = msgspec.structs.replace(self.table, bypass=bypass)
+
+    def keep_wanted(self, old: "Slot") -> None:
+        """Take into the table what the table of `old` says of parameters that are here, too, and were not given. [main]"""
+        kept = {name: value for name, value in old.table.params.items() if not old.held and self._takes(name, value)}
+        self.table = msgspec.structs.replace(self.table, params=kept | self.table.params, bypass=old.table.bypass)
+
+    def _takes(self, name: str, value: object) -> bool:
+        with contextlib.suppress(KeyError, ValueError):
+            self.param(name).check(value)
+            return True
+        return False
+
     @property
     def occupied(self) -> bool:
         """Whether a thread that was left behind is still inside the native instance."""
@@ -218,6 +246,19 @@ class Slot:
                 raise ConfigError(f"{self.name}: on_start: {said(error)}") from error
         self.hooked.closed = False
         self._started = True
+        self._take_back(self.hooked)
+
+    def _take_back(self, hooked: Hooked) -> None:
+        """Give a Python plugin the state of an earlier host; what it refuses does not keep it from starting."""
+        if self.kept is None:
+            return
+        (lender, loan), self.kept = self.kept, None
+        try:
+            restore(hooked, self.name, loan.state)
+        except ConfigError as error:
+            lender.refuse(loan, error)
+        else:
+            lender.accept(loan)
 
     def follows(self, old: "Slot") -> bool:
         """Whether it hears and writes what `old` does: only then are state, waiting calls and audio for it, too. [any]"""
@@ -238,7 +279,11 @@ class Slot:
             if self.hooked and self.follows(old):
                 self.hooked.inherit(old.hooked)
             old.hooked.resume()  # for what the new one has no hook for
-        if (carried := self.carried) and (old.values != carried.values or old.bypass != carried.bypass) and not self.unbypassable:
+        if (
+            (carried := self.carried)
+            and (old.values != carried.values or old.bypass != carried.was_bypassed)
+            and not self.unbypassable
+        ):
             self._catch_up(carried, old)
 
     def _catch_up(self, carried: Carried, old: "Slot") -> None:
@@ -247,7 +292,7 @@ class Slot:
             if name in carried.values and value != carried.values[name]:
                 with contextlib.suppress(KeyError, ValueError):  # not this plugin's any more
                     self.set_param(name, value)
-        if old.bypass != carried.bypass:
+        if old.bypass != carried.was_bypassed:
             self.set_bypass(old.bypass)
 
     def begin(self) -> None:

@@ -1,4 +1,4 @@
-"""What a plugin hands to its successor."""
+"""What a plugin hands to its successor, in the same host or in the next one."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,9 @@ import msgspec
 
 from sigrack.errors import ConfigError, said
 from sigrack.hooks import Hooked
+from sigrack_plugins import Setup
 
-__all__ = ["PluginState", "restore", "save"]
+__all__ = ["Lender", "Loan", "PluginState", "StateRefusedError", "restore", "save"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,38 @@ class PluginState:
     plugin: str
     version: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Loan:
+    """A state that was kept, on its way into a plugin."""
+
+    slot: str
+    setup: str
+    """What the plugin that gave it heard and wrote."""
+    state: PluginState
+
+
+class StateRefusedError(ConfigError):
+    """A native plugin did not start with the state that it was given back; perhaps it starts without."""
+
+    def __init__(self, message: str, loan: Loan) -> None:
+        super().__init__(message)
+        self.loan = loan
+
+
+class Lender:
+    """Gives states back that were kept; this one has none."""
+
+    def lend(self, slot: str, plugin: str, version: str, setup: Setup) -> Loan | None:
+        """Return the state for a new instance in a slot. [main, worker]"""
+        return None
+
+    def accept(self, loan: Loan) -> None:
+        """The plugin has it. [any]"""
+
+    def refuse(self, loan: Loan, why: object) -> None:
+        """The plugin cannot take it. [any]"""
 
 
 def save(hooked: Hooked, name: str, version: str) -> PluginState:

@@ -61,6 +61,7 @@ def status(session: "Session") -> dict[str, Any]:
             }
             for slot in rack.slots
         ],
+        "saved": session.desired.facts,
         "signals": [{"name": s.table.name, "library": s.table.library, "symbols": s.table.symbols} for s in rack.signals],
     }
 

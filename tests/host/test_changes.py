@@ -16,7 +16,7 @@ import pytest
 
 from director import DIRECTOR
 from factories import Compile
-from plugin_source import plugin_source
+from plugin_source import STATEFUL, plugin_source
 from racks import freewheel, noise, write
 from sigrack.config import Document, load
 from sigrack.errors import ConfigError, RackError
@@ -331,52 +331,6 @@ def test_native_state_travels(folder: Path, cc: Compile) -> None:
     assert [None] * 3 == said
     assert sorted(lives) == lives
     assert {0.0, 1.0, 2.0, 3.0} == set(lives)
-
-
-STATEFUL = r"""
-#include <stdlib.h>
-#include <string.h>
-#include <sigrack.h>
-struct box { const struct sigrack_host *host; unsigned lives; };
-static void *create(const struct sigrack_host *host, const char *c, char *e, uint32_t n) {
-    (void)c, (void)e, (void)n;
-    struct box *box = calloc(1, sizeof *box);
-    box->host = host;
-    return box;
-}
-static int activate(void *self, const struct sigrack_setup *s, struct sigrack_contract *c) {
-    (void)self, (void)s, (void)c;
-    return 0;
-}
-static int process(void *self, const struct sigrack_block *block) {
-    struct box *box = self;
-    double lives = box->lives;
-    for (uint32_t i = 0; i < block->channels; i++)
-        memcpy(block->out[i], block->in[i], block->frames * sizeof(float));
-    box->host->post(box->host->cookie, 0, block->frame, &lives, 1);
-    return 0;
-}
-static uint32_t save(void *self, void *data, uint32_t size) {
-    unsigned lives = ((struct box *)self)->lives + 1;
-    if (size >= sizeof lives)
-        memcpy(data, &lives, sizeof lives);
-    return sizeof lives;
-}
-static int load(void *self, const char *version, const void *data, uint32_t size, char *error, uint32_t n) {
-    (void)error, (void)n;
-    if (strcmp(version, "7") || size != sizeof(unsigned))
-        return 1;
-    memcpy(&((struct box *)self)->lives, data, size);
-    return 0;
-}
-const struct sigrack_plugin *sigrack_plugin_entry(void) {
-    static const struct sigrack_factor factor = {.size = sizeof factor, .symbol = "lives", .unit = ""};
-    static const struct sigrack_plugin plugin = {.size = sizeof plugin, .abi = SIGRACK_ABI, .id = "box", .version = "7",
-        .factors = &factor, .factor_count = 1, .create = create, .activate = activate, .process = process, .destroy = free,
-        .state_save = save, .state_load = load};
-    return &plugin;
-}
-"""
 
 
 WITNESS = '''

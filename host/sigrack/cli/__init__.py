@@ -21,6 +21,7 @@ _COMMANDS = {
     "scan": "try plugins in processes of their own, and put those that do harm into quarantine",
     "quarantine": "list the plugins that no rack may load, or let them out",
     "ctl": "send one command to a running rack",
+    "save": "write what control has changed into the rack's file",
     "top": "show a running rack: slots, load, levels, drops",
     "design": "design a filter for upsampling, or measure one",
     "soak": "load, swap and unload plugins at random for long, and account for everything",

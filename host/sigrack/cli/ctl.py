@@ -24,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("params", metavar="key=value", nargs="*")
     parser.add_argument("--rack", type=Path, metavar="RACK.toml", help="which host, if several run")
     parser.add_argument("--endpoint", help="its control endpoint, if it is not the default one")
+    parser.add_argument("--id", help="of the request: one that was carried out is not carried out again")
     parser.add_argument("--json", action="store_true", help="print the whole reply as JSON")
 
 
@@ -62,7 +63,7 @@ def run(options: argparse.Namespace) -> int:
         endpoint, on_wait=lambda: print(f"sigrack: the host is still working on {options.cmd}", file=sys.stderr)
     ) as client:
         try:
-            reply = client.request(options.cmd, **params)
+            reply = client.request(options.cmd, request_id=options.id, **params)
         except CommandError as failure:
             raise ConfigError(f"{failure.code}: {failure.message}") from None
     if options.json:

@@ -13,6 +13,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("rack", type=Path, metavar="RACK.toml")
     add_input(parser)
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="start as the file says; what was changed before stays kept, what is changed now is not",
+    )
 
 
 def add_input(parser: argparse.ArgumentParser) -> None:
@@ -30,4 +35,4 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a rack in the foreground."""
-    return run_rack(options.rack, options.input)
+    return run_rack(options.rack, options.input, fresh=options.fresh)

@@ -4,37 +4,64 @@ import argparse
 import json
 import logging
 import random
+from typing import Any
 
 from sigrack.cli.table import table
-from sigrack.soak.lifetimes import Verdict, soak
+from sigrack.errors import ConfigError
 
 __all__ = ["arguments", "run"]
+
+KILLS = 100
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("--kind", choices=["lifetimes"], default="lifetimes", help="what to try (default: lifetimes)")
-    parser.add_argument("--ops", type=int, default=100_000, metavar="N", help="how many operations (default: 100000)")
+    parser.add_argument(
+        "--kind",
+        choices=["lifetimes", "restarts"],
+        default="lifetimes",
+        help="lifetimes (default): plugins come and go; restarts: the host is killed while a client changes its rack",
+    )
+    parser.add_argument("--ops", type=int, default=100_000, metavar="N", help="lifetimes: how many operations (default: 100000)")
+    parser.add_argument("--kills", type=int, metavar="N", help=f"restarts: how many (default: {KILLS})")
+    parser.add_argument("--seconds", type=float, metavar="S", help="restarts: for how long, in place of how many or at most")
     parser.add_argument("--seed", type=int, help="which ones; by default another each time")
-    parser.add_argument("--no-bury", action="store_true", help="give memory back at once (for AddressSanitizer)")
+    parser.add_argument("--no-bury", action="store_true", help="lifetimes: give memory back at once (for AddressSanitizer)")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a soak; the exit code is 0 only if nothing was wrong, else 1."""
-    from tqdm import tqdm
-
     seed = random.randrange(2**31) if options.seed is None else options.seed
     logging.getLogger("sigrack").setLevel(logging.ERROR)
-    with tqdm(total=options.ops, unit="op", disable=None) as bar:
-        verdict = soak(options.ops, seed, bury=not options.no_bury, progress=bar.update)
-    _show(verdict)
+    verdict = _restarts(options, seed) if options.kind == "restarts" else _lifetimes(options, seed)
+    faults = verdict["faults"]
+    rows = [(name, str(value)) for name, value in verdict.items() if name != "faults"]
+    print(table((options.kind, f"seed {seed}"), rows))
+    print("\n" + ("; ".join(faults) if faults else "nothing was wrong"))
     if options.json:
-        print(json.dumps(verdict.as_dict()))
-    return 1 if verdict.faults else 0
+        print(json.dumps(verdict))
+    return 1 if faults else 0
 
 
-def _show(verdict: Verdict) -> None:
-    rows = [(name, str(value)) for name, value in verdict.as_dict().items() if name != "faults"]
-    print(table(("lifetimes", ""), rows))
-    print("\n" + ("; ".join(verdict.faults) if verdict.faults else "nothing was wrong"))
+def _lifetimes(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from sigrack.soak.lifetimes import soak
+
+    with tqdm(total=options.ops, unit="op", disable=None) as bar:
+        return soak(options.ops, seed, bury=not options.no_bury, progress=bar.update).as_dict()
+
+
+def _restarts(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+    from tqdm import tqdm
+
+    from sigrack.soak.restarts import soak
+
+    kills, seconds = options.kills, options.seconds
+    if (kills is not None and kills < 1) or (seconds is not None and not seconds > 0):
+        raise ConfigError("--kills and --seconds must be above 0")
+    if kills is None and seconds is None:
+        kills = KILLS
+    with tqdm(total=kills, unit="kill", disable=None) as bar:
+        return soak(kills, seed, seconds, bar.update).as_dict()

@@ -41,10 +41,14 @@ class Client:
         socket.connect(self.endpoint)
         return socket
 
-    def request(self, cmd: str, **params: Any) -> dict[str, Any]:
-        """Return the whole reply. Raises CommandError if the host refuses, EngineError if it does not answer (in time)."""
+    def request(self, cmd: str, /, *, request_id: str | None = None, **params: Any) -> dict[str, Any]:
+        """Return the whole reply. Raises CommandError if the host refuses, EngineError if it does not answer (in time).
+
+        With an id of its own a request can be sent again when no answer came: it is carried out once.
+        """
+        identity = {} if request_id is None else {"id": request_id}
         try:
-            self._socket.send(msgspec.json.encode({"cmd": cmd, "params": params}))
+            self._socket.send(msgspec.json.encode({"cmd": cmd, "params": params, **identity}))
         except zmq.Again:
             raise self._silence() from None
         self._wait(cmd)

@@ -1,18 +1,26 @@
 """Every command: its name, its parameters, its sentence. Decoder, client and docs/control.md come from here."""
 
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
+from msgspec import Meta
 
-__all__ = ["COMMANDS", "Change", "Command", "CommandError", "Reply", "Request", "to_markdown"]
+__all__ = ["COMMANDS", "Change", "Command", "CommandError", "Reply", "Request", "Write", "to_markdown"]
+
+
+PresetName = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f]*$")]
 
 
 class Command(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Base of all commands; the fields are the parameters."""
 
 
-class Change(Command, frozen=True):
+class Write(Command, frozen=True):
+    """Base of those that change something: with a request id each is carried out once."""
+
+
+class Change(Write, frozen=True):
     """Base of those that change what the rack holds: they may take long, and all are told when they fail."""
 
 
@@ -21,7 +29,7 @@ class Ping(Command, frozen=True):
 
 
 class GetStatus(Command, frozen=True):
-    """What runs: state, rack, source, latency, slots with their parameters."""
+    """What runs: state, rack, source, latency, slots with their parameters; what of the rack's file is overridden."""
 
 
 class Stats(Command, frozen=True):
@@ -39,7 +47,7 @@ class ParamGet(Command, frozen=True, kw_only=True):
     param: str | None = None
 
 
-class ParamSet(Command, frozen=True, kw_only=True):
+class ParamSet(Write, frozen=True, kw_only=True):
     """Sets a parameter from the next block on; the plugin smooths it."""
 
     slot: str
@@ -47,14 +55,14 @@ class ParamSet(Command, frozen=True, kw_only=True):
     value: float
 
 
-class Bypass(Command, frozen=True, kw_only=True):
+class Bypass(Write, frozen=True, kw_only=True):
     """Cross-fades a slot to its input, or to what the channels held that it writes (on = true), or back."""
 
     slot: str
     on: bool = True
 
 
-class ChannelSet(Command, frozen=True, kw_only=True):
+class ChannelSet(Write, frozen=True, kw_only=True):
     """Mutes a channel that goes out, makes it solo (others are then muted), sets its level, -120 (silence) to 24 dB: in a
     ramp, from the next block on. What is left out stays."""
 
@@ -64,11 +72,11 @@ class ChannelSet(Command, frozen=True, kw_only=True):
     gain_db: float | None = None
 
 
-class CrossfeedEnable(Command, frozen=True):
+class CrossfeedEnable(Write, frozen=True):
     """Cross-fades the rack's crossfeed slot in."""
 
 
-class CrossfeedDisable(Command, frozen=True):
+class CrossfeedDisable(Write, frozen=True):
     """Cross-fades the rack's crossfeed slot out."""
 
 
@@ -116,8 +124,7 @@ class CrossfeedGenerateWoodworth(Change, frozen=True, kw_only=True):
 
 
 class Load(Change, frozen=True, kw_only=True):
-    """Adds a slot, before another one or at the end; in and out as in a `[[slot]]` table. The next RELOAD goes back to what the
-    rack's file says."""
+    """Adds a slot, before another one or at the end; in and out as in a `[[slot]]` table."""
 
     name: str
     plugin: str
@@ -129,8 +136,7 @@ class Load(Change, frozen=True, kw_only=True):
 
 
 class LoadSignal(Change, frozen=True, kw_only=True):
-    """Adds a signal engine; the parameters are those of a `[[signal]]` table. The next RELOAD goes back to what the rack's file
-    says."""
+    """Adds a signal engine; the parameters are those of a `[[signal]]` table."""
 
     name: str
     library: str
@@ -159,8 +165,8 @@ class Swap(Change, frozen=True, kw_only=True):
 
 
 class Reload(Change, frozen=True):
-    """Reads the rack's file again; what has not changed runs on. With a name: loads that plugin's own file again. What is invalid
-    changes nothing."""
+    """Reads the rack's file again; what has not changed runs on, and what control has changed stays unless the file has changed
+    in the same place. With a name: loads that plugin's own file again. What is invalid changes nothing."""
 
     name: str | None = None
 
@@ -172,7 +178,48 @@ class Release(Change, frozen=True, kw_only=True):
     name: str | None = None
 
 
-class Shutdown(Command, frozen=True):
+class Undo(Change, frozen=True):
+    """Takes the last change back; the last 50 are kept. What one parameter was set to within half a second is one change."""
+
+
+class Redo(Change, frozen=True):
+    """Makes the change again that was taken back last."""
+
+
+class PresetSave(Write, frozen=True, kw_only=True):
+    """Keeps all settings (slots, signal engines, channels) under a name; one that exists is replaced."""
+
+    name: PresetName
+
+
+class PresetRecall(Change, frozen=True, kw_only=True):
+    """Goes to the settings that were kept under a name. The name `file` stands for the rack's file as it is."""
+
+    name: PresetName
+
+
+class PresetDelete(Write, frozen=True, kw_only=True):
+    """Forgets the settings that were kept under a name."""
+
+    name: PresetName
+
+
+class PresetList(Command, frozen=True):
+    """The names under which settings are kept, and since when."""
+
+
+class Compare(Change, frozen=True, kw_only=True):
+    """Goes to the other of two complete settings, A and B, or to the one that is named. Both begin alike; each keeps what is
+    changed while it is the one in force."""
+
+    side: Literal["A", "B"] | None = None
+
+
+class Save(Change, frozen=True):
+    """Writes into the rack's file what control has changed; its comments and its layout stay."""
+
+
+class Shutdown(Write, frozen=True):
     """Ends the host in an orderly way."""
 
 
@@ -198,6 +245,14 @@ COMMANDS: dict[str, type[Command]] = {
     "SWAP": Swap,
     "RELOAD": Reload,
     "RELEASE": Release,
+    "UNDO": Undo,
+    "REDO": Redo,
+    "PRESET_SAVE": PresetSave,
+    "PRESET_RECALL": PresetRecall,
+    "PRESET_DELETE": PresetDelete,
+    "PRESET_LIST": PresetList,
+    "COMPARE": Compare,
+    "SAVE": Save,
     "SHUTDOWN": Shutdown,
 }
 
@@ -207,6 +262,8 @@ class Request(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     cmd: str
     params: dict[str, Any] = {}
+    id: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    """Who sends the same request again with the same id gets the same reply: it is carried out once, also over a restart."""
 
 
 class Reply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -228,7 +285,8 @@ ERROR_CODES = {
     "IPC_PROTOCOL_ERROR": 'the request is not JSON of the form `{"cmd": ..., "params": {...}}`',
     "IPC_INVALID_COMMAND": "no such command",
     "IPC_INVALID_PARAMS": "a parameter is missing, unknown, of the wrong type or out of range",
-    "VALIDATION_NOT_FOUND": "no such slot, signal engine, parameter or channel",
+    "VALIDATION_NOT_FOUND": "no such slot, signal engine, parameter, channel or preset",
+    "VALIDATION_NOTHING_TO_DO": "nothing can be taken back, or made again",
     "VALIDATION_INVALID_PLUGIN": "a plugin cannot be loaded, refuses its configuration or does not start; nothing was changed",
     "VALIDATION_INVALID_CONFIG": "the rack's file has an error; nothing was changed",
     "ENGINE_FAILED": "a plugin or a resource failed while the rack was being changed; nothing was changed",
@@ -263,6 +321,8 @@ def _kind(kind: Any) -> str:
         return " or ".join(f"`{choice}`" for choice in get_args(kind))
     if get_origin(kind) in (UnionType, Union):
         return " or ".join(_kind(option) for option in get_args(kind) if option is not NoneType)
+    if get_origin(kind) is Annotated:
+        return _kind(get_args(kind)[0])
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return "dict"
     return str(getattr(kind, "__name__", kind)).partition("[")[0]

@@ -22,7 +22,7 @@ __all__ = ["ControlServer"]
 
 log = logging.getLogger("sigrack")
 
-Handler = Callable[[Command], Awaitable[Reply]]
+Handler = Callable[[Command, Request], Awaitable[Reply]]
 
 
 def _bind(socket: "zmq.Socket[Any]", endpoint: str) -> None:
@@ -36,8 +36,8 @@ def _bind(socket: "zmq.Socket[Any]", endpoint: str) -> None:
         os.umask(mask)
 
 
-def decode(payload: bytes) -> tuple[str, Command]:
-    """Return a request's command, checked. Raises CommandError. [any]"""
+def decode(payload: bytes) -> tuple[Request, Command]:
+    """Return a request and its command, checked. Raises CommandError. [any]"""
     try:
         request = msgspec.json.decode(payload, type=Request)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -45,7 +45,7 @@ def decode(payload: bytes) -> tuple[str, Command]:
     if (kind := COMMANDS.get(request.cmd)) is None:
         raise CommandError("IPC_INVALID_COMMAND", f'unknown command "{request.cmd}"{nearest(request.cmd, list(COMMANDS))}')
     try:
-        return request.cmd, msgspec.convert(request.params, kind)
+        return request, msgspec.convert(request.params, kind)
     except msgspec.ValidationError as error:
         raise CommandError("IPC_INVALID_PARAMS", f"{request.cmd}: {_explain(str(error), kind)}") from None
 
@@ -131,8 +131,8 @@ class ControlServer:
 
     async def _answer(self, payload: bytes) -> bytes:
         try:
-            _, command = decode(payload)
-            reply = await self._handle(command)
+            request, command = decode(payload)
+            reply = await self._handle(command, request)
             return msgspec.json.encode({**msgspec.to_builtins(reply), "status": "ok"})
         except CommandError as failure:
             return _error(failure.code, failure.message)

@@ -1,0 +1,484 @@
+"""A host is killed again and again while a client changes its rack: what was acknowledged is in force in the next one, once.
+
+The client keeps a list of slots, channels and sides of its own, which shares no code with the host.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import numpy as np
+import soundfile
+import zmq
+
+from sigrack.errors import EngineError
+
+__all__ = ["Verdict", "soak"]
+
+NAME = "restarts"
+RATE_HZ = 48_000
+EARLY = 0.2
+"""Share of kills that come while the host starts."""
+LONGEST_LIFE_S = 1.5
+START_S = 60.0
+"""How long a start may take; a loaded machine is slow."""
+MOST_LOADED = 6
+MOST_LOST_S = 1.0
+"""Of a recording."""
+
+RACK = f"""\
+[rack]
+name = "{NAME}"
+block_frames = 256
+[source]
+driver = "clock"
+path = "in.wav"
+loop = true
+[[slot]]
+name = "volume"
+plugin = "gain"
+params = {{ gain_db = -6.0 }}
+[[slot]]
+name = "balance"
+plugin = "gain"
+[[slot]]
+name = "meter"
+plugin = "level"
+[[slot]]
+name = "recorder"
+plugin = "recorder"
+[slot.config]
+path = "take.wav"
+"""
+SLOTS: list[list[Any]] = [
+    ["volume", "gain", False, -6.0],
+    ["balance", "gain", False, 0.0],
+    ["meter", "level", False, None],
+    ["recorder", "recorder", False, None],
+]
+"""The same, as the client believes it."""
+
+
+@dataclass(slots=True)
+class Verdict:
+    """What came of it."""
+
+    kills: int = 0
+    early_kills: int = 0
+    """While the host started."""
+    acknowledged: int = 0
+    """Commands that were answered."""
+    unanswered: int = 0
+    """Commands that the kill came before the answer of: sent again with their ids."""
+    carried_out_before: int = 0
+    """How many of those the killed host had carried out and written down."""
+    asked_again: int = 0
+    """Commands that were answered and sent once more, mostly to the next host."""
+    lost: int = 0
+    """Restarts after which something was not in force that had been acknowledged, or something else was."""
+    twice: int = 0
+    """Requests whose second reply was another one, or that did something again."""
+    recordings: int = 0
+    most_lost_s: float = 0.0
+    """Of a recording: what is missing between its last frame and the kill."""
+    restart_to_audio_ms: dict[str, float] = field(default_factory=dict)
+    """From the start of the process to its first block: p50, p99, max."""
+    restart_to_answer_ms: dict[str, float] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return asdict(self)
+
+
+# What the client believes
+
+
+@dataclass(slots=True)
+class Settings:
+    """Slots in their order, channels, and which side is in force."""
+
+    slots: list[list[Any]]
+    """Name, plugin, bypass, gain_db (None: it has none)."""
+    channels: dict[str, list[Any]]
+    """Mute, solo, gain_db."""
+
+
+@dataclass(slots=True)
+class Belief:
+    """All that the host should have."""
+
+    now: Settings
+    side: str = "A"
+    other: Settings | None = None
+    """None: that side was never in force, and is as this one."""
+    presets: dict[str, Settings] = field(default_factory=dict)
+    step: "Belief | None" = None
+    """Before the last change, if that can be taken back alone."""
+    undone: "Belief | None" = None
+    """Before it was taken back."""
+
+    def slot(self, name: str) -> list[Any]:
+        """Return a slot."""
+        return next(slot for slot in self.now.slots if slot[0] == name)
+
+    def after(self, cmd: str, params: dict[str, Any]) -> "Belief":
+        """Return what it is after a command."""
+        new = Belief(deepcopy(self.now), self.side, self.other, dict(self.presets))
+        getattr(new, f"_{cmd.lower()}")(self, **params)
+        alone = cmd not in ("PARAM_SET", "CHANNEL_SET", "UNDO", "REDO", "PRESET_SAVE", "SWAP")
+        if alone and (new.now, new.side) != (self.now, self.side):
+            new.step = self
+        return new
+
+    def _param_set(self, old: "Belief", *, slot: str, param: str, value: float) -> None:
+        self.slot(slot)[3] = value
+
+    def _bypass(self, old: "Belief", *, slot: str, on: bool) -> None:
+        self.slot(slot)[2] = on
+
+    def _channel_set(self, old: "Belief", *, name: str, **given: Any) -> None:
+        channel = self.now.channels[name]
+        for place, key in enumerate(("mute", "solo", "gain_db")):
+            channel[place] = given.get(key, channel[place])
+
+    def _load(self, old: "Belief", *, name: str, plugin: str, params: dict[str, float], before: str | None = None) -> None:
+        names = [slot[0] for slot in self.now.slots]
+        self.now.slots.insert(names.index(before) if before else len(names), [name, plugin, False, params["gain_db"]])
+
+    def _unload(self, old: "Belief", *, name: str) -> None:
+        self.now.slots.remove(self.slot(name))
+
+    def _swap(self, old: "Belief", *, name: str) -> None:
+        pass
+
+    def _undo(self, old: "Belief") -> None:
+        assert old.step
+        self.now, self.side, self.other = deepcopy(old.step.now), old.step.side, old.step.other
+        self.undone = Belief(old.now, old.side, old.other)
+
+    def _redo(self, old: "Belief") -> None:
+        assert old.undone
+        self.now, self.side, self.other = deepcopy(old.undone.now), old.undone.side, old.undone.other
+
+    def _preset_save(self, old: "Belief", *, name: str) -> None:
+        self.presets[name] = deepcopy(self.now)
+
+    def _preset_recall(self, old: "Belief", *, name: str) -> None:
+        self.now = deepcopy(self.presets[name])
+
+    def _compare(self, old: "Belief") -> None:
+        self.now, self.other = deepcopy(self.other or self.now), deepcopy(self.now)
+        self.side = "B" if self.side == "A" else "A"
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request."""
+
+    id: str
+    cmd: str
+    params: dict[str, Any]
+
+    def text(self) -> bytes:
+        """Return it as it goes over the socket."""
+        return json.dumps({"cmd": self.cmd, "params": self.params, "id": self.id}).encode()
+
+
+class DiedError(Exception):
+    """The host ended before it answered."""
+
+
+class WrongError(Exception):
+    """Something does not hold."""
+
+
+class Host:
+    """One life of the host."""
+
+    def __init__(self, folder: Path, command: Sequence[str]) -> None:
+        self._socket_path = folder / "run" / f"{NAME}.sock"
+        self.log = folder / "host.log"
+        environment = os.environ | {"SIGRACK_RUNTIME": str(folder / "run"), "SIGRACK_STATE": str(folder / "state")}
+        self.began_ns = time.monotonic_ns()
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, "run", str(folder / "rack.toml")], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.reconnect_ivl = 5
+        self._socket.connect(f"ipc://{self._socket_path}")
+        self.killed_ns = 0
+        self._killer: threading.Timer | None = None
+
+    def kill_in(self, seconds: float) -> None:
+        """Send it SIGKILL after a while, whatever it does then."""
+        self._killer = threading.Timer(seconds, self.kill)
+        self._killer.start()
+
+    def kill(self) -> None:
+        """Send it SIGKILL."""
+        self.killed_ns = time.monotonic_ns()
+        self.process.kill()
+
+    def ask(self, request: bytes) -> dict[str, Any]:
+        """Return the whole reply. Raises DiedError if the host ends before."""
+        self._socket.send(request)
+        until = time.monotonic() + START_S
+        while not self._socket.poll(10):
+            if self.process.poll() is not None and not self._socket.poll(0):
+                raise DiedError
+            if time.monotonic() > until:
+                raise EngineError(f"the host has not answered {request[:100]!r} within {START_S:g} s")
+        reply: dict[str, Any] = json.loads(self._socket.recv())
+        return reply
+
+    def data(self, cmd: str) -> dict[str, Any]:
+        """Return what a command tells."""
+        found: dict[str, Any] = self.ask(json.dumps({"cmd": cmd}).encode())["data"]
+        return found
+
+    def children(self) -> list[int]:
+        """Return the processes that it has started."""
+        with contextlib.suppress(OSError):
+            threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+            return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
+        return []
+
+    def close(self) -> None:
+        """Wait for its end and let go of the socket."""
+        if self._killer:
+            self._killer.join()
+        self.process.wait()
+        self._context.destroy(linger=0)
+
+
+class Soak:
+    """One run."""
+
+    def __init__(self, folder: Path, seed: int, command: Sequence[str]) -> None:
+        self._folder, self._command = folder, command
+        self._random = random.Random(seed)
+        self._verdict = Verdict()
+        self._belief = Belief(Settings(deepcopy(SLOTS), {name: [False, False, 0.0] for name in "12"}))
+        self._numbers = 0
+        self._pending: Sent | None = None
+        self._last: tuple[Sent, dict[str, Any]] | None = None
+        self._audio_ms: list[float] = []
+        self._answer_ms: list[float] = []
+        for name in ("run", "state"):
+            (folder / name).mkdir(mode=0o700)
+        (folder / "rack.toml").write_text(RACK)
+        noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (RATE_HZ, 2)).astype(np.float32)
+        soundfile.write(folder / "in.wav", noise, RATE_HZ, subtype="FLOAT")
+
+    def run(self, kills: int | None, seconds: float | None, progress: Callable[[int], object]) -> Verdict:
+        """Kill so often, or for so long; then end the last host in order."""
+        until = None if seconds is None else time.monotonic() + seconds
+        verdict = self._verdict
+        try:
+            while (kills is None or verdict.kills < kills) and (until is None or time.monotonic() < until):
+                self._life()
+                progress(1)
+            self._last_life()
+        except (WrongError, DiedError) as error:
+            verdict.faults.append(f"after {verdict.kills} kills: {error}")
+        for name, values in (("restart_to_audio_ms", self._audio_ms), ("restart_to_answer_ms", self._answer_ms)):
+            if len(values) > 1:
+                cuts = quantiles(values, n=100, method="inclusive")
+                setattr(verdict, name, {"p50": round(cuts[49], 1), "p99": round(cuts[98], 1), "max": round(max(values), 1)})
+        return verdict
+
+    def _life(self) -> None:
+        """Start a host, look at it, change it, and kill it at some instant of that."""
+        early = self._random.random() < EARLY
+        host = Host(self._folder, self._command)
+        if early:
+            host.kill_in(self._random.uniform(0.0, 0.6))
+        children: list[int] = []
+        first_block_ns = 0
+        try:
+            first_block_ns = self._look(host)
+            if not early:
+                host.kill_in(self._random.uniform(0.0, LONGEST_LIFE_S))
+            children = host.children()
+            while True:
+                self._change(host)
+        except DiedError:
+            pass
+        finally:
+            if host.process.poll() is None:
+                host.kill()
+            host.close()
+        if not host.killed_ns or host.process.returncode != -signal.SIGKILL:
+            raise WrongError(f"the host ended by itself, with {host.process.returncode}: {host.log.read_text()[-500:]}")
+        self._verdict.kills += 1
+        self._verdict.early_kills += early
+        self._check_children(children)
+        self._check_recording(host.killed_ns, first_block_ns)
+
+    def _last_life(self) -> None:
+        """Start a host, look at it, and end it in order: nothing is left of all those before."""
+        host = Host(self._folder, self._command)
+        self._look(host)
+        host.process.send_signal(signal.SIGTERM)
+        host.close()
+        if host.process.returncode:
+            raise WrongError(f"the last host ended with {host.process.returncode}")
+        left = [str(path.relative_to(self._folder)) for path in (self._folder / "run").iterdir()]
+        files = {"rack.toml", "in.wav", "host.log", "run", "state"} | {path.name for path in self._folder.glob("take*.wav")}
+        left += [path.name for path in self._folder.iterdir() if path.name not in files]
+        left += [path.name for path in (self._folder / "state").iterdir() if path.name != f"{NAME}.db"]
+        if left:
+            raise WrongError(f"left behind: {', '.join(left)}")
+
+    # Looking
+
+    def _look(self, host: Host) -> int:
+        """Compare a host with what was acknowledged, send again what was not; return when its first block was."""
+        host.ask(b'{"cmd": "PING"}')
+        self._answer_ms.append((time.monotonic_ns() - host.began_ns) / 1e6)
+        found = self._state(host)
+        if (sent := self._pending) is not None:
+            wanted = self._belief.after(sent.cmd, sent.params)
+            before = found == _shown(wanted) != _shown(self._belief)
+            if found not in (_shown(self._belief), _shown(wanted)):
+                raise self._lost(found)
+            reply = host.ask(sent.text())
+            if reply["status"] != "ok":
+                raise WrongError(f"{sent.cmd} {sent.params}, sent again: {reply['message']}")
+            self._verdict.unanswered += 1
+            self._verdict.carried_out_before += before
+            self._belief, self._pending, self._last = wanted, None, (sent, reply)
+            found = self._state(host)
+        if found != _shown(self._belief):
+            raise self._lost(found)
+        if self._last:
+            self._ask_again(host, *self._last)
+        while not (first := host.data("STATS")["first_block_monotonic_ns"]):
+            time.sleep(0.001)
+        self._audio_ms.append((first - host.began_ns) / 1e6)
+        return int(first)
+
+    def _ask_again(self, host: Host, sent: Sent, reply: dict[str, Any]) -> None:
+        """Send what was answered once more: the same reply, and nothing happens."""
+        again = host.ask(sent.text())
+        self._verdict.asked_again += 1
+        if again != reply or self._state(host) != _shown(self._belief):
+            self._verdict.twice += 1
+            raise WrongError(f"{sent.cmd} {sent.params} with the id {sent.id} was carried out twice: {reply} and {again}")
+
+    def _lost(self, found: Any) -> WrongError:
+        self._verdict.lost += 1
+        return WrongError(f"not in force: {_differences(_shown(self._belief), found)}")
+
+    def _state(self, host: Host) -> Any:
+        status, stats = host.data("GET_STATUS"), host.data("STATS")
+        slots = [[s["name"], s["plugin"], s["bypass"], s["params"].get("gain_db")] for s in status["slots"]]
+        channels = {c["name"]: [c["mute"], c["solo"], c["gain_db"]] for c in stats["channels"]}
+        return slots, channels, status["saved"]["side"]
+
+    def _check_children(self, children: list[int]) -> None:
+        until = time.monotonic() + 5.0
+        while left := [pid for pid in children if Path(f"/proc/{pid}").exists()]:
+            if time.monotonic() > until:
+                raise WrongError(f"processes of the killed host are still there: {left}")
+            time.sleep(0.01)
+
+    def _check_recording(self, killed_ns: int, first_block_ns: int) -> None:
+        """Look at what was recorded since the last time: it can be read, and ends at the kill."""
+        for path in self._folder.glob("take*.wav"):
+            if first_block_ns:
+                try:
+                    frames = soundfile.info(path).frames
+                except soundfile.LibsndfileError as error:
+                    raise WrongError(f"{path.name} cannot be read: {error}") from None
+                lost_s = (killed_ns - first_block_ns) / 1e9 - frames / RATE_HZ
+                self._verdict.recordings += 1
+                self._verdict.most_lost_s = round(max(self._verdict.most_lost_s, lost_s), 3)
+                if lost_s > MOST_LOST_S:
+                    raise WrongError(f"{path.name} ends {lost_s:.2f} s before the kill")
+            path.unlink()
+
+    # Changing
+
+    def _change(self, host: Host) -> None:
+        """Send one command; what is not answered waits for the next host."""
+        self._numbers += 1
+        cmd, params = self._some()
+        sent = self._pending = Sent(str(self._numbers), cmd, params)
+        reply = host.ask(sent.text())
+        self._pending = None
+        if reply["status"] != "ok":
+            if "too many changes" in reply["message"]:
+                return
+            raise WrongError(f"{cmd} {params}: {reply['message']}")
+        self._verdict.acknowledged += 1
+        self._belief, self._last = self._belief.after(cmd, params), (sent, reply)
+        if self._random.random() < 0.1:
+            self._ask_again(host, sent, reply)
+
+    def _some(self) -> tuple[str, dict[str, Any]]:
+        """Return a command that is valid now."""
+        rng, belief = self._random, self._belief
+        gains = [slot[0] for slot in belief.now.slots if slot[3] is not None]
+        gain_db = -rng.randrange(200) / 10
+        given: dict[str, Any] = rng.choice([{"mute": rng.random() < 0.5}, {"solo": rng.random() < 0.5}, {"gain_db": gain_db}])
+        choices: list[tuple[str, dict[str, Any]]] = [
+            ("CHANNEL_SET", {"name": rng.choice("12"), **given}),
+            ("PRESET_SAVE", {"name": rng.choice("pqr")}),
+            ("COMPARE", {}),
+        ]
+        if gains:
+            setting = ("PARAM_SET", {"slot": rng.choice(gains), "param": "gain_db", "value": gain_db})
+            choices += [setting] * 4
+            choices += [("BYPASS", {"slot": rng.choice(gains), "on": rng.random() < 0.5})] * 2
+            choices += [("UNLOAD", {"name": rng.choice(gains)}), ("SWAP", {"name": rng.choice(gains)})]
+        if len(gains) < MOST_LOADED:
+            before = rng.choice([None, *(slot[0] for slot in belief.now.slots)])
+            params = {"name": f"n{self._numbers}", "plugin": "gain", "params": {"gain_db": gain_db}}
+            choices += [("LOAD", params | ({"before": before} if before else {}))] * 2
+        if belief.presets:
+            choices.append(("PRESET_RECALL", {"name": rng.choice(sorted(belief.presets))}))
+        if belief.step:
+            choices += [("UNDO", {})] * 4
+        if belief.undone:
+            choices += [("REDO", {})] * 8
+        return rng.choice(choices)
+
+
+def _shown(belief: Belief) -> Any:
+    """Return a belief as a host tells it."""
+    return belief.now.slots, belief.now.channels, belief.side
+
+
+def _differences(wanted: Any, found: Any) -> str:
+    pairs = zip(("slots", "channels", "side"), wanted, found, strict=True)
+    return "; ".join(f"{what}: {two} and not {one}" for what, one, two in pairs if one != two)
+
+
+def soak(
+    kills: int | None,
+    seed: int,
+    seconds: float | None = None,
+    progress: Callable[[int], object] = lambda kills: None,
+    command: Sequence[str] = (sys.executable, "-m", "sigrack"),
+) -> Verdict:
+    """Kill a host `kills` times, or for so many seconds. `command` is the program whose `run` is the host. [main]"""
+    with tempfile.TemporaryDirectory(prefix="sigrack-") as folder:
+        return Soak(Path(folder), seed, command).run(kills, seconds, progress)
