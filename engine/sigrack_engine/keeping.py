@@ -59,10 +59,11 @@ class Keeper:
         self._lock = threading.Lock()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join(sys.path)  # and no other: a plugin beside us may be called as a module
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "sigrack_engine.keeper", str(theirs.fileno()), *modules],
+                    [sys.executable, "-P", "-m", "sigrack_engine.keeper", str(theirs.fileno()), *modules],
                     env=environment,
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,

@@ -44,8 +44,7 @@ class News:
 
 @pytest.fixture
 def news(monkeypatch: pytest.MonkeyPatch) -> Iterator[News]:
-    path = os.environ.get("PYTHONPATH", "")
-    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent}{os.pathsep}{path}" if path else str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     told = News()
     yield told
     told.keeper.close()

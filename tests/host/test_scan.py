@@ -393,6 +393,26 @@ def test_a_dotted_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "good" == scan("rooms.ears", "--limit", 60, code=0)["ears.py"]["verdict"]
 
 
+def test_plugins_named_as_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the folder where it is called, a plugin with the name of one of Python's modules is not taken for that."""
+    for name in ("json", "select", "signal"):
+        (tmp_path / f"{name}.py").write_text(PLUGIN.format("", ""))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as the installed command does
+
+    assert {"good"} == {result["verdict"] for result in scan(".", "--limit", 60, code=0).values()}
+
+
+def test_a_keeper_that_cannot_start_is_no_plugins_fault(cc: Compile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an error of the system; nothing goes into quarantine."""
+    path = cc(plugin_source())
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\nif '-P' in sys.orig_argv:\n    os._exit(1)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+    assert "the keeper of the plugins' processes died" in refused(102, "scan", path)
+    assert () == Quarantine.open().entries()
+
+
 def test_a_table_for_people(cc: Compile, tmp_path: Path) -> None:
     """One line for each, with the reason; a count at the end."""
     build(cc, "abort", "", {"create": 'fputs("I give up\\n", stderr); abort();'})

@@ -91,7 +91,7 @@ class Scanner:
         self._quarantine = Quarantine.open()
         self._kept = RowFile(state_folder() / "scans.json", Kept)
         self._keeper: Keeper | None = None
-        self._until = 0.0
+        self._begun_s: float | None = None
         self._death: Death | None = None
 
     def __enter__(self) -> "Scanner":
@@ -164,7 +164,7 @@ class Scanner:
 
     def _watch(self, target: Target, report: _Pipe, prints: _Pipe) -> Death:
         """Start the child and read what it says until it has ended. Raises EngineError."""
-        self._until, self._death = float("inf"), None
+        self._begun_s = self._death = None
         try:
             keeper = self._started()
             keeper.start(1, f"{PROBE}:main", target.module or str(target.file), (report.write, prints.write), self._memory_mb)
@@ -176,19 +176,22 @@ class Scanner:
         poll = select.poll()
         for descriptor in (keeper.descriptor, report.read, prints.read):
             poll.register(descriptor, select.POLLIN)
+        hurried = False
         while not self._death:
-            left_s = self._until - time.monotonic()
-            if left_s <= 0:
-                self._until = float("inf")
+            left_s = None if self._begun_s is None or hurried else self._begun_s + self._limit_s - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                hurried = True
                 with contextlib.suppress(KeeperError):  # it takes the child along
                     keeper.kill(1, f"no end within {self._limit_s:g} s")
                 continue
-            ready = [descriptor for descriptor, _ in poll.poll(None if left_s == float("inf") else left_s * 1000)]
+            ready = [descriptor for descriptor, _ in poll.poll(None if left_s is None else left_s * 1000)]
             for pipe in (report, prints):
                 if pipe.read in ready and not pipe.take():
                     poll.unregister(pipe.read)
             if keeper.descriptor in ready and not keeper.read():
                 self._end_keeper()
+                if self._begun_s is None:
+                    raise EngineError("the keeper of the plugins' processes died at its start; its messages are above")
                 self._death = Death(why="ended the process that watched it")
         return self._death
 
@@ -198,7 +201,7 @@ class Scanner:
         return self._keeper
 
     def _begun(self, number: int, pid: int) -> None:
-        self._until = time.monotonic() + self._limit_s
+        self._begun_s = time.monotonic()
 
     def _ended(self, number: int, death: Death) -> None:
         self._death = death
