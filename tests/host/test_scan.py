@@ -41,6 +41,7 @@ ENDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "overflows": (OVERFLOW, {"create": 'deep("");'}, "SIGSEGV in create"),
     "smashes_heap": ("", {"create": "char *p = malloc(8); free(p); free(p);"}, "SIGABRT in create"),
     "forks": ("", {"create": f"if (!fork()) {STAY}"}, "left a process behind"),
+    "forks_and_both_go_on": ("", {"create": "fork();"}, "left a process behind"),
     "forks_and_hides": (
         "",
         {"create": f"if (!fork()) {{ setsid(); if (!fork()) {{ setsid(); fork(); setsid(); {STAY} }} _exit(0); }}"},

@@ -61,7 +61,9 @@ def main(descriptors: list[int], target: str) -> None:
         report.tell(harm=str(error))
     except BaseException as error:  # whatever a plugin raises
         report.tell(failed=_cut(error))
-    report.tell(left=_outlived(), phase="exit")
+    if _outlived():
+        report.tell(left=True)
+    report.tell(phase="exit")
     with contextlib.suppress(BaseException):
         sys.stdout.flush()
     _libc.exit(0)  # not _exit: libraries have their ends, too
