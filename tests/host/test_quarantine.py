@@ -18,6 +18,7 @@ from sigrack.control.schema import CommandError
 from sigrack.errors import EngineError
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.loading.modules import module_file
+from sigrack.places import state_folder
 from sigrack.quarantine import Quarantine, QuarantinedError
 from sigrack.session import Session
 from sigrack_plugins import bundled
@@ -139,11 +140,11 @@ def test_many_processes_add_at_once(quarantine: Quarantine, tmp_path: Path) -> N
     ],
 )
 def test_a_damaged_file_is_kept_aside(
-    quarantine: Quarantine, scale: Path, runtime: Path, caplog: pytest.LogCaptureFixture, content: str, why: str
+    quarantine: Quarantine, scale: Path, caplog: pytest.LogCaptureFixture, content: str, why: str
 ) -> None:
     """A list that cannot be understood is kept, said so in one line, and begins anew."""
     quarantine.add(scale, "scale", "SIGSEGV in process")
-    path = runtime / "state" / "quarantine.json"
+    path = state_folder() / "quarantine.json"
     path.write_text(content, "latin-1")
 
     assert () == quarantine.entries()
@@ -159,13 +160,11 @@ def test_a_damaged_file_is_kept_aside(
     assert 1 == len(Quarantine.open().entries())
 
 
-def test_a_folder_that_cannot_be_used(
-    quarantine: Quarantine, scale: Path, runtime: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_folder_that_cannot_be_used(quarantine: Quarantine, scale: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without a list nobody is kept out, with a line in the log; commands end with an error."""
-    (runtime / "state").touch()
+    state_folder().touch()
 
-    with pytest.raises(EngineError, match=r"state/quarantine.json: Not a directory"):
+    with pytest.raises(EngineError, match=r"quarantine.json: Not a directory"):
         quarantine.entries()
     assert "scale" == NativePlugin(scale).id
     assert "the quarantine is not heeded" in caplog.text
