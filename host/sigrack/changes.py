@@ -262,10 +262,12 @@ class Changes:
             thing: Thing = await self.beside.build(table.name, self._rack.builder.signal, one, 0)
         else:
             setup = self._rack.builder.place(one, 0, rate_hz)
-            if isinstance(old, Slot):
+            if old is None:
+                carried = Carried({}, table.bypass, table.bypass, None)  # it begins anew, whatever is kept under its name
+            elif isinstance(old, Slot) and not old.held:
                 carried = await self._carried(old, setup, set(table.params))
             else:
-                carried = Carried({}, table.bypass, table.bypass, None)  # it begins anew, whatever is kept under its name
+                carried = None
             thing = await self.beside.build(table.name, self._rack.builder.slot, one, 0, setup, carried)
         plan.fresh.append(thing)
         return thing

@@ -134,7 +134,7 @@ def test_a_refused_state_is_kept_and_the_plugin_begins_anew(tmp_path: Path) -> N
 
 
 def test_a_restore_that_kills_the_host_is_not_tried_for_ever(tmp_path: Path) -> None:
-    """Two hosts that die while the state is given back: the third starts without it."""
+    """Two hosts die while the state is given back, and the third holds the plugin back: when released it begins without."""
     rack = rack_of(tmp_path)
     lived(rack)
     rack_of(tmp_path, LEARNER.replace("self.learned += state", "os._exit(9)  # "))
@@ -142,10 +142,13 @@ def test_a_restore_that_kills_the_host_is_not_tried_for_ever(tmp_path: Path) -> 
     for _ in range(2):
         with Host(rack) as host:
             codes.append(host.process.wait(20))
-    log = lived(rack)
+    with Host(rack) as host:
+        wait_until(answers, 20)
+        assert "released: learner" == request("RELEASE")["message"]
+        host.process.kill()
 
     assert [9, 9] == codes
-    assert "begins without its saved state, which is kept: the host has died of it" in log
+    assert "begins without its saved state, which is kept: the host has died of it" in host.log
 
 
 def test_a_state_that_cannot_be_had_is_named_once(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ class History:
 
     def add(self, what: str, key: str, before: Overlay, after: Overlay) -> list[Statement]:
         """Note a change of the overlay; return what to write. [main]"""
-        both = {path: (_text(before, path), _text(after, path)) for path in {**before, **after}}
-        items = {path: texts for path, texts in both.items() if texts[0] != texts[1]}
+        paths = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+        items = {path: texts for path in paths if (texts := (_text(before, path), _text(after, path)))[0] != texts[1]}
         if not items:
             return []
         statements = self._forget([step for step in self.steps if step.undone])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import SequenceMatcher
 from typing import Any
 
 from sigrack.errors import ConfigError
@@ -89,8 +88,11 @@ def _differing_tables(
 
 def _in_order(before: list[str], after: list[str]) -> set[str]:
     """Return the names that stand in the same order in both."""
-    if before == after:
-        return set(before)
+    both = set(before).intersection(after)
+    if [name for name in before if name in both] == [name for name in after if name in both]:
+        return both
+    from difflib import SequenceMatcher
+
     blocks = SequenceMatcher(None, before, after, autojunk=False).get_matching_blocks()
     return {name for block in blocks for name in before[block.a : block.a + block.size]}
 
@@ -102,7 +104,9 @@ def _values(table: dict[str, Any]) -> dict[Path, Any]:
 
 
 def _same(one: Any, other: Any) -> bool:
-    return bool(one == other) or pack(one) == pack(other)  # nan is itself
+    if isinstance(one, list | dict) and isinstance(other, list | dict):
+        return bool(one == other) or pack(one) == pack(other)  # there may be a nan inside
+    return bool(one == other) or (one != one and other != other)
 
 
 # From the overlay to settings

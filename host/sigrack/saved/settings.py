@@ -107,9 +107,19 @@ def _put(tables: tuple[T, ...], table: Table) -> tuple[T, ...]:
 
 
 def plain(table: Table) -> dict[str, Any]:
-    """Return a table as it is written in a file: dicts, lists, text, numbers, times. [any]"""
+    """Return a table as it is written in a file: dicts, lists, text, numbers, times; not to be changed. [any]"""
+    if (found := _plain.get(id(table))) is not None:
+        return found[1]
     values: dict[str, Any] = msgspec.to_builtins(table, builtin_types=TIMES)
+    if len(_plain) >= MOST_PLAIN:
+        _plain.clear()
+    _plain[id(table)] = table, values
     return values
+
+
+MOST_PLAIN = 2048
+_plain: dict[int, tuple[Table, dict[str, Any]]] = {}
+"""What was made of tables, which never change: a change of one slot must not cost what the whole rack does."""
 
 
 def table_of(values: dict[str, Any], kind: type[T]) -> T:
