@@ -5,14 +5,17 @@
 
 #include "fft.h"
 
-/* Nanoseconds on a server processor of about 2.5 GHz with AVX2; only the proportions matter. benchmarks/convolution.py compares
-   plans with what they really cost. */
-#define FFT_NS 0.3      /* a bin's share of one level of a transform */
-#define COPY_NS 2.5     /* a frame that is brought to a transform and its bins put where they belong */
-#define NEAR_NS 0.35    /* a product of two bins that lie in the second cache */
-#define FAR_NS 1.0      /* ... in memory */
-#define DIRECT_NS 0.045 /* a tap applied to a frame directly */
-#define NEAR_BYTES (1u << 20)
+/* Nanoseconds on a server processor with 2 MB of second cache for each core: of AVX2 where the machine is quiet, of AVX-512 beside
+   busy neighbours. The proportions choose the stages; the scale is that of the recursions' model, which they are set against. */
+#define LEVEL_NS 0.22   /* a bin's share of one level of a transform; loading it and putting it away are in it */
+#define PRODUCT_NS 0.23 /* a product of two bins */
+#define BYTE_NS 0.03    /* a byte of spectra that comes from beyond the second cache */
+#define DIRECT_NS 0.04  /* a tap applied to a frame directly */
+
+/* A stage's spectra, in bytes, that are all in the second cache when their turn comes again; and of which none are. In between are
+   some: the other stages use it, too. */
+#define NEAR_BYTES (768.0 * 1024)
+#define FAR_BYTES (2304.0 * 1024)
 
 /* A stage must be this much larger than the one before: smaller steps save nothing. */
 #define LEAST_GROWTH 2
@@ -26,20 +29,18 @@ struct shape {
     double distinct;
 };
 
-static double transform_ns(uint32_t partition) { return partition * (FFT_NS * log2(partition) + COPY_NS); }
-
 static uint32_t partitions_of(uint32_t from, uint32_t to, uint32_t partition) { return (to - from + partition - 1) / partition; }
 
 /* Whether the usual block is made of whole partitions, which need no direct part. */
 static int comes_whole(const struct shape *shape, uint32_t partition) { return shape->block && shape->block % partition == 0; }
 
+static double far_share(double bytes) { return fmin(fmax((bytes - NEAR_BYTES) / (FAR_BYTES - NEAR_BYTES), 0), 1); }
+
 static double stage_ns(const struct shape *shape, const struct core_fir_stage *stage) {
-    double bytes = 8.0 * stage->partition * stage->partitions * (shape->distinct + shape->in);
-    double product = bytes > NEAR_BYTES ? FAR_NS : NEAR_NS;
-    double transforms = (shape->in + shape->out) * transform_ns(stage->partition) / stage->partition;
-    /* Equal filters meet several signals while they are near. */
-    double products = stage->partitions * (shape->distinct * product + (shape->paths - shape->distinct) * NEAR_NS);
-    return transforms + products;
+    double transforms = (shape->in + shape->out) * LEVEL_NS * log2(stage->partition);
+    double bytes = 8.0 * stage->partitions * (shape->distinct + shape->in); /* per frame */
+    double reading = bytes * BYTE_NS * far_share(bytes * stage->partition);
+    return transforms + stage->partitions * shape->paths * PRODUCT_NS + reading;
 }
 
 static void add_stage(const struct shape *shape, struct fir_plan *plan, uint32_t partition, uint32_t from, uint32_t to) {

@@ -26,7 +26,7 @@ from warm import warm_sigrack
 LIMIT_DB = -120.0
 AUTOEQ = """\
 Preamp: -6.9 dB
-Filter 1: ON LSC Fc 105 Hz Gain 5.8 dB Q 0.70
+Filter 1: ON LSC Fc 35 Hz Gain 5.8 dB Q 0.70
 Filter 2: ON PK Fc 171 Hz Gain -3.4 dB Q 0.52
 Filter 3: ON PK Fc 1940 Hz Gain 2.2 dB Q 2.31
 Filter 4: ON PK Fc 5213 Hz Gain -4.9 dB Q 4.80
@@ -85,10 +85,13 @@ def groups(folder: Path, tables: str, channels: int = 2, rate_hz: int = 48_000) 
 
 
 def test_what_is_cheaper_runs(tmp_path: Path) -> None:
-    """An equaliser alone is biquads; behind an upsampler it is part of its filter, unless it rings; a curve has only taps."""
+    """An equaliser alone is biquads, unless its taps are few; behind an upsampler it is part of its filter, unless it rings; a curve
+    has only taps."""
     up = slot("up", "upsample", "ratio = 4\ntaps = 40001")
+    short = AUTOEQ.replace("35 Hz", "105 Hz")
 
     assert [("eq", True)] == groups(tmp_path, eq("eq", AUTOEQ))
+    assert [("eq", False)] == groups(tmp_path, eq("eq", short))
     assert [("eq", False)] == groups(tmp_path, eq("eq", "Preamp: -3 dB"))
     assert [("up + eq", False)] == groups(tmp_path, up + eq("eq", AUTOEQ))
     assert [("up", False), ("eq", True)] == groups(tmp_path, up + eq("eq", LONG))
