@@ -13,6 +13,8 @@ __all__ = ["LOST", "Serving"]
 
 LOST = 71
 """Exit code of a child whose files were closed under it."""
+LOOK_S = 0.25
+"""How often it is looked whether they were: nothing else tells who waits for them."""
 
 
 class Serving:
@@ -41,7 +43,7 @@ class Serving:
             self._deliver()
             if self._over:
                 break
-            ready, _, _ = select.select([self._channel.descriptor, self._bell.descriptor], [], [])
+            ready, _, _ = select.select([self._channel.descriptor, self._bell.descriptor], [], [], LOOK_S)
             if self._channel.descriptor in ready:
                 return self._channel.receive()
         return None
