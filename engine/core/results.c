@@ -37,6 +37,7 @@ struct core_results *core_results_new(uint32_t capacity, uint32_t max_values, co
         free(results);
         return NULL;
     }
+    results->books = &results->own_books;
     results->bell = bell;
     results->frame_now = frame_now;
     results->symbols = symbols;
@@ -53,6 +54,8 @@ void core_results_free(struct core_results *results) {
     free(results->records);
     free(results);
 }
+
+void core_results_set_books(struct core_results *results, struct core_books *books) { results->books = books; }
 
 static void count_up(_Atomic uint64_t *counter) { atomic_fetch_add_explicit(counter, 1, memory_order_relaxed); }
 
@@ -89,7 +92,7 @@ static struct core_record *claim_patiently(struct core_results *results, uint64_
 /* Keep the first one for the log. */
 static void note_too_long(struct core_results *results, uint32_t symbol, uint32_t count) {
     uint64_t none = 0;
-    atomic_compare_exchange_strong(&results->too_long, &none, (uint64_t)(symbol + 1) << 32 | count);
+    atomic_compare_exchange_strong(&results->books->too_long, &none, (uint64_t)(symbol + 1) << 32 | count);
 }
 
 /* What a poster knows of its record. */
@@ -98,14 +101,15 @@ struct post {
     int may_wait;
     int64_t ts_ns;
     uint64_t frame;
+    int64_t posted_ns; /* 0: now */
     uint32_t symbol;
-    const double *values;
+    const void *values; /* doubles */
     uint32_t count;
 };
 
 static int push(struct core_results *results, const struct post *post) {
     if (post->count > results->max_values) {
-        count_up(&results->refused);
+        count_up(&results->books->refused);
         note_too_long(results, post->symbol, post->count);
         return 0;
     }
@@ -113,12 +117,12 @@ static int push(struct core_results *results, const struct post *post) {
     struct core_record *record =
         post->may_wait ? claim_patiently(results, post->cookie, &position) : claim(results, &position);
     if (!record) {
-        count_up(&results->dropped);
+        count_up(&results->books->dropped);
         return 0;
     }
     record->ts_ns = post->ts_ns;
     record->frame = post->frame;
-    record->posted_ns = core_now_ns();
+    record->posted_ns = post->posted_ns ? post->posted_ns : core_now_ns();
     record->cookie = post->cookie;
     record->symbol = post->symbol;
     record->count = post->count;
@@ -130,16 +134,16 @@ static int push(struct core_results *results, const struct post *post) {
 }
 
 /* Keep the first unknown name for the log; the second poster does not wait for the first. */
-static void note_unknown(struct core_results *results, const char *name) {
+static void note_unknown(struct core_books *books, const char *name) {
     uint32_t none = 0;
-    if (!atomic_compare_exchange_strong(&results->unknown_state, &none, 1))
+    if (!atomic_compare_exchange_strong(&books->unknown_state, &none, 1))
         return;
     size_t length = 0;
-    while (length + 1 < sizeof results->unknown && name[length])
+    while (length + 1 < sizeof books->unknown && name[length])
         length++;
-    memcpy(results->unknown, name, length);
-    results->unknown[length] = 0;
-    atomic_store_explicit(&results->unknown_state, 2, memory_order_release);
+    memcpy(books->unknown, name, length);
+    books->unknown[length] = 0;
+    atomic_store_explicit(&books->unknown_state, 2, memory_order_release);
 }
 
 static uint64_t frame_now(const struct core_results *results) {
@@ -151,14 +155,14 @@ void core_signal_callback(const char *symbol, long long ts_ns, const double *val
     struct core_results *results = handle_enter(cookie);
     if (!results)
         return;
-    count_up(&results->posted);
+    count_up(&results->books->posted);
     int64_t number = symbol ? symbols_find(results->symbols, symbol) : -1;
     if (number < 0 || count < 0 || (count && !values)) {
-        count_up(&results->refused);
+        count_up(&results->books->refused);
         if (number < 0)
-            note_unknown(results, symbol ? symbol : "(null)");
+            note_unknown(results->books, symbol ? symbol : "(null)");
     } else {
-        push(results, &(struct post){cookie, 1, ts_ns, frame_now(results), (uint32_t)number, values, (uint32_t)count});
+        push(results, &(struct post){cookie, 1, ts_ns, frame_now(results), 0, (uint32_t)number, values, (uint32_t)count});
     }
     handle_leave(cookie);
 }
@@ -167,14 +171,36 @@ int core_post(uint64_t cookie, uint32_t factor, uint64_t frame, const double *va
     struct core_results *results = handle_enter(cookie);
     if (!results)
         return 0;
-    count_up(&results->posted);
+    count_up(&results->books->posted);
     int queued = 0;
     if (factor < symbols_count(results->symbols))
-        queued = push(results, &(struct post){cookie, 0, 0, frame, factor, values, count});
+        queued = push(results, &(struct post){cookie, 0, 0, frame, 0, factor, values, count});
     else
-        count_up(&results->refused);
+        count_up(&results->books->refused);
     handle_leave(cookie);
     return queued;
+}
+
+static void append(struct core_results *results, uint64_t cookie, const unsigned char *from, uint32_t stride) {
+    struct core_record record;
+    memcpy(&record, from, sizeof record);
+    count_up(&results->books->posted);
+    if (record.symbol >= symbols_count(results->symbols) || record.count > (stride - sizeof record) / sizeof(double)) {
+        count_up(&results->books->refused);
+        return;
+    }
+    push(results, &(struct post){cookie, 0, record.ts_ns, frame_now(results), record.posted_ns, record.symbol,
+                                 from + sizeof record, record.count});
+}
+
+uint32_t core_results_append(uint64_t cookie, const void *records, uint32_t count, uint32_t stride) {
+    struct core_results *results = stride < sizeof(struct core_record) ? NULL : handle_enter(cookie);
+    if (!results)
+        return 0;
+    for (uint32_t i = 0; i < count; i++)
+        append(results, cookie, (const unsigned char *)records + (size_t)i * stride, stride);
+    handle_leave(cookie);
+    return count;
 }
 
 void core_results_patient(struct core_results *results, int patient) { atomic_store(&results->patient, patient); }
@@ -206,19 +232,20 @@ void core_results_release(struct core_results *results, uint32_t count) {
 void *core_results_memory(struct core_results *results) { return results->records; }
 
 void core_results_stats(struct core_results *results, struct core_results_stats *stats) {
-    stats->posted = atomic_load(&results->posted);
-    stats->dropped = atomic_load(&results->dropped);
-    stats->refused = atomic_load(&results->refused);
+    stats->posted = atomic_load(&results->books->posted);
+    stats->dropped = atomic_load(&results->books->dropped);
+    stats->refused = atomic_load(&results->books->refused);
     uint64_t head = atomic_load(&results->head);
     stats->queued = atomic_load(&results->tail) - head;
 }
 
 const char *core_results_unknown(struct core_results *results) {
-    return atomic_load_explicit(&results->unknown_state, memory_order_acquire) == 2 ? results->unknown : "";
+    const struct core_books *books = results->books;
+    return atomic_load_explicit(&books->unknown_state, memory_order_acquire) == 2 ? books->unknown : "";
 }
 
 int core_results_too_long(struct core_results *results, uint32_t *symbol, uint32_t *count) {
-    uint64_t first = atomic_load_explicit(&results->too_long, memory_order_relaxed);
+    uint64_t first = atomic_load_explicit(&results->books->too_long, memory_order_relaxed);
     *symbol = (uint32_t)(first >> 32) - 1;
     *count = (uint32_t)first;
     return first != 0;

@@ -24,22 +24,27 @@ struct core_record {
     double values[];
 };
 
-/* posted == delivered + dropped + refused + queued, exactly, at rest. */
+/* What became of the records: posted == delivered + dropped + refused + queued, exactly, at rest. */
+struct core_books {
+    alignas(64) _Atomic uint64_t posted; /* attempts */
+    _Atomic uint64_t dropped;            /* no room */
+    _Atomic uint64_t refused;            /* more values than max_values, or an unknown symbol */
+    _Atomic uint64_t too_long;           /* (symbol + 1) << 32 | count of the first record refused for its length */
+    _Atomic uint32_t unknown_state;      /* 0 none, 1 being written, 2 there */
+    char unknown[64];                    /* the first unknown symbol */
+};
+
 struct core_results {
     alignas(64) _Atomic uint64_t tail;
     alignas(64) _Atomic uint64_t head;
-    alignas(64) _Atomic uint64_t posted;  /* attempts */
-    _Atomic uint64_t dropped;             /* no room */
-    _Atomic uint64_t refused;             /* more values than max_values, or an unknown symbol */
-    alignas(64) struct core_bell *bell;
+    struct core_books own_books;
+    struct core_books *books;
+    struct core_bell *bell;
     const _Atomic uint64_t *frame_now; /* NULL: frame 0 */
     const struct core_symbols *symbols;
     uint32_t capacity, stride, max_values;
     unsigned char *records;
     _Atomic int patient;
-    _Atomic uint64_t too_long;      /* (symbol + 1) << 32 | count of the first record refused for its length */
-    _Atomic uint32_t unknown_state; /* 0 none, 1 being written, 2 there */
-    char unknown[64];               /* the first unknown symbol */
 };
 
 /* `capacity` is rounded up to a power of two, at least 2. `bell`, `symbols` and `frame_now` are borrowed. A ring of more than
@@ -48,11 +53,18 @@ struct core_results {
 CORE_API struct core_results *core_results_new(uint32_t capacity, uint32_t max_values, const struct core_symbols *symbols,
                                                struct core_bell *bell, const _Atomic uint64_t *frame_now);
 CORE_API void core_results_free(struct core_results *results);
+/* Keep the books in `books`, zeroed memory that others may read even when this process has died. Before anybody posts. [control] */
+CORE_API void core_results_set_books(struct core_results *results, struct core_books *books);
 
 /* The C callback that signal engines are given; `user` is a cookie of a handle on a `core_results`. [any, foreign] */
 CORE_API void core_signal_callback(const char *symbol, long long ts_ns, const double *values, int count, void *user);
 /* `sigrack_host.post`: a plugin's factor by number. [any] */
 CORE_API int core_post(uint64_t cookie, uint32_t factor, uint64_t frame, const double *values, uint32_t count);
+
+/* Post `count` records as another process has sent them: `core_record`s, `stride` bytes apart, of any alignment and content. What
+   cannot be is refused. Each gets the engine frame of now and keeps its other times. Never waits; returns how many were posted: all,
+   or none when the handle is closed. [any] */
+CORE_API uint32_t core_results_append(uint64_t cookie, const void *records, uint32_t count, uint32_t stride);
 
 /* Freewheel and replay: while a ring is patient, `core_signal_callback` waits for room instead of dropping, until there is some,
    the handle is closed or patience is withdrawn (0), within about 50 us. The caller may be the engine's own thread or a feeder,

@@ -12,6 +12,7 @@ __all__ = [
     "ABI",
     "BiquadsSpec",
     "BiquadsStage",
+    "Books",
     "ChildSetup",
     "ClockSetup",
     "ClockStats",
@@ -41,7 +42,7 @@ __all__ = [
     "quick",
 ]
 
-ABI = 7  # CORE_ABI in engine/core/core.h
+ABI = 8  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
 FIR_STAGES = 4  # FIR_MAX_STAGES
 
@@ -175,6 +176,20 @@ class ResultsStats(c.Structure):
     """`struct core_results_stats`."""
 
     _fields_ = [(name, c.c_uint64) for name in ("posted", "dropped", "refused", "queued")]
+
+
+class Books(c.Structure):
+    """`struct core_books`."""
+
+    _fields_ = [
+        ("posted", c.c_uint64),
+        ("dropped", c.c_uint64),
+        ("refused", c.c_uint64),
+        ("too_long", c.c_uint64),
+        ("unknown_state", c.c_uint32),
+        ("unknown", c.c_char * 64),
+        ("padding", c.c_uint8 * 28),
+    ]
 
 
 class Span(c.Structure):
@@ -351,6 +366,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_symbols_free": (None, [_P]),
     "core_results_new": (_P, [_U32, _U32, _P, _P, _P]),
     "core_results_free": (None, [_P]),
+    "core_results_set_books": (None, [_P, _P]),
+    "core_results_append": (_U32, [_U64, c.c_char_p, _U32, _U32]),
     "core_results_patient": (None, [_P, _INT]),
     "core_results_peek": (_U32, [_P, _U64, _U32, c.POINTER(Span)]),
     "core_results_release": (None, [_P, _U32]),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from sigrack_engine.core import ExchangeProgress, ExchangeShape, ExchangeStruct, checked, lib
 from sigrack_plugins.abi import Event
 
-__all__ = ["LOADING", "PROCESSING", "ChildExchange", "Exchange", "Shape"]
+__all__ = ["LOADING", "PROCESSING", "SEALS", "ChildExchange", "Exchange", "Shape", "memory_file"]
 
 LOADING, PROCESSING = 0, 2  # enum exchange_phase
 SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
@@ -19,7 +19,8 @@ FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE: nobody can map it for writing any mo
 BLOCK_EVENTS = 64
 
 
-def _memory(name: str, size: int) -> int:
+def memory_file(name: str, size: int) -> int:
+    """Return the descriptor of new memory that can be sealed. Raises OSError. [any]"""
     descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(descriptor, size)
@@ -56,7 +57,7 @@ class Exchange:
         self._open: list[int] = []
         try:
             for name, size in (("sigrack-in", self._sizes.host), ("sigrack-out", self._sizes.child)):
-                self._open.append(_memory(name, size))
+                self._open.append(memory_file(name, size))
                 self._maps.append((checked(lib.core_map_guarded(self._open[-1], size, True), "a lane's memory"), size))
             fcntl.fcntl(self._open[0], fcntl.F_ADD_SEALS, SEALS | FUTURE_WRITE | fcntl.F_SEAL_SEAL)
             fcntl.fcntl(self._open[1], fcntl.F_ADD_SEALS, SEALS | fcntl.F_SEAL_SEAL)

@@ -70,6 +70,7 @@ class ResultRing:
         self, bell: Bell, symbols: Sequence[str], frame_now: int | None, capacity: int = 4096, max_values: int = 16
     ) -> None:
         self.symbols = tuple(symbols)
+        self.max_values = max_values
         names = (c.c_char_p * len(symbols))(*(name.encode() for name in symbols))
         self._symbols = checked(lib.core_symbols_new(names, len(symbols)), "symbols")
         self.pointer = checked(
@@ -96,8 +97,12 @@ class ResultRing:
 
     @property
     def queued(self) -> int:
-        """Records that wait. [main]"""
-        return self.counts.queued
+        """Records that wait. [any]"""
+        return self._last.counts.queued if self._last else self._count().queued
+
+    def keep_books(self, memory: int) -> None:
+        """Count in `struct core_books` at this address, which others may read. Before anybody posts. [control]"""
+        lib.core_results_set_books(self.pointer, memory)
 
     def take(self, limit: int) -> tuple[Records, int] | None:
         """Take up to `limit` records: those of this handle, a read-only copy, and how many there were; None: none. [main]"""

@@ -1,36 +1,36 @@
-"""Signal engines: libraries with threads of their own, the C ABI of `sigrack_signal.h`."""
+"""Signal engines in the rack: what feeds them, and what they post."""
 
-import ctypes as c
 import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from sigrack.config import as_json
 from sigrack.dispatch import Source
-from sigrack.errors import ConfigError, RackError, nearest
+from sigrack.errors import RackError, nearest
+from sigrack.lanes import EngineLane, EngineOrders, LaneEngine
 from sigrack.lifecycle import start_thread
-from sigrack.loading.libraries import Library, open_library
-from sigrack.tables import FeedTable, SignalTable
-from sigrack_engine.core import lib
-from sigrack_engine.data import KINDS
+from sigrack.loading.engines import AUDIO, NativeEngine
+from sigrack.quarantine import admit, content_hash
+from sigrack.tables import SignalTable
+from sigrack_engine.data import Records
 from sigrack_engine.feeds import DataQueue
-from sigrack_engine.results import CALLBACK_ADDRESS, ResultRing
+from sigrack_engine.remote import RemoteRing
+from sigrack_engine.results import ResultRing
 from sigrack_engine.tap import TapRing, WorkerTap
 from sigrack_plugins import DataBatch
 
 if TYPE_CHECKING:
     from sigrack.rack import Rack
 
-__all__ = ["SignalEngine", "SignalLibrary"]
+__all__ = ["SignalEngine"]
 
 log = logging.getLogger("sigrack")
 
-ABI = 1  # SIGRACK_SIGNAL_ABI
-AUDIO = 200  # SIGNAL_AUDIO
 FEED_FRAMES = 1024
 FEED_S = 4.0
 POLL_S = 0.001
@@ -38,76 +38,31 @@ POLL_S = 0.001
 DATA_RECORDS = 8192
 """Records of feeds that may wait for an engine."""
 
-SPAN = np.dtype([("records", "u8"), ("count", "u4"), ("stride", "u4"), ("type", "i4"), ("reserved", "u4")])
-"""`struct core_span`."""
 
+class _Engine(Protocol):
+    """An instance, here or in a child."""
 
-class _Audio(c.Structure):
-    """`struct signal_audio`."""
+    @property
+    def polls(self) -> bool:
+        """Whether `poll` must be called now and then."""
 
-    _fields_ = [
-        ("size", c.c_uint32),
-        ("rate_hz", c.c_uint32),
-        ("channels", c.c_uint32),
-        ("frames", c.c_uint32),
-        ("frame", c.c_uint64),
-        ("samples", c.c_void_p),
-    ]
+    def poll(self) -> None:
+        """Let it run callbacks that wait. [feeder]"""
 
+    def give_audio(self, planes: npt.NDArray[np.float32], rate_hz: int, frame: int) -> int:
+        """Hand over audio; return how many frames it got. [feeder]"""
 
-def _span(batch: DataBatch) -> tuple[int, int, int, int, int]:
-    """Return a batch as `struct core_span`."""
-    records = batch.records
-    return records.__array_interface__["data"][0], len(records), records.strides[0], KINDS[batch.kind].number, 0
+    def give_records(self, parts: Sequence[tuple[str, Records]]) -> int:
+        """Hand over data, each with its kind; return how many records it got. [feeder]"""
 
+    def hurry(self) -> None:
+        """Let what is being handed over come to its end. [any]"""
 
-def _data_sizes(feeds: Sequence[FeedTable], audio: bool) -> dict[int, tuple[str, int]]:
-    """Return name and size of the struct of each kind of data that an engine is to get."""
-    kinds = [KINDS[feed.kind] for feed in feeds]
-    sizes = {kind.number: (kind.struct, kind.dtype.itemsize) for kind in kinds}
-    return sizes | ({AUDIO: ("signal_audio", c.sizeof(_Audio))} if audio else {})
+    def destroy(self) -> None:
+        """Stop its own threads. [control]"""
 
-
-class SignalLibrary:
-    """The functions of a signal engine's library, checked."""
-
-    def __init__(self, library: Library, path: Path) -> None:
-        """`path`: where the user has it; the library may have been opened first from an equal file elsewhere."""
-        self.library, self.path = library, path
-        cdll = library.cdll
-        for name in ("signal_create", "signal_on_data", "signal_destroy"):
-            if not hasattr(cdll, name):
-                raise ConfigError(f"{path}: not a signal engine: it exports no {name}")
-        if hasattr(cdll, "signal_abi_version") and (version := cdll.signal_abi_version()) != ABI:
-            raise ConfigError(f"{path}: has signal ABI {version}, this host needs {ABI}: rebuild it")
-        library.unloadable = hasattr(cdll, "signal_unloadable") and cdll.signal_unloadable() == 1
-        self.create = cdll.signal_create
-        self.create.argtypes, self.create.restype = [c.c_char_p], c.c_void_p
-        self.register = getattr(cdll, "signal_register_callback", None)
-        if self.register:
-            self.register.argtypes = [c.c_void_p, c.c_void_p, c.c_void_p]
-        self.on_data = cdll.signal_on_data
-        self.on_data.argtypes, self.on_data.restype = [c.c_void_p, c.c_int, c.c_void_p], None
-        self.on_data_address = c.cast(self.on_data, c.c_void_p).value
-        self.poll = getattr(cdll, "signal_poll_callbacks", None)
-        if self.poll:
-            self.poll.argtypes = [c.c_void_p]
-        self.destroy = cdll.signal_destroy
-        self.destroy.argtypes, self.destroy.restype = [c.c_void_p], None
-
-    def check_sizes(self, sizes: dict[int, tuple[str, int]], name: str) -> None:
-        """Raise ConfigError if it knows another struct than the host, or does not take what it is to get."""
-        cdll, path = self.library.cdll, self.path
-        if not hasattr(cdll, "signal_data_size"):
-            return
-        for number, (struct, ours) in sizes.items():
-            theirs = int(cdll.signal_data_size(number))
-            if not theirs:
-                what = struct.removeprefix("signal_")
-                remedy = f'set feed = "none" for "{name}"' if number == AUDIO else f'give "{name}" another feed'
-                raise ConfigError(f"{path}: takes no {what}; {remedy}")
-            if theirs != ours:
-                raise ConfigError(f"{path}: its struct {struct} has {theirs} bytes, this host's {ours}: rebuild it")
+    def close(self) -> None:
+        """Let its code go. [control]"""
 
 
 class SignalEngine:
@@ -123,53 +78,54 @@ class SignalEngine:
         """Load and create. Raises ConfigError, EngineError. [main, worker]"""
         self.table = table
         width = max(16, rack.out_setup.channels)
-        self.ring = ResultRing(rack.bell, table.symbols, rack.engine.frame_address, table.queue, width)
+        make = RemoteRing if table.lane == "process" else ResultRing
+        self.ring = make(rack.bell, table.symbols, rack.engine.frame_address, table.queue, width)
         self.source = Source(table.name, self.ring, None)
         self.tap: WorkerTap | None = None
         self.data: DataQueue | None = DataQueue(DATA_RECORDS) if table.feeds else None
         """What feeds bring it."""
-        self.fed = 0
-        """Frames handed to the engine."""
+        self.fed = self.unfed = 0
+        """Frames that the engine got, and that were lost on the way to one which has died."""
+        self.lane: EngineLane | None = None
+        """Of one in a process of its own."""
         self._number = rack.notes.number(table.name)
         self._rate_hz = rack.out_setup.rate_hz
-        self._live = rack.live
         self._feeder: threading.Thread | None = None
         self._ending = threading.Event()
-        self._stop = c.c_uint32()
         self._warned = False
         self._overran = False
-        feeds = [feed for feed in rack.document.config.feed if feed.name in table.feeds]
-        sizes = _data_sizes(feeds, table.feed == "audio")
         try:
-            self._engine, self._handle = rack.control.call(f"{table.name}: signal_create", self._create, path, sizes)
+            self._engine: _Engine = rack.control.call(f"{table.name}: signal_create", self._create, rack, path)
         except RackError:
             self.ring.close()
             raise
-        if table.feed == "audio":
+        if table.feed == AUDIO:
             channels, heard = rack.out_setup.channels, rack.bus.heard(rack.bus.out)
             self.tap = WorkerTap(channels, self._rate_hz, FEED_S, rack.block_at(self._rate_hz), heard)
 
-    def _create(self, path: Path, sizes: dict[int, tuple[str, int]]) -> tuple[SignalLibrary, int]:
-        library = open_library(path)
-        try:
-            engine = SignalLibrary(library, path)
-            engine.check_sizes(sizes, self.table.name)
-            return engine, self._create_handle(engine)
-        except ConfigError:
-            library.close()
-            raise
-
-    def _create_handle(self, engine: SignalLibrary) -> int:
-        path = engine.path
-        handle: int | None = engine.create(as_json(self.table.config))
-        if not handle:
-            raise ConfigError(f'{path}: signal_create failed for "{self.table.name}"; see its own messages')
-        self.ring.set_patient(not self._live)  # it may post from here on
-        if engine.register and engine.register(handle, CALLBACK_ADDRESS, self.ring.cookie):
-            self.ring.set_patient(False)
-            engine.destroy(handle)
-            raise ConfigError(f'{path}: signal_register_callback failed for "{self.table.name}"')
-        return handle
+    def _create(self, rack: "Rack", path: Path) -> _Engine:
+        """Make the instance, which may post from here on. [control]"""
+        table, config = self.table, as_json(self.table.config)
+        kinds = [feed.kind for feed in rack.document.config.feed if feed.name in table.feeds]
+        takes = [*dict.fromkeys(kinds), *([AUDIO] if table.feed == AUDIO else [])]
+        if isinstance(self.ring, RemoteRing):
+            admit(path, content_hash(path))  # the child could only say it in words
+            orders = EngineOrders(
+                name=table.name,
+                path=path,
+                config=config,
+                takes=takes,
+                queue=table.queue,
+                memory_mb=table.memory_mb,
+                budget=table.crash_budget,
+                patient=not rack.live,
+            )
+            remote = LaneEngine(rack.minder, orders, self.ring, rack.tell)
+            self.lane = remote.lane
+            return remote
+        engine = NativeEngine(path, table.name, takes)
+        engine.begin(config, self.ring, patient=not rack.live)
+        return engine
 
     @property
     def out_rate_hz(self) -> int:
@@ -193,7 +149,7 @@ class SignalEngine:
 
     def begin(self) -> None:
         """Start feeding. Raises EngineError. [main]"""
-        if self.tap or self.data or self._engine.poll:
+        if self.tap or self.data or self._engine.polls:
             self._feeder = start_thread(self.name, self._number, self._feed)
 
     def give(self, batches: Sequence[DataBatch]) -> bool:
@@ -210,40 +166,24 @@ class SignalEngine:
             self._feed_audio(self.tap)
         if self.data:
             self._feed_data(self.data)
-        while self._engine.poll and not self._ending.wait(POLL_S):
-            self._engine.poll(self._handle)
+        while self._engine.polls and not self._ending.wait(POLL_S):
+            self._engine.poll()
 
     def _feed_audio(self, tap: WorkerTap) -> None:
-        planes = (c.c_void_p * tap.channels)()
         for samples in tap:
             for start in range(0, len(samples), FEED_FRAMES):
-                part = np.ascontiguousarray(samples[start : start + FEED_FRAMES].T)
-                for channel, plane in enumerate(part):
-                    planes[channel] = plane.ctypes.data
-                self._give_audio(planes, part.shape, tap.frame + start)
-
-    def _give_audio(self, planes: "c.Array[c.c_void_p]", shape: tuple[int, ...], frame: int) -> None:
-        channels, frames = shape
-        audio = _Audio(c.sizeof(_Audio), self._rate_hz, channels, frames, frame, c.addressof(planes))
-        self._engine.on_data(self._handle, AUDIO, c.addressof(audio))
-        self.fed += frames
-        if self._engine.poll:
-            self._engine.poll(self._handle)
+                planes = np.ascontiguousarray(samples[start : start + FEED_FRAMES].T)
+                fed = self._engine.give_audio(planes, self._rate_hz, tap.frame + start)
+                self.fed += fed
+                self.unfed += planes.shape[1] - fed
+                self._engine.poll()
 
     def _feed_data(self, data: DataQueue) -> None:
-        """Hand over all that waits in one call of the core: after each call Python may let us wait for 5 ms."""
-        wait_s = POLL_S if self._engine.poll else None
+        wait_s = POLL_S if self._engine.polls else None
         while (batches := data.take(wait_s)) or not data.ended:
             if batches:
-                data.done(batches, self._give_records(batches))
-            if self._engine.poll:
-                self._engine.poll(self._handle)
-
-    def _give_records(self, batches: Sequence[DataBatch]) -> int:
-        """Return how many records the engine has got: all, unless it is being stopped."""
-        spans = np.array([_span(batch) for batch in batches], SPAN)
-        on_data, stop = self._engine.on_data_address, c.addressof(self._stop)
-        return int(lib.core_feed(on_data, self._handle, spans.ctypes.data, len(spans), stop))
+                data.done(batches, self._engine.give_records([(batch.kind, batch.records) for batch in batches]))
+            self._engine.poll()
 
     def end_streams(self) -> None:
         """Say that no more audio and data will come. [main, when the engine has left the tap]"""
@@ -255,7 +195,7 @@ class SignalEngine:
 
     def hurry(self) -> None:
         """Drop what waits of feeds, counted, and wait for nobody. [main]"""
-        self._stop.value = 1
+        self._engine.hurry()
         self.ring.set_patient(False)
         if self.data:
             self.data.end()
@@ -269,7 +209,7 @@ class SignalEngine:
 
     def halt(self) -> None:
         """Stop the engine's own threads; what it posts later is refused and counted. [control]"""
-        self._engine.destroy(self._handle)
+        self._engine.destroy()
         self.ring.shut()
 
     def close_hooks(self) -> None:
@@ -281,7 +221,7 @@ class SignalEngine:
 
     def destroy(self) -> None:
         """Let the library go: none of its threads is inside a post. [control]"""
-        self._engine.library.close()
+        self._engine.close()
 
     def free(self) -> None:
         """Free what the engine used. [main, worker]"""

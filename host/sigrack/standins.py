@@ -56,7 +56,8 @@ class HeldSignal(SignalEngine):
         self.ring = ResultRing(rack.bell, table.symbols, rack.engine.frame_address, table.queue, WIDTH)
         self.source = Source(table.name, self.ring, None)
         self.tap = self.data = None
-        self.fed = 0
+        self.lane = None
+        self.fed = self.unfed = 0
         self._rate_hz = rack.out_setup.rate_hz
         self._warned = True
 

@@ -62,7 +62,10 @@ def status(session: "Session") -> dict[str, Any]:
             for slot in rack.slots
         ],
         "saved": session.desired.facts,
-        "signals": [{"name": s.table.name, "library": s.table.library, "symbols": s.table.symbols} for s in rack.signals],
+        "signals": [
+            {"name": s.table.name, "library": s.table.library, "lane": s.table.lane, "symbols": s.table.symbols}
+            for s in rack.signals
+        ],
     }
 
 
@@ -171,6 +174,7 @@ def _signal_stats(rack: "Rack", tallies: dict[str, Tally]) -> dict[str, Any]:
             "data": asdict(data[signal.name]) if signal.data else None,
             "unknown_symbol": signal.ring.unknown,
             "too_long": signal.ring.too_long,
+            "lane": signal.lane.facts if signal.lane else None,
         }
         for signal in rack.signals
     }

@@ -154,7 +154,12 @@ class SignalTable(_Table, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     feed: str | Annotated[list[str], Meta(min_length=1)] = "audio"
     """`audio`, `none`, or the names of feeds."""
-    lane: Literal["inline"] = "inline"
+    lane: Literal["inline", "process"] = "inline"
+    """`process`: in a process of its own."""
+    memory_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 2048
+    """What that process may allocate; 0: no limit."""
+    crash_budget: Annotated[int, Meta(ge=0, le=1000)] = 5
+    """Its deaths within a minute after which it is given up; 0: never."""
     queue: Annotated[int, Meta(ge=16, le=1_048_576)] = 16_384
     """Records that may wait for the main loop."""
 

@@ -13,7 +13,7 @@ class Tally:
     """The counts."""
 
     lost_frames: int
-    """Audio that found no room in its taps, or was discarded before a hook got it."""
+    """Audio that found no room in its taps, or was discarded before a hook or a signal engine got it."""
     calls: int
     errors: int
     over_budget: int
@@ -24,6 +24,8 @@ class Tally:
 def tally(thing: Slot | SignalEngine) -> Tally:
     """Return the counts of one instance; its taps must not be freed. [main]"""
     lost = sum(tap.lost for tap in thing.taps)
+    if isinstance(thing, SignalEngine):
+        lost += thing.unfed
     if thing.hook_tap and thing.hook_tap.gone:
         lost += thing.hook_tap.tap.unread
     if (hooked := thing.hooked) is None:

@@ -309,7 +309,7 @@ static void a_patient_ring_loses_nothing(void) {
 }
 
 static void wait_for_posts(const struct scene *scene, uint64_t posts) {
-    while (atomic_load(&scene->results->posted) < posts)
+    while (atomic_load(&scene->results->books->posted) < posts)
         sched_yield();
 }
 
@@ -387,6 +387,49 @@ static void a_consumer_on_the_bell_misses_nothing(void) {
     scene_free(&scene);
 }
 
+/* A record as another process would send it, at an odd address. */
+static void put(unsigned char *at, uint32_t symbol, uint32_t count) {
+    struct core_record record = {.ts_ns = 5, .frame = 1, .posted_ns = 9, .cookie = 12345, .symbol = symbol, .count = count};
+    memcpy(at, &record, sizeof record);
+    for (uint32_t i = 0; i < MAX_VALUES; i++)
+        memcpy(at + sizeof record + i * sizeof(double), &(double){i + 0.5}, sizeof(double));
+}
+
+/* What another process sends is posted with its own times, at the frame of now; symbols and lengths that cannot be are refused. */
+static void what_was_sent_is_appended_or_refused(void) {
+    enum { STRIDE = sizeof(struct core_record) + MAX_VALUES * sizeof(double) };
+    static unsigned char sent[6 * STRIDE + 1];
+    const uint32_t parts[6][2] = {{0, 2}, {SYMBOLS, 1}, {1, MAX_VALUES + 1}, {UINT32_MAX, UINT32_MAX}, {2, MAX_VALUES}, {1, 0}};
+    for (uint32_t i = 0; i < 6; i++)
+        put(sent + 1 + i * STRIDE, parts[i][0], parts[i][1]);
+    struct scene scene = scene_new(2);
+    CHECK(core_results_append(scene.cookie, sent + 1, 6, STRIDE) == 6);
+    expect_stats(&scene, 6, 1, 3, 2); /* the last finds no room */
+    uint32_t start;
+    CHECK(peek(&scene, 4, &start) == 2);
+    const struct core_record *record = record_at(&scene, start + 1);
+    CHECK(record->symbol == 2 && record->count == MAX_VALUES && record->ts_ns == 5 && record->posted_ns == 9);
+    CHECK(record->frame == 77 && record->cookie == scene.cookie && record->values[MAX_VALUES - 1] == MAX_VALUES - 0.5);
+    CHECK(core_results_append(scene.cookie, sent + 1, 6, sizeof(struct core_record) - 1) == 0);
+    core_results_release(scene.results, 2);
+    CHECK(core_handle_close(scene.cookie));
+    CHECK(core_results_append(scene.cookie, sent + 1, 1, STRIDE) == 0);
+    CHECK(core_handle_release(scene.cookie));
+    core_results_free(scene.results);
+}
+
+static void books_may_lie_elsewhere(void) {
+    static struct core_books books;
+    struct scene scene = scene_new(2);
+    core_results_set_books(scene.results, &books);
+    for (int i = 0; i < 3; i++)
+        signal_one(&scene, "x", 1, 1);
+    signal_one(&scene, "y", 1, 1);
+    expect_stats(&scene, 4, 1, 1, 2);
+    CHECK(books.posted == 4 && books.dropped == 1 && books.refused == 1 && !strcmp(books.unknown, "y"));
+    scene_free(&scene);
+}
+
 int main(void) {
     symbols = core_symbols_new(names, SYMBOLS);
     bell = core_bell_new();
@@ -404,6 +447,8 @@ int main(void) {
     a_poster_waits_for_room_until_nobody_wants_it_to();
     core_post_never_waits();
     a_consumer_on_the_bell_misses_nothing();
+    what_was_sent_is_appended_or_refused();
+    books_may_lie_elsewhere();
     core_symbols_free(symbols);
     core_bell_free(bell);
 }

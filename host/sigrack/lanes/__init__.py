@@ -1,6 +1,7 @@
-"""Processors in processes of their own: whatever one does, the rack plays on."""
+"""Plugins in processes of their own: whatever one does, the rack plays on."""
 
+from sigrack.lanes.engine import EngineLane, EngineOrders, LaneEngine
 from sigrack.lanes.minder import Minder
 from sigrack.lanes.plugin import LaneInstance, LanePlugin
 
-__all__ = ["LaneInstance", "LanePlugin", "Minder"]
+__all__ = ["EngineLane", "EngineOrders", "LaneEngine", "LaneInstance", "LanePlugin", "Minder"]

@@ -180,4 +180,5 @@ class Lives(ABC, Generic[Memory]):
             except TimeoutError:
                 life.kill("it did not end")
             await life.ended
+        await life.heard()
         life.close()

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from sigrack.errors import EngineError
@@ -22,10 +22,12 @@ log = logging.getLogger("sigrack")
 
 Result = TypeVar("Result")
 
-CHILDREN = ["sigrack.lanes.child"]
+CHILDREN = ["sigrack.lanes.child", "sigrack.lanes.engine_child"]
 """What the keeper imports, for its children."""
 ABORT_S = 0.1
 """How long a child that is aborted, so that its stack is known, may take."""
+HEAR_S = 1.0
+"""How long what a dead child has sent may take: what it has forked may hold the way open."""
 STACK_BYTES = 16_384
 
 
@@ -71,8 +73,10 @@ class Life(Generic[Memory]):
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[Death] = loop.create_future()
         self.begun_s = loop.time()
-        self.on_note: Callable[[Message], object] = lambda message: None
-        """Is told what the child says unasked."""
+        self.on_note: Callable[[Message], Coroutine[Any, Any, None] | None] = lambda message: None
+        """Is told what the child says unasked; nothing more is heard of it until the coroutine that it may return has ended."""
+        self.deaf_s = 0.0
+        """For how long nothing was heard because of that."""
         self.stack: list[str] = []
         """Python's stacks at its death, once it is closed; empty if it died without a word."""
         self._stack = stack
@@ -90,7 +94,8 @@ class Life(Generic[Memory]):
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while (message := await receive(reader)) is not None:
             if "note" in message:
-                self.on_note(message)
+                if waiting := self.on_note(message):
+                    await waiting
             elif (future := self._asked.pop(message.get("id", -1), None)) and not future.done():
                 if "error" in message:
                     future.set_exception(RefusedError(str(message["error"]), tuple(message.get("key", ()))))
@@ -105,13 +110,34 @@ class Life(Generic[Memory]):
         number = next(self._numbers)
         future = self._asked[number] = asyncio.get_running_loop().create_future()
         send(self._writer, {"do": what, "id": number} | arguments)
-        await asyncio.wait((future, self.ended), timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        await self._listened((future, self.ended), limit_s)
+        if not future.done() and not self.ended.done():
+            self.kill(f"{what} did not return within {limit_s:g} s")
         if not future.done():
-            if not self.ended.done():
-                self.kill(f"{what} did not return within {limit_s:g} s")
+            await self.ended
+            await self.heard()
+        if not future.done():
             future.cancel()
-            raise EndedError(await self.ended)
+            raise EndedError(self.ended.result())
         return future.result()
+
+    async def _listened(self, futures: Sequence[asyncio.Future[Any]], limit_s: float) -> None:
+        """Wait for one of them; time in which nothing is heard does not count."""
+        now = asyncio.get_running_loop().time
+        while limit_s > 0 and not any(future.done() for future in futures):
+            since_s, deaf_s = now(), self.deaf_s
+            await asyncio.wait(futures, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+            limit_s -= now() - since_s - (self.deaf_s - deaf_s)
+
+    async def heard(self) -> None:
+        """Wait until all that it has said before its end is heard. [minder]"""
+        if self._reading:
+            await self._listened((self._reading,), HEAR_S)
+
+    def say(self, what: str) -> None:
+        """Let the child do something, whenever; it lives. [minder]"""
+        assert self._writer
+        send(self._writer, {"do": what, "id": next(self._numbers)})
 
     def kill(self, why: str) -> None:
         """Abort it, so that its stack is written; kill it soon if that does not help. [minder]"""
@@ -123,13 +149,13 @@ class Life(Generic[Memory]):
         self.exchange.lose()
         if not self.ended.done():
             self.ended.set_result(death)
-        if self._writer:
-            self._writer.close()
 
     def close(self) -> None:
         """Let go of all but the exchange; it has ended. [minder]"""
         if self._reading:
             self._reading.cancel()
+        if self._writer:
+            self._writer.close()
         if self._stack >= 0:
             self.stack = os.pread(self._stack, STACK_BYTES, 0).decode(errors="replace").splitlines()
             os.close(self._stack)
@@ -151,6 +177,10 @@ class Minder:
     def call(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` on the minder's loop and wait for it; it limits itself. Raises what it raises. [control, worker]"""
         return asyncio.run_coroutine_threadsafe(work, self._running()).result()
+
+    def post(self, work: Coroutine[Any, Any, object]) -> None:
+        """Begin `work` on the minder's loop. [any]"""
+        asyncio.run_coroutine_threadsafe(work, self._running())
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:

@@ -5,7 +5,7 @@ import os
 import select
 import socket
 
-from sigrack.errors import ConfigError
+from sigrack.errors import ConfigError, RackError
 from sigrack.lanes.messages import Channel, Message
 from sigrack_engine.bell import Bell
 
@@ -13,6 +13,8 @@ __all__ = ["LOST", "Serving"]
 
 LOST = 71
 """Exit code of a child whose files were closed under it."""
+LOOK_S = 0.25
+"""How often it is looked whether they were: nothing else tells who waits for them."""
 
 
 class Serving:
@@ -24,30 +26,40 @@ class Serving:
         self._channel = Channel(socket.socket(fileno=end))
         self._bell = Bell()
         """Rings when there is something to deliver."""
+        self._over = False
 
     def serve(self) -> None:
         """Do what the host asks until it is gone. [control]"""
         try:
             while (order := self._next()) is not None:
-                self._channel.send({"id": order["id"]} | self._carried_out(order))
-                if order["do"] == "end":
-                    return
+                self._take_up(order)
         except (OSError, ValueError):
             os._exit(LOST)
+
+    def _next(self) -> Message | None:
+        """Wait for an order; None: there will be none."""
+        while not self._over:
+            self._bell.arm()
+            self._deliver()
+            if self._over:
+                break
+            ready, _, _ = select.select([self._channel.descriptor, self._bell.descriptor], [], [], LOOK_S)
+            if self._channel.descriptor in ready:
+                return self._channel.receive()
+        return None
+
+    def _take_up(self, order: Message) -> None:
+        self._answer(order, self._carried_out(order))
 
     def _carried_out(self, order: Message) -> Message:
         try:
             return {"data": getattr(self, f"_{order['do']}")(order)}
-        except ConfigError as error:
-            return {"error": str(error), "key": error.key}
+        except RackError as error:
+            return {"error": str(error), "key": error.key if isinstance(error, ConfigError) else ()}
 
-    def _next(self) -> Message | None:
-        while True:
-            self._bell.arm()
-            self._deliver()
-            ready, _, _ = select.select([self._channel.descriptor, self._bell.descriptor], [], [])
-            if self._channel.descriptor in ready:
-                return self._channel.receive()
+    def _answer(self, order: Message, answer: Message) -> None:
+        self._channel.send({"id": order["id"]} | answer)
+        self._over = order["do"] == "end"
 
     def _deliver(self) -> None:
         """Send what waits for the host. [control]"""

@@ -10,9 +10,9 @@ import numpy as np
 
 from sigrack.errors import ConfigError, NoPluginError
 from sigrack.loading import NativePlugin
+from sigrack.loading.engines import SignalLibrary
 from sigrack.loading.libraries import Library, open_library
 from sigrack.loading.native import NativeInstance
-from sigrack.signals import SignalLibrary
 from sigrack_engine.results import CALLBACK_ADDRESS, POST_ADDRESS
 from sigrack_plugins import abi
 

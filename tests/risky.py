@@ -1,0 +1,158 @@
+"""A signal engine in C that does harm where and how its configuration says."""
+
+__all__ = ["RISKY"]
+
+RISKY = r"""
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sigrack_signal.h"
+
+/* The configuration names the harm done at a place: {"create": "segv"}; places: create, data, thread, poll, destroy.
+   data and thread: when the trade number "poison" comes, or each one from it on with "again"; create: only if the file "mark" is
+   there, which harm in data makes. "flood": a thread posts without a pause; "ticks": so many, one each 0.1 ms. */
+struct engine {
+    signal_callback callback;
+    void *user;
+    pthread_t thread;
+    int threaded;
+    _Atomic int ending, harmed;
+    char create[16], data[16], own[16], poll[16], destroy[16], mark[256];
+    int poison, again, flood, ticks;
+};
+
+static int deep(int depth) {
+    volatile char room[4096];
+    room[depth % 4096] = 1;
+    return depth ? deep(depth + 1) + room[0] : 0;
+}
+
+static void harm(const char *what) {
+    if (!strcmp(what, "segv"))
+        *(volatile int *)8 = 1;
+    if (!strcmp(what, "abort"))
+        abort();
+    if (!strcmp(what, "exit"))
+        _exit(3);
+    if (!strcmp(what, "fpe"))
+        raise(SIGFPE);
+    if (!strcmp(what, "kill"))
+        kill(getpid(), SIGKILL);
+    if (!strcmp(what, "stack"))
+        deep(1);
+    if (!strcmp(what, "heap")) {
+        char *volatile memory = malloc(32);
+        memset(memory - 16, 0x55, 64);
+        free(memory);
+        abort();
+    }
+    while (!strcmp(what, "spin"))
+        ;
+    while (!strcmp(what, "sleep"))
+        sleep(1000);
+    if (!strcmp(what, "close"))
+        for (int descriptor = 0; descriptor < 1024; descriptor++)
+            close(descriptor);
+    while (!strcmp(what, "leak"))
+        memset(malloc(1 << 20), 1, 1 << 20);
+    if (!strcmp(what, "fork") && !fork())
+        for (;;)
+            sleep(1000);
+}
+
+static void text(const char *config, const char *key, char *into, size_t size) {
+    char wanted[32];
+    snprintf(wanted, sizeof wanted, "\"%s\": \"", key);
+    const char *found = strstr(config, wanted);
+    if (!found)
+        return;
+    found += strlen(wanted);
+    size_t length = strcspn(found, "\"");
+    snprintf(into, size, "%.*s", (int)length, found);
+}
+
+static int number(const char *config, const char *key) {
+    char wanted[32];
+    snprintf(wanted, sizeof wanted, "\"%s\": ", key);
+    const char *found = strstr(config, wanted);
+    return found ? atoi(found + strlen(wanted)) : 0;
+}
+
+static void *run(void *self) {
+    struct engine *engine = self;
+    double value = getpid();
+    for (int tick = 0; !atomic_load(&engine->ending) && (engine->flood || *engine->own || tick < engine->ticks); tick++) {
+        if (atomic_load(&engine->harmed))
+            harm(engine->own);
+        if (engine->flood || engine->ticks)
+            engine->callback("TICK", tick, &value, 1, engine->user);
+        if (!engine->flood)
+            usleep(100);
+    }
+    return NULL;
+}
+
+void *signal_create(const char *config) {
+    struct engine *engine = calloc(1, sizeof *engine);
+    text(config, "create", engine->create, sizeof engine->create);
+    text(config, "data", engine->data, sizeof engine->data);
+    text(config, "thread", engine->own, sizeof engine->own);
+    text(config, "poll", engine->poll, sizeof engine->poll);
+    text(config, "destroy", engine->destroy, sizeof engine->destroy);
+    text(config, "mark", engine->mark, sizeof engine->mark);
+    engine->poison = number(config, "poison");
+    engine->again = number(config, "again");
+    engine->flood = number(config, "flood");
+    engine->ticks = number(config, "ticks");
+    if (!*engine->mark || !access(engine->mark, F_OK))
+        harm(engine->create);
+    return engine;
+}
+
+int signal_register_callback(void *handle, signal_callback callback, void *user) {
+    struct engine *engine = handle;
+    engine->callback = callback;
+    engine->user = user;
+    if (engine->flood || engine->ticks || *engine->own)
+        engine->threaded = !pthread_create(&engine->thread, NULL, run, engine);
+    return 0;
+}
+
+void signal_on_data(void *handle, int type, const void *data) {
+    struct engine *engine = handle;
+    const struct signal_trade *trade = data;
+    if (type != SIGNAL_TRADE)
+        return;
+    int id = (int)trade->trade_id;
+    if (engine->poison && (engine->again ? id >= engine->poison : id == engine->poison)) {
+        if (*engine->mark)
+            close(open(engine->mark, O_CREAT | O_WRONLY, 0600));
+        harm(engine->data);
+        atomic_store(&engine->harmed, 1);
+    }
+    engine->callback("PRICE", trade->ts_ns, &trade->price, 1, engine->user);
+}
+
+int signal_poll_callbacks(void *handle) {
+    struct engine *engine = handle;
+    if (*engine->poll && atomic_load(&engine->harmed))
+        harm(engine->poll);
+    return 0;
+}
+
+void signal_destroy(void *handle) {
+    struct engine *engine = handle;
+    harm(engine->destroy);
+    atomic_store(&engine->ending, 1);
+    if (engine->threaded)
+        pthread_join(engine->thread, NULL);
+    free(engine);
+}
+"""
