@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,15 @@ def ready(folder: Path, other_than: int = 0) -> int:
     return wait_until(lambda: (pid := ledger(folder).ready_pid) != other_than and pid, LONG_S, "a host that is ready")
 
 
+@contextmanager
+def ended_at_last(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """End a process, whatever happens meanwhile."""
+    try:
+        yield
+    finally:
+        process.terminate()
+
+
 def ended(folder: Path, times: int) -> bool:
     """Whether so many ends are counted."""
     return ledger(folder).restarts == times
@@ -118,6 +128,7 @@ def test_a_crash_that_supervisord_takes_for_a_run_is_told(tmp_path: Path, begin:
     assert shown["watch"]["pid"] != second
 
 
+@pytest.mark.slow
 def test_a_death_right_after_startsecs_is_counted_each_time(tmp_path: Path, begin: Begin) -> None:
     """supervisord starts such a host at once, for ever; the watch counts, and from the fourth end on lets it wait."""
     add(tmp_path, "late")
@@ -152,16 +163,15 @@ def test_a_host_that_is_given_up_is_told(tmp_path: Path, begin: Begin) -> None:
     }
     path = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--silent", "--configuration", str(conf)]
-    with subprocess.Popen(command, env=os.environ | own | path) as process:
+    with subprocess.Popen(command, env=os.environ | own | path) as process, ended_at_last(process):
         wait_until(lambda: (last := ledger(tmp_path).last) and last.text.startswith("given up"), LONG_S, "the end")
         state = rpc(tmp_path, "getProcessInfo", "sigrack")["statename"]
         shown = sigrack(tmp_path, "ps").stdout
-        process.terminate()
 
     book = ledger(tmp_path)
     assert "FATAL" == state
-    assert 1 == book.restarts
-    assert ["exit status 7", "exit status 7"] == [reason.text for reason in book.reasons[:-1]]
+    assert book.restarts == len(book.reasons) - 2 > 0  # the last end is followed by no start
+    assert {"exit status 7"} == {reason.text for reason in book.reasons[:-1]}
     assert any("fatal" in line and "given up" in line for line in shown.splitlines())
 
 
@@ -209,6 +219,7 @@ def test_an_engine_that_stands_is_ended_and_started_again(tmp_path: Path, begin:
     assert "stuck" == last.suspect
 
 
+@pytest.mark.slow
 def test_a_host_that_is_stopped_is_ended_by_force(tmp_path: Path, begin: Begin) -> None:
     """One that no signal wakes is killed by supervisord; that blames nobody."""
     begin(SIGRACK_WATCH_PROGRESS_S="3")
@@ -223,6 +234,7 @@ def test_a_host_that_is_stopped_is_ended_by_force(tmp_path: Path, begin: Begin) 
     assert 1 == ledger(tmp_path).restarts
 
 
+@pytest.mark.slow
 def test_a_host_that_only_runs_is_left_alone(tmp_path: Path, begin: Begin) -> None:
     """The negative control: with the same limits, one whose numbers rise lives on."""
     up = begin(SIGRACK_WATCH_PROGRESS_S="3", SIGRACK_WATCH_MEMORY_MB="4000")
