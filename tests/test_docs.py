@@ -237,3 +237,13 @@ def test_the_python_example_is_what_the_package_offers() -> None:
     probe = "import sigrack, sys; assert 'numpy' not in sys.modules; [getattr(sigrack, name) for name in sigrack.__all__]"
 
     assert 0 == subprocess.run([sys.executable, "-c", probe], check=False).returncode
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="no systemd-analyze")
+def test_the_manuals_unit_is_one(tmp_path: Path) -> None:
+    """systemd finds nothing wrong with the unit of the service page, once its program is there."""
+    unit = snippets("docs/service.md", "ini")[0].replace("/opt/sigrack/.venv/bin/sigrack", sys.executable)
+    (tmp_path / "sigrack.service").write_text(unit.replace("User=sigrack", "User=root"))
+    done = subprocess.run(["systemd-analyze", "verify", tmp_path / "sigrack.service"], capture_output=True, text=True)
+
+    assert "" == "".join(line for line in done.stderr.splitlines() if "sigrack.service" in line)

@@ -19,8 +19,8 @@
 #define CRASH_NAMES 512u        /* plugins whose hooks can be told apart; 0 stands for none */
 #define CRASH_STEPS 256u
 
-/* Which heartbeats must go on. */
-enum crash_due { CRASH_DUE_TURNS = 1, CRASH_DUE_BLOCKS = 2 };
+/* Whether the process runs, and which heartbeats must go on. */
+enum crash_due { CRASH_READY = 1, CRASH_DUE_TURNS = 2, CRASH_DUE_BLOCKS = 4 };
 
 struct core_beats {
     _Atomic uint64_t blocks; /* of the watched engine */

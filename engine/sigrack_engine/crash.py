@@ -10,15 +10,27 @@ from pathlib import Path
 from sigrack_engine.core import lib
 from sigrack_engine.errors import CoreError
 
-__all__ = ["DUE_BLOCKS", "DUE_TURNS", "THREADS", "Beats", "CrashFile", "Record", "own_thread", "read", "read_beats", "step_names"]
+__all__ = [
+    "DUE_BLOCKS",
+    "DUE_TURNS",
+    "READY",
+    "THREADS",
+    "Beats",
+    "CrashFile",
+    "Record",
+    "own_thread",
+    "read",
+    "read_beats",
+    "step_names",
+]
 
 MAGIC, TEXT, NAMES, STEPS = 0x53524331, 128, 512, 256
 THREADS = ("another thread", "the main loop", "the control thread", "the engine thread")
 """In the order of `enum crash_thread`."""
 CONTROL = 2
 """The number of its thread."""
-DUE_TURNS, DUE_BLOCKS = 1, 2
-"""`enum crash_due`: which heartbeats must go on."""
+READY, DUE_TURNS, DUE_BLOCKS = 1, 2, 4
+"""`enum crash_due`: whether the process runs, and which heartbeats must go on."""
 
 
 class Beats(c.Structure):

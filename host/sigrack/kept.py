@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-__all__ = ["load", "save"]
+__all__ = ["load", "peek", "save"]
 
 log = logging.getLogger("sigrack")
 
@@ -26,6 +26,14 @@ def load(path: Path, kind: type[T]) -> T:
         with contextlib.suppress(OSError):
             path.replace(aside)
         log.warning("%s cannot be read (%s); begun anew, the old one is kept as %s", path, error, aside.name)
+        return kind()
+
+
+def peek(path: Path, kind: type[T]) -> T:
+    """Return what `save` has written, without a word where that is nothing: for who is not its owner. [any]"""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return kind()
 
 

@@ -16,6 +16,7 @@ from sigrack.crash import CrashLog
 from sigrack.drivers import make_driver
 from sigrack.ends import open_source
 from sigrack.errors import CLEAN, FORCED, EngineError, RackError, said
+from sigrack.notify import Notify
 from sigrack.places import RackLock
 from sigrack.rack import Rack
 from sigrack.realtime import ClockDriver
@@ -24,7 +25,7 @@ from sigrack.saved.desired import Call, Desired
 from sigrack.subscriptions import posted
 from sigrack.supervision import outlast_start
 from sigrack.wording import bus, rates
-from sigrack_engine.crash import DUE_BLOCKS, DUE_TURNS
+from sigrack_engine.crash import DUE_BLOCKS, DUE_TURNS, READY
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -83,6 +84,9 @@ class Session:
             undo.pop_all()
         self._live = live
         self._beats = self.rack.notes.beats
+        self._notify = Notify()
+        self._blocks = 0
+        """That the engine had made at the last look."""
         self.rack.on_event = self.publish
         self._stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -127,7 +131,8 @@ class Session:
             self.state = "running"
             self._announce()
             self._show_custody()
-            self._beats.due = DUE_TURNS | (DUE_BLOCKS if self._live else 0)
+            self._notify.say("READY=1")
+            self._beats.due = READY | (DUE_TURNS | DUE_BLOCKS if self._live else 0)  # else it waits for hooks, however long
             if self._live:
                 self.rack.dispatcher.timers.on_earlier = self._set_timer
             self._turn()
@@ -137,6 +142,7 @@ class Session:
             await self._until_done(guest)
         finally:
             self.state = "stopping"
+            self._notify.say("STOPPING=1")
             self._beats.due = 0
             self._loop = None
             self.driver.stop()
@@ -212,8 +218,9 @@ class Session:
     async def _look_after(self) -> None:
         """Tell what signal engines have posted that they must not, and what slots had to be replaced: neither wakes anybody."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(min(LOOK_S, self._notify.every_s or LOOK_S))
             self._beats.turns += 1
+            self._sign_of_life()
             for engine in self.rack.signals:
                 engine.warn()
             self.rack.tell_failures()
@@ -229,6 +236,13 @@ class Session:
             await self.desired.states.keep(self.rack)
         except Exception:  # a fault of ours must not end this for good, nor keep the host from ending
             log.exception("keeping the plugins' states failed")
+
+    def _sign_of_life(self) -> None:
+        """Tell systemd that both heartbeats go on: the loop has turned, else this would not run."""
+        blocks = self.rack.engine.stats.blocks
+        if self._notify.every_s and (blocks != self._blocks or not self._live):
+            self._notify.say("WATCHDOG=1")
+        self._blocks = blocks
 
     # Control
 

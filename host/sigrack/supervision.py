@@ -4,7 +4,6 @@ import ctypes
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sigrack.errors import ConfigError, EngineError
+from sigrack.kept import peek
+from sigrack.oversight.ledger import LEDGER, Ledger
+from sigrack.oversight.remote import SOCKET, Remote
 
 __all__ = ["Program", "Supervisor", "outlast_start"]
 
@@ -22,8 +23,6 @@ START_S = 3.5
 """Longer than startsecs in supervisord.conf."""
 END_S = 15.0
 """supervisord gives the host stopwaitsecs before it kills it."""
-ANSWER_S = 3.0
-"""How long supervisord may take to answer."""
 SOCKET_BYTES = 107 - len(".4194304")
 """What a socket's path may have: supervisord binds it under another name first, with its pid at the end."""
 PR_SET_PDEATHSIG = 1
@@ -74,10 +73,11 @@ class Supervisor:
     def __init__(self, conf: Path, folder: Path) -> None:
         """Take the run folder. Raises ConfigError if it cannot be used, EngineError if another supervisor uses it. [main]"""
         self._conf, self._folder = conf.absolute(), folder.absolute()
-        self._socket = self._folder / "supervisord.sock"
+        socket = self._folder / SOCKET
+        self._remote = Remote(f"unix://{socket}")
         self._process: subprocess.Popen[str] | None = None
         self.log = Log(self._folder / "host.log")
-        if len(os.fsencode(self._socket)) > SOCKET_BYTES:
+        if len(os.fsencode(socket)) > SOCKET_BYTES:
             raise ConfigError(f"{self._folder}: too long a path for a socket; give a shorter --folder")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -128,26 +128,15 @@ class Supervisor:
             said = self._process.stderr.read().strip().splitlines()
             raise EngineError(f"supervisord ended: {said[-1] if said else f'exit code {self._process.returncode}'}")
         with suppress(OSError):
-            info = self._call("getProcessInfo", "sigrack")
+            info = self._remote.call("getProcessInfo", "sigrack")
             return Program(info["statename"], info["exitstatus"], info["spawnerr"])
         return None
 
-    def _call(self, method: str, *arguments: str) -> Any:
-        import http.client
-        import xmlrpc.client
-
-        from supervisor.xmlrpc import SupervisorTransport
-
-        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
-        saved = socket.getdefaulttimeout()
-        socket.setdefaulttimeout(ANSWER_S)  # the only way to tell this transport
-        try:
-            return getattr(xmlrpc.client.ServerProxy("http://localhost", transport).supervisor, method)(*arguments)
-        except (xmlrpc.client.Error, http.client.HTTPException) as error:
-            raise OSError(str(error)) from None
-        finally:
-            socket.setdefaulttimeout(saved)
-            transport.close()
+    def ledger(self) -> Ledger:
+        """Return what the watch remembers of this supervisord's host; what an earlier one has left does not count. [main]"""
+        assert self._process is not None
+        ledger = peek(self._folder / LEDGER, Ledger)
+        return ledger if ledger.supervisor.startswith(f"{self._process.pid} ") else Ledger()
 
     def stop(self) -> None:
         """End the host and supervisord, and wait for it. [main]"""
@@ -157,7 +146,7 @@ class Supervisor:
         until = time.monotonic() + END_S
         while self._process.poll() is None and time.monotonic() < until:
             with suppress(OSError):
-                self._call("getState")  # wakes it: by itself it looks for signals and for ended children once a second
+                self._remote.call("getState")  # wakes it: by itself it looks for signals and for ended children once a second
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.1)
         if self._process.poll() is None:
@@ -169,7 +158,7 @@ class Supervisor:
 
     def _sweep(self) -> None:
         """Remove what a killed supervisord has left; nobody else uses the folder."""
-        for name in ("supervisord.sock", "supervisord.pid"):
+        for name in (SOCKET, "supervisord.pid"):
             (self._folder / name).unlink(missing_ok=True)
 
     def __enter__(self) -> "Supervisor":

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from racks import Host, answers, noise, request, write
 from sigrack.crash import CrashLog
-from sigrack_engine.crash import DUE_BLOCKS, DUE_TURNS, Beats, read, read_beats
+from sigrack_engine.crash import DUE_BLOCKS, DUE_TURNS, READY, Beats, read, read_beats
 from waiting import wait_until
 
 LIVE = '[rack]\nname = "rack"\nhook_limit_ms = 0\n[source]\ndriver = "clock"\npath = "in.wav"\nloop = true\n'
@@ -45,7 +45,7 @@ def test_both_rise_and_are_told(tmp_path: Path) -> None:
 
     assert before.blocks <= told["blocks"] <= after.blocks
     assert before.turns <= told["turns"] <= after.turns
-    assert DUE_TURNS | DUE_BLOCKS == after.due
+    assert READY | DUE_TURNS | DUE_BLOCKS == after.due
 
 
 def test_a_loop_that_hangs_is_seen_from_outside(tmp_path: Path) -> None:

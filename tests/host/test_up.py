@@ -2,94 +2,15 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 import soundfile
 
 import racks
-from sigrack.control.client import Client
-from sigrack.errors import EngineError
+from supervised import CLOCK, CONF, Up, alive
 from waiting import wait_until
-
-CONF = Path(__file__).parents[2] / "supervisord.conf"
-CLOCK = """
-[rack]
-name = "up"
-priority = 0
-[source]
-driver = "clock"
-path = "in.wav"
-loop = true
-[[slot]]
-name = "level"
-plugin = "level"
-[[slot]]
-name = "recorder"
-plugin = "recorder"
-config = { path = "take.flac" }
-"""
-
-
-class Up:
-    """`sigrack up` in a folder of its own."""
-
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.folder = folder
-        self.runtime = folder / "rt"
-        self.runtime.mkdir(mode=0o700, exist_ok=True)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("SIGRACK_INPUT", "SUPERVISOR_"))}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "sigrack", "up", "rack.toml", *options],
-            cwd=folder,
-            env=environment | {"SIGRACK_RUNTIME": str(self.runtime)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            process_group=0,
-        )
-
-    def ask(self, cmd: str) -> dict[str, Any] | None:
-        """The host's answer, None if there is none."""
-        with Client(f"ipc://{self.runtime}/up.sock", 0.5) as client, suppress(EngineError):
-            data: dict[str, Any] = client.request(cmd)["data"]
-            return data
-        return None
-
-    def frame(self) -> int:
-        """How far the host is."""
-        stats = self.ask("STATS")
-        return int(stats["frame"]) if stats else 0
-
-    def host(self, other_than: int = 0) -> int:
-        """Wait until a host has processed some blocks; return its pid."""
-
-        def look() -> int:
-            status, stats = self.ask("GET_STATUS"), self.ask("STATS")
-            return status["pid"] if status and stats and status["pid"] != other_than and stats["blocks"] > 50 else 0
-
-        return wait_until(look, 15, "a host that runs")
-
-    @property
-    def supervisor(self) -> int:
-        """Process id of supervisord."""
-        return int((self.folder / "run/supervisord.pid").read_text())
-
-    def end(self, number: int = 0, limit_s: float = 15) -> tuple[int, str, str]:
-        """Send a signal to the whole process group; return exit code, output and error output."""
-        if number:
-            os.killpg(self.process.pid, number)
-        out, err = self.process.communicate(timeout=limit_s)
-        return self.process.returncode, out, err
-
-    def left(self) -> list[str]:
-        """What should not be there afterwards."""
-        return [path.name for path in (*self.runtime.iterdir(), *(self.folder / "run").iterdir()) if path.suffix != ".log"]
 
 
 @pytest.fixture(name="folder")
@@ -105,15 +26,6 @@ def _up(folder: Path) -> Iterator[Up]:
     if up.process.poll() is None:
         up.process.terminate()
         up.end()
-
-
-def alive(pid: int) -> bool:
-    """Whether there is such a process."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_a_killed_host_comes_back(up: Up, folder: Path) -> None:
@@ -199,7 +111,7 @@ def test_a_late_config_error_is_not_tried_again(folder: Path) -> None:
 
     assert 101 == code
     assert 1 == err.count("the moon is not full")
-    assert 1 == (folder / "run/supervisord.log").read_text().count("spawned")
+    assert 1 == (folder / "run/supervisord.log").read_text().count("spawned: 'sigrack'")
     assert [] == up.left()
 
 
@@ -216,7 +128,7 @@ def test_a_host_that_cannot_run_is_given_up(folder: Path) -> None:
     assert ("goodbye", "goodbye") == (first, second)
     assert word.endswith("was killed or called _exit, in late")
     assert err.splitlines()[-1].startswith("sigrack: the host cannot be kept running")
-    assert ["up.crash"] == up.left()
+    assert ["up.crash", "up.deaths"] == sorted(up.left())
 
 
 def test_the_end_of_a_file_is_the_end(folder: Path) -> None:

@@ -27,6 +27,10 @@ _COMMANDS = {
     "soak": "load, swap and unload plugins at random for long, and account for everything",
     "doctor": "tell what this machine can and cannot do",
     "up": "run a rack under supervisord and show it; Ctrl-C ends all of it",
+    "ps": "show what runs under supervisord: state, restarts and why, memory, blocks a second",
+    "logs": "show the end of a log of what runs under supervisord, or follow it",
+    "restart": "restart the host under supervisord",
+    "watch": "watch the host for supervisord: count restarts, tell why, end it when it hangs",
 }
 
 

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             if options.once or options.json:
                 return _print(feed, once=options.once, as_json=options.json)
-            return watch(feed, lambda: None, "q or Ctrl-C ends this view, not the host")
+            return watch(feed, lambda: None, lambda: "q or Ctrl-C ends this view, not the host")
         except KeyboardInterrupt:
             return 0
 
@@ -101,12 +101,15 @@ def _color() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
-def watch(feed: Feed, ended: Callable[[], int | None], hint: str) -> int:
-    """Show the host until `ended` gives an exit code or q is typed; `ended` is asked a few times a second. [main]"""
+def watch(feed: Feed, ended: Callable[[], int | None], hint: Callable[[], str]) -> int:
+    """Show the host until `ended` gives an exit code or q is typed; `ended` is asked a few times a second. [main]
+
+    `hint`: the last line.
+    """
     return _watch_screen(feed, ended, hint) if is_terminal() else _watch_lines(feed, ended)
 
 
-def _watch_screen(feed: Feed, ended: Callable[[], int | None], hint: str) -> int:
+def _watch_screen(feed: Feed, ended: Callable[[], int | None], hint: Callable[[], str]) -> int:
     color = _color()
     with Screen() as screen:
         while (code := ended()) is None:
@@ -115,7 +118,7 @@ def _watch_screen(feed: Feed, ended: Callable[[], int | None], hint: str) -> int
             lines = feed.lines(width, color=color and answers) if feed.stats else []
             if not answers:
                 lines = [f"waiting for the host at {feed.endpoint} ..."[:width], *lines[1:]]
-            screen.show([*lines, ""], hint[:width])
+            screen.show([*lines, ""], hint()[:width])
             if screen.wait(REDRAW_S):
                 return 0
         return code

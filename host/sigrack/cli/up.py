@@ -17,6 +17,7 @@ from sigrack.cli.top import Feed, watch
 from sigrack.config import Document, load
 from sigrack.drivers import built
 from sigrack.errors import CLEAN, ConfigError, EngineError
+from sigrack.oversight.ledger import Ledger
 from sigrack.places import RackLock, events_endpoint
 from sigrack.supervision import Supervisor
 
@@ -24,6 +25,7 @@ __all__ = ["arguments", "run"]
 
 FINAL = (CLEAN, ConfigError.exit_code)
 """Exit codes after which supervisord does not start the host again (exitcodes in supervisord.conf)."""
+ENDS = "(q or Ctrl-C ends all of it)"
 LAST_LINES = 10
 """Of the host's log, when it has ended by itself."""
 
@@ -98,7 +100,7 @@ class _Attendance:
         while (code := self._ended()) is None:
             if self._feed.poll():
                 print(hint, flush=True)
-                code = watch(self._feed, self._ended, f"{hint}   (q or Ctrl-C ends all of it)")
+                code = watch(self._feed, self._ended, lambda: _restarts(self._supervisor.ledger()) or f"{hint}   {ENDS}")
                 break
         if self._ended_itself:
             self._print_log()
@@ -117,7 +119,9 @@ class _Attendance:
             return None
         if program.state == "FATAL":
             self._print_log()
-            raise EngineError(f"the host cannot be kept running: {program.reason or 'it ends again and again'}")
+            last = self._supervisor.ledger().last
+            why = last.text.removeprefix("given up: ") if last else program.reason or "it ends again and again"
+            raise EngineError(f"the host cannot be kept running: {why}")
         if program.state == "EXITED" and program.code in FINAL:
             self._ended_itself = True
             return program.code
@@ -126,6 +130,14 @@ class _Attendance:
     def _print_log(self) -> None:
         for line in self._supervisor.log.tail(LAST_LINES):
             print(line, file=sys.stderr)
+
+
+def _restarts(ledger: Ledger) -> str:
+    """Return how often the host was started again, and the last reason; empty: it was not."""
+    if not ledger.restarts:
+        return ""
+    times = "once" if ledger.restarts == 1 else f"{ledger.restarts} times"
+    return f"restarted {times}, last: {ledger.last.text if ledger.last else 'not known'}   {ENDS}"
 
 
 def _sweep(document: Document, endpoint: str) -> None:
