@@ -295,3 +295,20 @@ def test_a_fresh_run_leaves_what_is_kept_alone(tmp_path: Path) -> None:
         host.process.kill()
     with hosted(rack):
         assert -9.0 == slots()["volume"][2]["gain_db"]
+
+
+def test_what_the_file_has_taken_the_name_of_waits(tmp_path: Path) -> None:
+    """A slot and a signal engine that no longer go together with the file are named and left out; the rack starts, and reloads."""
+    feed = '[[feed]]\nname = "{}"\ndriver = "csv"\nkind = "trade"\npath = "trades.csv"\n'
+    (tmp_path / "trades.csv").write_text("ts_ns,symbol,price,quantity\n1,A,1,1\n")
+    rack = rack_of(tmp_path)
+    with hosted(rack) as host:
+        request("LOAD", name="ticks", plugin="gain")
+        request("PARAM_SET", slot="volume", param="gain_db", value=-9)
+        host.process.kill()
+    rack.write_text(RACK + feed.format("ticks"))
+    with hosted(rack) as host:
+        assert ["volume", "meter"] == list(slots())
+        assert -9.0 == slots()["volume"][2]["gain_db"]
+        assert 'what control had set of ticks is not in force: the name "ticks" is taken' in host.log
+        assert "reloaded: nothing has changed" == request("RELOAD")["message"]

@@ -112,7 +112,7 @@ class Desired:
 
     @property
     def document(self) -> Document:
-        """The configuration that is to run. [main]"""
+        """The configuration that is to run. Raises ConfigError where overrides do not go together with the file. [main]"""
         return self.settings.document(self.base) if self.overlay else self.base
 
     @property
@@ -150,7 +150,7 @@ class Desired:
         """Leave out the overrides that an error is about, all if that is not known; False: there are none in force. [main]"""
         if not (here := _in_force(self.overlay)):
             return False
-        self._refused |= dict.fromkeys(_blamed(here, self.document, error) or here, str(error))
+        self._refused |= dict.fromkeys(_blamed(here, self.settings, error) or here, str(error))
         self._lay(self.overlay)
         return True
 
@@ -278,11 +278,10 @@ class Desired:
             refused: dict[Path, str] = {}
             while True:
                 laid = lay(Settings.of(base), self.overlay, refused)
-                document = laid.settings.document(base) if laid.overlay else base
                 try:
                     words = await self.move(rack, laid, base, call, answer=_reloaded)
                 except RackError as error:
-                    if not (guilty := _blamed(_in_force(laid.overlay), document, error)):
+                    if not (guilty := _blamed(_in_force(laid.overlay), laid.settings, error)):
                         raise
                     refused |= dict.fromkeys(guilty, str(error))
                 else:
@@ -330,12 +329,12 @@ def _in_force(overlay: Overlay) -> list[Path]:
     return [path for path, entry in overlay.items() if path[0] in (*KINDS, "channel") and not entry.aside]
 
 
-def _blamed(paths: list[Path], document: Document, error: RackError) -> list[Path]:
+def _blamed(paths: list[Path], settings: Settings, error: RackError) -> list[Path]:
     """Return those overrides that are of what an error is about."""
     kind, *rest = error.at or ("",)
     name = rest[0] if rest else None
     if kind in KINDS and isinstance(name, int):
-        name = getattr(document.config, str(kind))[name].name
+        name = settings.tables(str(kind))[name].name
     return [path for path in paths if path[:2] == (kind, name)]
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from sigrack.checks import check_signals
 from sigrack.config import Document
 from sigrack.errors import ConfigError
 from sigrack.explaining import explain
@@ -69,10 +70,12 @@ class Settings(msgspec.Struct, frozen=True):
         return Settings(self.slots, self.signals, {**self.channels, name: {**self.channels.get(name, {}), **given}})
 
     def document(self, base: Document) -> Document:
-        """Return the configuration of these settings over the file `base`. [any]"""
+        """Return the configuration of these settings over the file `base`. Raises ConfigError if it cannot be one. [any]"""
         config = msgspec.structs.replace(base.config, slot=list(self.slots), signal=list(self.signals))
         document = Document(base.path, base.text, config, given=(*base.given, *KINDS))
         document.play, document.channels = base.play, self.channels
+        _check_names(document)
+        check_signals(document)
         return document
 
     def text(self) -> str:
@@ -86,6 +89,19 @@ class Settings(msgspec.Struct, frozen=True):
         found = unpack(text)
         slots = tuple(table_of(values, SlotTable) for values in found["slot"])
         return cls(slots, tuple(table_of(values, SignalTable) for values in found["signal"]), found["channels"])
+
+
+def _check_names(document: Document) -> None:
+    """Raise ConfigError if the file has something else with the name of what control has loaded."""
+    config = document.config
+    taken = [feed.name for feed in config.feed]
+    for index, signal in enumerate(config.signal):
+        if signal.name in taken:
+            document.fail(("signal", index, "name"), f'the name "{signal.name}" is taken')
+    taken += [signal.name for signal in config.signal]
+    for index, slot in enumerate(config.slot):
+        if slot.name in taken:
+            document.fail(("slot", index, "name"), f'the name "{slot.name}" is taken')
 
 
 def with_param(settings: Settings, *, slot: str, param: str, value: float) -> Settings:
