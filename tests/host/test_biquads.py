@@ -85,8 +85,7 @@ def groups(folder: Path, tables: str, channels: int = 2, rate_hz: int = 48_000) 
 
 
 def test_what_is_cheaper_runs(tmp_path: Path) -> None:
-    """An equaliser alone is biquads, unless its taps are few; behind an upsampler it is part of its filter, unless it rings; a curve
-    has only taps."""
+    """An equaliser alone is biquads if its taps are many; an upsampler takes it in, unless it rings; a curve has only taps."""
     up = slot("up", "upsample", "ratio = 4\ntaps = 40001")
     short = AUTOEQ.replace("35 Hz", "105 Hz")
 
