@@ -298,7 +298,7 @@ def test_a_fresh_run_leaves_what_is_kept_alone(tmp_path: Path) -> None:
 
 
 def test_what_the_file_has_taken_the_name_of_waits(tmp_path: Path) -> None:
-    """A slot and a signal engine that no longer go together with the file are named and left out; the rack starts, and reloads."""
+    """A loaded slot whose name the file has given to a feed is named and left out; the rack starts, and reloads."""
     feed = '[[feed]]\nname = "{}"\ndriver = "csv"\nkind = "trade"\npath = "trades.csv"\n'
     (tmp_path / "trades.csv").write_text("ts_ns,symbol,price,quantity\n1,A,1,1\n")
     rack = rack_of(tmp_path)

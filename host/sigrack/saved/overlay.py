@@ -160,10 +160,10 @@ def _lay_tables(kind: str, base: tuple[Table, ...], overlay: Overlay, waiting: d
     said = {table.name: table for table in base}
     order = list(said)
     mine = {path: entry for path, entry in overlay.items() if path[0] == kind}
-    coming = {path: entry for path, entry in mine.items() if len(path) == 2}
     made: dict[str, Table] = {}
-    # The last ones first: what stands before others finds them in their place.
-    for path, entry in sorted(coming.items(), key=lambda item: len((item[1].value or {}).get("before", ()))):
+    for path, entry in mine.items():
+        if len(path) > 2:
+            continue
         name, table = path[1], None
         old = plain(said[name]) if name in said else None
         if entry.value is not None:
@@ -176,8 +176,9 @@ def _lay_tables(kind: str, base: tuple[Table, ...], overlay: Overlay, waiting: d
             order.remove(name)
         if table is not None:
             made[name] = table
-            place = next((order.index(other) for other in entry.value["before"] if other in order), len(order))
-            order.insert(place, name)
+    for name in made:  # in any order: each knows all that stand behind it
+        before = mine[kind, name].value["before"]
+        order.insert(next((order.index(other) for other in before if other in order), len(order)), name)
     for name in {path[1] for path in mine if len(path) > 2}:
         inside = {path: entry for path, entry in mine.items() if len(path) > 2 and path[1] == name}
         if (whole := laid.overlay.get((kind, name))) and not whole.aside:

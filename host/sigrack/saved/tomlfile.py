@@ -61,20 +61,20 @@ def _write_tables(file: Any, kind: str, overlay: Overlay) -> None:
     import tomlkit
 
     tables = file.get(kind)
-    coming = {path: entry for path, entry in overlay.items() if len(path) == 2}
-    for path, entry in sorted(coming.items(), key=lambda item: len((item[1].value or {}).get("before", ()))):
-        names = [table["name"] for table in tables or ()]
-        if path[1] in names:
-            del tables[names.index(path[1])]
-            names.remove(path[1])
-        if entry.value is None:
+    moving = {path[1]: entry.value for path, entry in overlay.items() if len(path) == 2}
+    for place in reversed(range(len(tables or ()))):
+        if tables[place]["name"] in moving:
+            del tables[place]
+    for value in moving.values():
+        if value is None:
             continue
         if tables is None:
             file.append(kind, tomlkit.aot())
             tables = file[kind]
-        place = next((names.index(other) for other in entry.value["before"] if other in names), len(names))
+        names = [table["name"] for table in tables]
+        place = next((names.index(other) for other in value["before"] if other in names), len(names))
         made = tomlkit.inline_table() if isinstance(tables, tomlkit.items.Array) else tomlkit.table()
-        made.update({key: value for key, value in entry.value["table"].items() if value not in (None, False, {})})
+        made.update({key: item for key, item in value["table"].items() if item not in (None, False, {})})
         tables.insert(place, made)
     if kind in file and not len(file[kind]):
         del file[kind]
