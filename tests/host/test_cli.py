@@ -310,7 +310,7 @@ def test_tcp_port_in_use(live: Path) -> None:
 
 
 def test_stale_files(live: Path, runtime: Path) -> None:
-    """What a killed host has left is no obstacle for the next one, and an orderly end leaves nothing but the note of that death."""
+    """What a killed host has left is no obstacle for the next one, and an orderly end leaves nothing but a note of that."""
     with Host(live) as first:
         ready(first).process.kill()
         first.process.wait()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sigrack.lanes.lives import Lives
 from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
+from sigrack.quarantine import Quarantine, content_hash
 from sigrack_engine.data import Records
 from sigrack_engine.keeping import Death
 from sigrack_engine.remote import RemoteRing, SharedBooks
@@ -63,6 +64,8 @@ class EngineLane(Lives[SharedBooks]):
         self.tell = tell
         self._orders, self._ring = orders, ring
         self._lives = 0
+        self._sha256 = ""
+        """Of the content that the last life has loaded."""
         self._hurried = asyncio.Event()
         """Set: nobody waits for the child or for room any more."""
 
@@ -72,6 +75,7 @@ class EngineLane(Lives[SharedBooks]):
 
     async def _again(self) -> Life[SharedBooks]:
         orders, ring = self._orders, self._ring
+        self._sha256 = content_hash(orders.path)
         life = await self._minder.start(CHILD, SharedBooks, orders.memory_mb, {"name": orders.name})
         self._life = life
         ring.follow(life.exchange)
@@ -155,6 +159,9 @@ class EngineLane(Lives[SharedBooks]):
     def facts(self) -> dict[str, Any]:
         """What STATS tells of it. [main]"""
         return self.history | {"lives": self._lives, "lost_records": self._ring.lost}
+
+    def _quarantine(self, why: str) -> None:
+        Quarantine.open().add(self._orders.path, "", why, self._sha256)
 
     async def end(self) -> None:
         """End the child in order: what it has posted until then comes first. What hangs is killed and told."""

@@ -72,7 +72,8 @@ class Settings(msgspec.Struct, frozen=True):
     def document(self, base: Document) -> Document:
         """Return the configuration of these settings over the file `base`. Raises ConfigError if it cannot be one. [any]"""
         config = msgspec.structs.replace(base.config, slot=list(self.slots), signal=list(self.signals))
-        document = Document(base.path, base.text, config, given=(*base.given, *KINDS))
+        other = [kind for kind in KINDS if getattr(config, kind) != getattr(base.config, kind)]  # these have no lines in the file
+        document = Document(base.path, base.text, config, given=(*base.given, *other))
         document.play, document.channels = base.play, self.channels
         _check_names(document)
         check_signals(document)
