@@ -337,7 +337,7 @@ def test_the_budget(tmp_path: Path, risky: Path, budget: int, deaths: int, caplo
     assert {"SIGSEGV": deaths} == facts(one)["deaths"]
     assert [*(["died", "running"] * deaths)[:-1], "quarantined"] == states
     assert DataCounts(TRADES, 0, TRADES, 0) == one.data.counts
-    assert any("it is fed no more until it is swapped or reloaded" in record.message for record in caplog.records)
+    assert any("it is fed no more; `sigrack quarantine` tells more" in record.message for record in caplog.records)
 
 
 def test_without_a_budget_it_is_always_started_again(tmp_path: Path, risky: Path) -> None:
