@@ -411,6 +411,28 @@ def test_a_hook_that_hangs_kills_no_child(tmp_path: Path, risky: Path, monkeypat
     assert settled(one.ring.counts)
 
 
+def test_what_was_sent_before_a_death_arrives(tmp_path: Path, risky: Path) -> None:
+    """A child is killed while the main loop takes nothing: what it had sent is delivered, what was in its ring is lost."""
+    run = live(tmp_path, table(risky, "queue = 16\ncrash_budget = 1\nconfig = { ticks = 500 }", feed='"none"'))
+    collector, one = plugin(run), engine_of(run)
+    killed: list[int] = []
+
+    def kill(batch: Any) -> None:
+        if not killed:
+            wait_until(lambda: one.ring.counts.posted == 500)
+            killed.append(facts(one)["pid"])
+            os.kill(killed[0], signal.SIGKILL)
+            wait_until(lambda: not Path(f"/proc/{killed[0]}").exists())
+
+    collector.on_factors = kill
+    assert 0 == run_until(run, lambda: facts(one)["state"] == "quarantined")
+    counts = one.ring.counts
+
+    assert settled(counts)
+    assert (500, True) == (counts.posted, counts.dropped <= 16)
+    assert counts.dropped == facts(one)["lost_records"]
+
+
 def test_a_child_that_does_not_hear_is_ended(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control of the last: one that is stopped while the main loop turns is killed and begun again."""
     monkeypatch.setattr(engine, "PING_S", 0.05)
