@@ -19,6 +19,7 @@ from risky import RISKY
 from sigrack.config import load
 from sigrack.errors import ConfigError
 from sigrack.lanes import EngineOrders, engine, lives
+from sigrack.quarantine import Quarantine, QuarantinedError
 from sigrack.session import Session
 from sigrack.signals import SignalEngine
 from sigrack.status import stats, status
@@ -338,6 +339,11 @@ def test_the_budget(tmp_path: Path, risky: Path, budget: int, deaths: int, caplo
     assert [*(["died", "running"] * deaths)[:-1], "quarantined"] == states
     assert DataCounts(TRADES, 0, TRADES, 0) == one.data.counts
     assert any("it is fed no more; `sigrack quarantine` tells more" in record.message for record in caplog.records)
+    assert [(risky.name, f"{deaths} deaths in 60 s, the last: SIGSEGV")] == [
+        (Path(entry.path).name, entry.reason) for entry in Quarantine.open().entries()
+    ]
+    with pytest.raises(QuarantinedError, match="sigrack quarantine clear"):
+        replay(tmp_path, table(risky))
 
 
 def test_without_a_budget_it_is_always_started_again(tmp_path: Path, risky: Path) -> None:
@@ -409,6 +415,28 @@ def test_a_hook_that_hangs_kills_no_child(tmp_path: Path, risky: Path, monkeypat
 
     assert {} == facts(one)["deaths"]
     assert settled(one.ring.counts)
+
+
+def test_what_was_sent_before_a_death_arrives(tmp_path: Path, risky: Path) -> None:
+    """A child is killed while the main loop takes nothing: what it had sent is delivered, what was in its ring is lost."""
+    run = live(tmp_path, table(risky, "queue = 16\ncrash_budget = 1\nconfig = { ticks = 500 }", feed='"none"'))
+    collector, one = plugin(run), engine_of(run)
+    killed: list[int] = []
+
+    def kill(batch: Any) -> None:
+        if not killed:
+            wait_until(lambda: one.ring.counts.posted == 500)
+            killed.append(facts(one)["pid"])
+            os.kill(killed[0], signal.SIGKILL)
+            wait_until(lambda: not Path(f"/proc/{killed[0]}").exists())
+
+    collector.on_factors = kill
+    assert 0 == run_until(run, lambda: facts(one)["state"] == "quarantined")
+    counts = one.ring.counts
+
+    assert settled(counts)
+    assert 500 == counts.posted
+    assert facts(one)["lost_records"] <= 16 + 8, "what was in its ring, and a message that it was about to send"
 
 
 def test_a_child_that_does_not_hear_is_ended(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,9 +124,11 @@ class EngineLane(Lives[SharedBooks]):
 
     async def _wait_for_room(self, life: Life[SharedBooks], records: bytes) -> None:
         """Hear nothing more of a child whose records find no room: its own ring fills, and waits or drops."""
+        now = asyncio.get_running_loop().time
         while not self._ring.has_room(len(records)) and not self._hurried.is_set():
+            since_s = now()
             await asyncio.sleep(ROOM_S)
-            life.deaf_s += ROOM_S
+            life.deaf_s += now() - since_s
         self._ring.append(records)
 
     async def give(self, data: Message) -> bool:
