@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sigrack.cli.table import table
+from sigrack.custody import Book, book_path
 from sigrack.kept import peek
 from sigrack.oversight.ledger import LEDGER, Ledger
 from sigrack.oversight.processes import Facts, descendants, facts
@@ -96,10 +97,18 @@ def _host(program: dict[str, Any], ledger: Ledger) -> dict[str, Any]:
     facts_of: dict[str, Any] = {"restarts": ledger.restarts, "reason": ledger.last.text if ledger.last else None}
     beats = _beats(ledger, program["pid"])
     if beats:  # supervisord only knows for how long the process lives
-        facts_of["state"] = "running" if beats.due & READY else "loading"
+        facts_of["state"] = f"running{_custody(ledger.rack)}" if beats.due & READY else "loading"
     if ledger.pause_until_unix_s > time.time():
         facts_of["state"] = f"waiting {ledger.pause_until_unix_s - time.time():.0f} s"
     return facts_of
+
+
+def _custody(rack: str) -> str:
+    """Return what to add to the state of a host that does not run everything."""
+    book = peek(book_path(rack), Book)
+    if book.safe_mode:
+        return ", safe mode"
+    return f", holds back {', '.join(book.held)}" if book.held else ""
 
 
 def _cells(row: dict[str, Any], indent: str = "") -> list[str]:

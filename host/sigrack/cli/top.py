@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             if options.once or options.json:
                 return _print(feed, once=options.once, as_json=options.json)
-            return watch(feed, lambda: None, lambda: "q or Ctrl-C ends this view, not the host")
+            return watch(feed, lambda: None, "q or Ctrl-C ends this view, not the host")
         except KeyboardInterrupt:
             return 0
 
@@ -101,15 +101,15 @@ def _color() -> bool:
     return is_terminal() and not os.environ.get("NO_COLOR")
 
 
-def watch(feed: Feed, ended: Callable[[], int | None], hint: Callable[[], str]) -> int:
+def watch(feed: Feed, ended: Callable[[], int | None], hint: str, note: Callable[[], str] = str) -> int:
     """Show the host until `ended` gives an exit code or q is typed; `ended` is asked a few times a second. [main]
 
-    `hint`: the last line.
+    `hint`: what to do, in the last line, unless `note` has something to tell.
     """
-    return _watch_screen(feed, ended, hint) if is_terminal() else _watch_lines(feed, ended)
+    return _watch_screen(feed, ended, hint, note) if is_terminal() else _watch_lines(feed, ended, note)
 
 
-def _watch_screen(feed: Feed, ended: Callable[[], int | None], hint: Callable[[], str]) -> int:
+def _watch_screen(feed: Feed, ended: Callable[[], int | None], hint: str, note: Callable[[], str]) -> int:
     color = _color()
     with Screen() as screen:
         while (code := ended()) is None:
@@ -118,18 +118,19 @@ def _watch_screen(feed: Feed, ended: Callable[[], int | None], hint: Callable[[]
             lines = feed.lines(width, color=color and answers) if feed.stats else []
             if not answers:
                 lines = [f"waiting for the host at {feed.endpoint} ..."[:width], *lines[1:]]
-            screen.show([*lines, ""], hint()[:width])
+            screen.show([*lines, ""], (note() or hint)[:width])
             if screen.wait(REDRAW_S):
                 return 0
         return code
 
 
-def _watch_lines(feed: Feed, ended: Callable[[], int | None]) -> int:
+def _watch_lines(feed: Feed, ended: Callable[[], int | None], note: Callable[[], str]) -> int:
     due, waiting = time.monotonic(), False
     while (code := ended()) is None:
         if time.monotonic() >= due:
             if feed.poll():
-                print(summary(feed.status, feed.stats, feed.before), flush=True)
+                line = summary(feed.status, feed.stats, feed.before)
+                print(f"{line}  {told}" if (told := note()) else line, flush=True)
                 due, waiting = time.monotonic() + LINE_S, False
             elif not waiting:
                 print("waiting for the host ...", flush=True)

@@ -25,7 +25,6 @@ __all__ = ["arguments", "run"]
 
 FINAL = (CLEAN, ConfigError.exit_code)
 """Exit codes after which supervisord does not start the host again (exitcodes in supervisord.conf)."""
-ENDS = "(q or Ctrl-C ends all of it)"
 LAST_LINES = 10
 """Of the host's log, when it has ended by itself."""
 
@@ -100,7 +99,8 @@ class _Attendance:
         while (code := self._ended()) is None:
             if self._feed.poll():
                 print(hint, flush=True)
-                code = watch(self._feed, self._ended, lambda: _restarts(self._supervisor.ledger()) or f"{hint}   {ENDS}")
+                end = f"{hint}   (q or Ctrl-C ends all of it)"
+                code = watch(self._feed, self._ended, end, lambda: _restarts(self._supervisor.ledger()))
                 break
         if self._ended_itself:
             self._print_log()
@@ -137,7 +137,7 @@ def _restarts(ledger: Ledger) -> str:
     if not ledger.restarts:
         return ""
     times = "once" if ledger.restarts == 1 else f"{ledger.restarts} times"
-    return f"restarted {times}, last: {ledger.last.text if ledger.last else 'not known'}   {ENDS}"
+    return f"restarted {times}, last: {ledger.last.text if ledger.last else 'not known'}"
 
 
 def _sweep(document: Document, endpoint: str) -> None:

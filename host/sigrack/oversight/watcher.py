@@ -153,7 +153,7 @@ class Watcher:
         death = find_death(self._ledger.rack, pid, known, self._since_unix_s)
         pid = death.pid if death else pid
         if death and (death.signal or death.suspect):
-            how = death.how
+            how = death.how.removeprefix("by ")
         text = ": ".join(part for part in (self._asked, how) if part)
         if "SIGKILL" in how and self._memory_mb and not self._asked:
             text += f" (out of memory? it had {self._memory_mb:.0f} MB)"
