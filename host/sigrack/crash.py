@@ -123,5 +123,6 @@ class CrashLog:
 
     def close(self) -> None:
         """The host ends in order, or is ended by itself and has said why. [any]"""
+        self.custody.end()
         if self._file:
             self._file.close()

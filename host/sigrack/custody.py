@@ -138,6 +138,12 @@ class Custody:
             raise KeyError(f'"{name}" is not held back{nearest(name, list(self._all)) or "; nobody is"}')
         return [name]
 
+    def end(self) -> None:
+        """Forget deaths for which nobody is held back: the host ends in order. [any]"""
+        if not self._book.held and self._book.deaths:
+            self._book.deaths = []
+            self._save()
+
     def _forgive(self, names: list[str]) -> None:
         """Let what they have done count no more. When the last one is free, nothing counts."""
         everybody = not self._book.held

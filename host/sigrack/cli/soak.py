@@ -4,10 +4,12 @@ import argparse
 import json
 import logging
 import random
+from pathlib import Path
 from typing import Any
 
 from sigrack.cli.table import table
 from sigrack.errors import ConfigError
+from sigrack.soak.report import Chart, write
 
 __all__ = ["arguments", "run"]
 
@@ -27,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, metavar="S", help="restarts: for how long, in place of how many or at most")
     parser.add_argument("--seed", type=int, help="which ones; by default another each time")
     parser.add_argument("--no-bury", action="store_true", help="lifetimes: give memory back at once (for AddressSanitizer)")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with plots")
     parser.add_argument("--json", action="store_true", help="end with one line of JSON")
 
 
@@ -34,11 +37,13 @@ def run(options: argparse.Namespace) -> int:
     """Run a soak; the exit code is 0 only if nothing was wrong, else 1."""
     seed = random.randrange(2**31) if options.seed is None else options.seed
     logging.getLogger("sigrack").setLevel(logging.ERROR)
-    verdict = _restarts(options, seed) if options.kind == "restarts" else _lifetimes(options, seed)
+    verdict, charts = _restarts(options, seed) if options.kind == "restarts" else (_lifetimes(options, seed), [])
     faults = verdict["faults"]
     rows = [(name, str(value)) for name, value in verdict.items() if name != "faults"]
     print(table((options.kind, f"seed {seed}"), rows))
     print("\n" + ("; ".join(faults) if faults else "nothing was wrong"))
+    if options.report:
+        write(options.report, f"sigrack soak --kind {options.kind}, seed {seed}", rows, faults, charts)
     if options.json:
         print(json.dumps(verdict))
     return 1 if faults else 0
@@ -53,7 +58,7 @@ def _lifetimes(options: argparse.Namespace, seed: int) -> dict[str, Any]:
         return soak(options.ops, seed, bury=not options.no_bury, progress=bar.update).as_dict()
 
 
-def _restarts(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+def _restarts(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], list[Chart]]:
     from tqdm import tqdm
 
     from sigrack.soak.restarts import soak
@@ -64,4 +69,5 @@ def _restarts(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     if kills is None and seconds is None:
         kills = KILLS
     with tqdm(total=kills, unit="kill", disable=None) as bar:
-        return soak(kills, seed, seconds, bar.update).as_dict()
+        verdict = soak(kills, seed, seconds, bar.update)
+    return verdict.as_dict(), verdict.charts

@@ -25,6 +25,7 @@ import soundfile
 import zmq
 
 from sigrack.errors import EngineError
+from sigrack.soak.report import Chart, Curve, Histogram
 
 __all__ = ["Verdict", "soak"]
 
@@ -98,10 +99,11 @@ class Verdict:
     """From the start of the process to its first block: p50, p99, max."""
     restart_to_answer_ms: dict[str, float] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "charts"}
 
 
 # What the client believes
@@ -281,6 +283,9 @@ class Soak:
         self._last: tuple[Sent, dict[str, Any]] | None = None
         self._audio_ms: list[float] = []
         self._answer_ms: list[float] = []
+        self._memory: list[tuple[float, float]] = []
+        self._killed_s: list[float] = []
+        self._began_s = time.monotonic()
         for name in ("run", "state"):
             (folder / name).mkdir(mode=0o700)
         (folder / "rack.toml").write_text(RACK)
@@ -302,6 +307,12 @@ class Soak:
             if len(values) > 1:
                 cuts = quantiles(values, n=100, method="inclusive")
                 setattr(verdict, name, {"p50": round(cuts[49], 1), "p99": round(cuts[98], 1), "max": round(max(values), 1)})
+        verdict.charts = [
+            Histogram("From the start of the host's process to its first block", "ms", self._audio_ms),
+            Histogram("From the start of the host's process to its first answer", "ms", self._answer_ms),
+            Curve("Memory of the host when it was first asked", "MB", self._memory),
+            Curve("Kills", "", [(at, number) for number, at in enumerate(self._killed_s, 1)], steps=True),
+        ]
         return verdict
 
     def _life(self) -> None:
@@ -328,6 +339,7 @@ class Soak:
         if not host.killed_ns or host.process.returncode != -signal.SIGKILL:
             raise WrongError(f"the host ended by itself, with {host.process.returncode}: {host.log.read_text()[-500:]}")
         self._verdict.kills += 1
+        self._killed_s.append(time.monotonic() - self._began_s)
         self._verdict.early_kills += early
         self._check_children(children)
         self._check_recording(host.killed_ns, first_block_ns)
@@ -370,8 +382,9 @@ class Soak:
             raise self._lost(found)
         if self._last:
             self._ask_again(host, *self._last)
-        while not (first := host.data("STATS")["first_block_monotonic_ns"]):
+        while not (first := (stats := host.data("STATS"))["first_block_monotonic_ns"]):
             time.sleep(0.001)
+        self._memory.append((time.monotonic() - self._began_s, stats["memory_mb"]))
         self._audio_ms.append((first - host.began_ns) / 1e6)
         return int(first)
 
