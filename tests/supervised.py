@@ -69,14 +69,14 @@ class Up:
             status, stats = self.ask("GET_STATUS"), self.ask("STATS")
             return status["pid"] if status and stats and status["pid"] != other_than and stats["blocks"] > 50 else 0
 
-        return wait_until(look, 15, "a host that runs")
+        return wait_until(look, 60, "a host that runs")
 
     @property
     def supervisor(self) -> int:
         """Process id of supervisord."""
         return int((self.folder / "run/supervisord.pid").read_text())
 
-    def end(self, number: int = 0, limit_s: float = 15) -> tuple[int, str, str]:
+    def end(self, number: int = 0, limit_s: float = 60) -> tuple[int, str, str]:
         """Send a signal to the whole process group; return exit code, output and error output."""
         if number:
             os.killpg(self.process.pid, number)

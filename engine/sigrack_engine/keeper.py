@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sigrack_engine.naming import name_process
+
 __all__ = ["CHILD_FAILED", "MESSAGE_BYTES"]
 
 MESSAGE_BYTES = 1 << 16
@@ -215,6 +217,7 @@ def _private_kb(pid: int) -> int:
 def _main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
+    name_process("sigrack-keeper")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host's affair
     for name in sys.argv[2:]:
         importlib.import_module(name)

@@ -299,6 +299,22 @@ def test_restart_logs_and_ps(tmp_path: Path, begin: Begin) -> None:
     assert [["sigrack", str(second), "running", "0"]] == [line.split()[:4] for line in table if line.startswith("sigrack")]
 
 
+def test_ps_lists_children_under_the_host(tmp_path: Path, begin: Begin) -> None:
+    """The keeper, and below it who runs in a process of its own, by the slot's name; each has its own memory."""
+    rack = tmp_path / "rack.toml"
+    rack.write_text(CLOCK.replace('plugin = "level"', 'plugin = "level"\nlane = "process"'))
+    begin()
+    pid = ready(tmp_path)
+    shown = {row["name"]: row for row in json.loads(sigrack(tmp_path, "ps", "--json").stdout)}
+    lines = sigrack(tmp_path, "ps").stdout.splitlines()
+
+    assert ["sigrack-keeper", "level"] == [child["name"] for child in shown["sigrack"]["children"]]
+    assert all(child["memory_mb"] > 1 and child["pid"] != pid for child in shown["sigrack"]["children"])
+    assert ["sigrack", "  sigrack-keeper", "  level", "watch"] == [
+        line[: len(line) - len(line.lstrip())] + line.split()[0] for line in lines[1:]
+    ]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [

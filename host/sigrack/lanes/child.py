@@ -22,6 +22,7 @@ from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack_engine.bell import Bell
 from sigrack_engine.core import ChildSetup, lib
 from sigrack_engine.exchange import ChildExchange, Shape
+from sigrack_engine.naming import name_process
 from sigrack_engine.results import POST_ADDRESS, ResultRing
 from sigrack_plugins import AudioBlock, Setup
 from sigrack_plugins.abi import MAX_CHANNELS
@@ -208,6 +209,7 @@ class _Child(Serving):
         super().__init__(end, stack)
         self._exchange = ChildExchange(Shape(*argument["shape"]), (host, own, wake))
         self._name, self._priority = argument["name"], argument["priority"]
+        name_process(self._name)
         self._poster: _Poster | None = None
         self._processor: _Processor | None = None
         self._audio: threading.Thread | None = None

@@ -11,6 +11,7 @@ from sigrack.lanes.messages import Message
 from sigrack.lanes.serving import Serving
 from sigrack.loading.engines import NativeEngine
 from sigrack_engine.data import KINDS
+from sigrack_engine.naming import name_process
 from sigrack_engine.remote import ChildBooks
 from sigrack_engine.results import ResultRing
 
@@ -30,6 +31,7 @@ class _EngineChild(Serving):
         end, books, stack = descriptors
         super().__init__(end, stack)
         self._name = argument["name"]
+        name_process(self._name)
         self._books = ChildBooks(books)
         self._engine: NativeEngine | None = None
         self._ring: ResultRing | None = None
