@@ -79,6 +79,8 @@ class Verdict:
     kills: int = 0
     early_kills: int = 0
     """While the host started."""
+    by_others: int = 0
+    """Hosts that somebody else has killed, as the kernel does when there is no memory: they count as kills."""
     acknowledged: int = 0
     """Commands that were answered."""
     unanswered: int = 0
@@ -307,6 +309,9 @@ class Soak:
     def _life(self) -> None:
         """Start a host, look at it, change it, and kill it at some instant of that."""
         early = self._random.random() < EARLY
+        (self._folder / "run" / f"{NAME}.deaths").unlink(
+            missing_ok=True
+        )  # who was being loaded is not to be blamed for our kills
         host = Host(self._folder, self._command)
         if early:
             host.kill_in(self._random.uniform(0.0, 0.6))
@@ -325,8 +330,11 @@ class Soak:
             if host.process.poll() is None:
                 host.kill()
             host.close()
-        if not host.killed_ns or host.process.returncode != -signal.SIGKILL:
+        if host.process.returncode != -signal.SIGKILL:
             raise WrongError(f"the host ended by itself, with {host.process.returncode}: {host.log.read_text()[-500:]}")
+        if not host.killed_ns:
+            host.killed_ns = time.monotonic_ns()
+            self._verdict.by_others += 1
         self._verdict.kills += 1
         self._verdict.early_kills += early
         self._check_children(children)
@@ -389,6 +397,8 @@ class Soak:
 
     def _state(self, host: Host) -> Any:
         status, stats = host.data("GET_STATUS"), host.data("STATS")
+        if status["held"]:
+            raise WrongError(f"held back: {status['held']}")
         slots = [[s["name"], s["plugin"], s["bypass"], s["params"].get("gain_db")] for s in status["slots"]]
         channels = {c["name"]: [c["mute"], c["solo"], c["gain_db"]] for c in stats["channels"]}
         return slots, channels, status["saved"]["side"]
@@ -402,7 +412,10 @@ class Soak:
 
     def _check_recording(self, killed_ns: int, first_block_ns: int) -> None:
         """Look at what was recorded since the last time: it can be read, and ends at the kill."""
-        for path in self._folder.glob("take*.wav"):
+        takes = list(self._folder.glob("take*.wav"))
+        if first_block_ns and killed_ns - first_block_ns > MOST_LOST_S * 1e9 and not takes:
+            raise WrongError("nothing was recorded")
+        for path in takes:
             if first_block_ns:
                 try:
                     frames = soundfile.info(path).frames
