@@ -309,9 +309,7 @@ class Soak:
     def _life(self) -> None:
         """Start a host, look at it, change it, and kill it at some instant of that."""
         early = self._random.random() < EARLY
-        (self._folder / "run" / f"{NAME}.deaths").unlink(
-            missing_ok=True
-        )  # who was being loaded is not to be blamed for our kills
+        (self._folder / "run" / f"{NAME}.deaths").unlink(missing_ok=True)  # nobody is to be blamed for our kills
         host = Host(self._folder, self._command)
         if early:
             host.kill_in(self._random.uniform(0.0, 0.6))
@@ -348,7 +346,7 @@ class Soak:
         host.close()
         if host.process.returncode:
             raise WrongError(f"the last host ended with {host.process.returncode}")
-        left = [str(path.relative_to(self._folder)) for path in (self._folder / "run").iterdir()]
+        left = [f"run/{path.name}" for path in (self._folder / "run").iterdir() if path.suffix != ".deaths"]
         files = {"rack.toml", "in.wav", "host.log", "run", "state"} | {path.name for path in self._folder.glob("take*.wav")}
         left += [path.name for path in self._folder.iterdir() if path.name not in files]
         left += [path.name for path in (self._folder / "state").iterdir() if path.name != f"{NAME}.db"]
