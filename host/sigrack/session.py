@@ -233,7 +233,7 @@ class Session:
 
     async def _keep_now(self) -> None:
         try:
-            await self.desired.states.keep(self.rack)
+            await self.desired.keep(self.rack)
         except Exception:  # a fault of ours must not end this for good, nor keep the host from ending
             log.exception("keeping the plugins' states failed")
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from command import sigrack
+from factories import Compile
 from racks import Host, answers, noise, request, write
 from sigrack.control.client import Client
 from sigrack.control.schema import CommandError
@@ -82,6 +83,39 @@ def test_every_kind_of_change_is_there_after_a_kill(tmp_path: Path) -> None:
     assert before == after
     assert channels == channels_after
     assert (False, -3.0) == (channels[1]["mute"], channels[1]["gain_db"])
+
+
+ENGINE = """
+#include <stdlib.h>
+#include "sigrack_signal.h"
+void *signal_create(const char *config) { (void)config; return calloc(1, 1); }
+int signal_register_callback(void *handle, signal_callback callback, void *user) {
+    (void)handle, (void)callback, (void)user;
+    return 0;
+}
+void signal_on_data(void *handle, int type, const void *data) { (void)handle, (void)type, (void)data; }
+void signal_destroy(void *handle) { free(handle); }
+"""
+
+
+def test_crossfeed_and_signal_engines_survive(tmp_path: Path, cc: Compile) -> None:
+    """What CROSSFEED_* and LOAD_SIGNAL have changed is there after a kill, and can be taken back."""
+    cc(ENGINE, "engine")
+    rack = rack_of(tmp_path, RACK + '[[slot]]\nname = "space"\nplugin = "crossfeed"\nbypass = true\n')
+    with hosted(rack) as host:
+        request("CROSSFEED_SET_SIZE", head_size="xl")
+        request("CROSSFEED_ENABLE")
+        request("LOAD_SIGNAL", name="engine", library="engine.so", symbols=["N"], feed="none")
+        host.process.kill()
+    with hosted(rack):
+        crossfeed = request("CROSSFEED_GET_STATUS")["data"]
+        assert (True, "xl") == (crossfeed["enabled"], crossfeed["head_size"])
+        assert ["engine"] == [signal["name"] for signal in request("GET_STATUS")["data"]["signals"]]
+        for _ in range(3):
+            request("UNDO")
+        crossfeed = request("CROSSFEED_GET_STATUS")["data"]
+        assert (False, None) == (crossfeed["enabled"], crossfeed.get("head_size"))
+        assert [] == request("GET_STATUS")["data"]["signals"]
 
 
 def test_the_file_wins_where_it_has_changed(tmp_path: Path) -> None:

@@ -172,6 +172,24 @@ def test_a_full_disk_is_said_and_made_up_for(rack: Path, caplog: pytest.LogCaptu
     assert ["WARNING"] == [record.levelname for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+def test_what_is_missing_is_made_up_for_before_anything_else(rack: Path) -> None:
+    """After a failure a single change is not written, though it could be: only the whole, with what had failed."""
+    database = Database(database_path(load(rack)))
+    connection = database._connection
+    assert connection is not None
+    preset = "insert into presets values (?, ?, 0)"
+    (pages,) = connection.execute("pragma page_count").fetchone()
+    connection.execute(f"pragma max_page_count = {pages}")
+    assert "full" in database.submit([(preset, ("long", "x" * 100_000))]).result(10)
+    connection.execute("pragma max_page_count = 1000000")
+    assert "full" in database.submit([(preset, ("one", ""))]).result(10)
+    assert "" == database.submit([(preset, ("long", "")), (preset, ("one", ""))], whole=True).result(10)
+    assert "" == database.submit([(preset, ("two", ""))]).result(10)
+    database.close()
+
+    assert ["long", "one", "two"] == [row[0] for row in Database(database_path(load(rack))).read("select name from presets")]
+
+
 def test_many_requests_are_forgotten_in_order(rack: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The store of answered requests is bounded, in memory and on disk: the oldest go."""
     monkeypatch.setattr("sigrack.saved.records.MOST_REQUESTS", 5)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,13 @@ def database_path(document: Document) -> Path:
     return state_folder() / f"{document.name}-{hashlib.sha256(path.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}.db"
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    statements: Sequence[Statement]
+    whole: bool
+    done: "Future[str]" = field(default_factory=Future)
+
+
 class Database:
     """One rack's. Reads on the thread that makes it; afterwards only its own thread touches the file."""
 
@@ -68,7 +76,7 @@ class Database:
         self.failure = ""
         """Why nothing is kept; empty: all is. [any]"""
         self._connection: sqlite3.Connection | None = None
-        self._jobs: queue.SimpleQueue[tuple[Sequence[Statement], Future[str]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         try:
@@ -111,18 +119,21 @@ class Database:
         except sqlite3.Error as error:
             raise Unusable(str(error)) from None
 
-    def submit(self, statements: Sequence[Statement]) -> "Future[str]":
-        """Write something as a whole, after all that was submitted before; return why it is not kept, or "". [any]"""
-        job: Future[str] = Future()
+    def submit(self, statements: Sequence[Statement], *, whole: bool = False) -> "Future[str]":
+        """Write something in one transaction, after all that was submitted before; return why it is not kept, or "". [any]
+
+        After a failure nothing is written but the `whole` of what there is, which makes up for what is missing.
+        """
+        job = _Job(statements, whole)
         if self._connection is None:
-            job.set_result(self.failure)
-            return job
+            job.done.set_result(self.failure)
+            return job.done
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, args=(self._connection,), name="sigrack-saved", daemon=True)
                 self._thread.start()
-        self._jobs.put((statements, job))
-        return job
+        self._jobs.put(job)
+        return job.done
 
     def _serve(self, connection: sqlite3.Connection) -> None:
         """Write what waits, all of it in one transaction. [worker]"""
@@ -134,10 +145,12 @@ class Database:
                     jobs.append(self._jobs.get_nowait())
             last = jobs[-1] is None
             batch = [job for job in jobs if job is not None]
-            if batch:
-                self._write(connection, [statement for statements, _ in batch for statement in statements])
-                for _, job in batch:
-                    job.set_result(self.failure)
+            wholes = (place for place, job in enumerate(batch) if job.whole)
+            first = max(wholes, default=len(batch) if self.failure else 0)  # what comes before the last whole is in it
+            if batch[first:]:
+                self._write(connection, [statement for job in batch[first:] for statement in job.statements])
+            for job in batch:
+                job.done.set_result(self.failure)
         with suppress(sqlite3.Error):
             connection.close()
 

@@ -191,13 +191,18 @@ class Desired:
         if self.database is None:
             call.saved.set_result(self._why)
             return
-        if self.database.failure:  # what could not be written then is written now
-            statements = self._everything()
-        call.saved = self.database.submit(statements)
+        whole = bool(self.database.failure)
+        call.saved = self.database.submit(self._everything() if whole else statements, whole=whole)
 
     def _everything(self) -> list[Statement]:
         parts = (self.history, self.requests, self.presets)
         return [*records.everything(self.overlay), *(statement for part in parts for statement in part.everything())]
+
+    async def keep(self, rack: "Rack") -> None:
+        """Write down the plugins' states, and what could not be written before. [main]"""
+        if self.database and self.database.failure:
+            self.submit([], Call())
+        await self.states.keep(rack)
 
     # Changes of the whole rack
 

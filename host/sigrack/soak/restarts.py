@@ -80,6 +80,8 @@ class Verdict:
     kills: int = 0
     early_kills: int = 0
     """While the host started."""
+    by_others: int = 0
+    """Hosts that somebody else has killed, as the kernel does when there is no memory: they count as kills."""
     acknowledged: int = 0
     """Commands that were answered."""
     unanswered: int = 0
@@ -318,6 +320,7 @@ class Soak:
     def _life(self) -> None:
         """Start a host, look at it, change it, and kill it at some instant of that."""
         early = self._random.random() < EARLY
+        (self._folder / "run" / f"{NAME}.deaths").unlink(missing_ok=True)  # nobody is to be blamed for our kills
         host = Host(self._folder, self._command)
         if early:
             host.kill_in(self._random.uniform(0.0, 0.6))
@@ -336,8 +339,11 @@ class Soak:
             if host.process.poll() is None:
                 host.kill()
             host.close()
-        if not host.killed_ns or host.process.returncode != -signal.SIGKILL:
+        if host.process.returncode != -signal.SIGKILL:
             raise WrongError(f"the host ended by itself, with {host.process.returncode}: {host.log.read_text()[-500:]}")
+        if not host.killed_ns:
+            host.killed_ns = time.monotonic_ns()
+            self._verdict.by_others += 1
         self._verdict.kills += 1
         self._killed_s.append(time.monotonic() - self._began_s)
         self._verdict.early_kills += early
@@ -352,7 +358,7 @@ class Soak:
         host.close()
         if host.process.returncode:
             raise WrongError(f"the last host ended with {host.process.returncode}")
-        left = [str(path.relative_to(self._folder)) for path in (self._folder / "run").iterdir()]
+        left = [f"run/{path.name}" for path in (self._folder / "run").iterdir() if path.suffix != ".deaths"]
         files = {"rack.toml", "in.wav", "host.log", "run", "state"} | {path.name for path in self._folder.glob("take*.wav")}
         left += [path.name for path in self._folder.iterdir() if path.name not in files]
         left += [path.name for path in (self._folder / "state").iterdir() if path.name != f"{NAME}.db"]
@@ -402,6 +408,8 @@ class Soak:
 
     def _state(self, host: Host) -> Any:
         status, stats = host.data("GET_STATUS"), host.data("STATS")
+        if status["held"]:
+            raise WrongError(f"held back: {status['held']}")
         slots = [[s["name"], s["plugin"], s["bypass"], s["params"].get("gain_db")] for s in status["slots"]]
         channels = {c["name"]: [c["mute"], c["solo"], c["gain_db"]] for c in stats["channels"]}
         return slots, channels, status["saved"]["side"]
@@ -415,7 +423,10 @@ class Soak:
 
     def _check_recording(self, killed_ns: int, first_block_ns: int) -> None:
         """Look at what was recorded since the last time: it can be read, and ends at the kill."""
-        for path in self._folder.glob("take*.wav"):
+        takes = list(self._folder.glob("take*.wav"))
+        if first_block_ns and killed_ns - first_block_ns > MOST_LOST_S * 1e9 and not takes:
+            raise WrongError("nothing was recorded")
+        for path in takes:
             if first_block_ns:
                 try:
                     frames = soundfile.info(path).frames
