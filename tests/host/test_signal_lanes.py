@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -457,6 +458,27 @@ def test_a_child_that_does_not_hear_is_ended(tmp_path: Path, risky: Path, monkey
     assert {"ping did not return within 0.2 s": 1} == facts(one)["deaths"]
 
 
+def test_a_stop_while_it_hangs(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live rack ends in order while the engine hangs in on_data: nobody waits for it, and what it was to get is counted."""
+    monkeypatch.setattr(engine, "DATA_S", 600.0)
+    monkeypatch.setattr(lives, "END_S", 0.5)
+    numbers = np.arange(1, 100_000)
+    names = np.full(len(numbers), b"S", "S8")
+    np.savez(
+        tmp_path / "t.npz", ts_ns=numbers * 100_000, symbol=names, price=numbers * 1.0, quantity=numbers * 1.0, trade_id=numbers
+    )
+    feed = '[[feed]]\nname = "trades"\ndriver = "npz"\nkind = "trade"\npath = "t.npz"\n'
+    run = live(tmp_path, feed + table(risky, 'config = { data = "sleep", poison = 1000 }'))
+    one = engine_of(run)
+    assert one.data
+    counts = one.data
+    assert 0 == run_until(run, lambda: counts.counts.dropped > 0)
+
+    assert [] == run.rack.left_behind
+    assert counts.counts.given == counts.counts.fed + counts.counts.dropped
+    assert counts.counts.fed < 1000
+
+
 # Changes
 
 
@@ -576,15 +598,17 @@ def test_an_unknown_symbol_is_named(tmp_path: Path, risky: Path, caplog: pytest.
     assert 'risky: posted the unknown symbol "PRICE"; did you mean "PRICES"?' in [record.message for record in caplog.records]
 
 
-def test_books_that_lie(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("posted", "dropped"), [(7, (1 << 64) - 1), ((1 << 64) - 1, 0)])
+def test_books_that_lie(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch, posted: int, dropped: int) -> None:
     """A child may write anything into its books: the sums stay exact, and what came has come."""
 
     def lies(books: SharedBooks) -> Books:
-        return Books(posted=7, dropped=1 << 40, refused=3, too_long=1 << 63, unknown_state=2, unknown=b"\xff" * 64)
+        return Books(posted=posted, dropped=dropped, refused=3, too_long=1 << 63, unknown_state=2, unknown=b"\xff" * 64)
 
     monkeypatch.setattr(SharedBooks, "read", lies)
     run = replay(tmp_path, table(risky))
     collector, one = plugin(run), engine_of(run)
+    assert msgspec.json.decode(msgspec.json.encode(stats(run)))["results"]["risky"]["posted"] > 0
     assert 0 == run.run()
 
     assert list(range(1, TRADES + 1)) == prices(heard(collector))
