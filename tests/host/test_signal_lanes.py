@@ -52,12 +52,17 @@ def table(library: Path, more: str = "", *, name: str = "risky", lane: str = "pr
     return f'{head}symbols = ["PRICE", "TICK"]\n{more}\n'
 
 
-def replay(folder: Path, tables: str, records: int = TRADES) -> Session:
-    """A session that sends trades, the numbers of which are also their prices, to engines as fast as it can; not yet run."""
+def trades(folder: Path, records: int, step_ns: int, speed: str) -> str:
+    """The table of a feed of trades, the numbers of which are also their prices."""
     numbers = np.arange(1, records + 1)
-    names = np.full(records, b"S", "S8")
-    np.savez(folder / "t.npz", ts_ns=numbers * 1000, symbol=names, price=numbers * 1.0, quantity=numbers * 1.0, trade_id=numbers)
-    feed = '[[feed]]\nname = "trades"\ndriver = "npz"\nkind = "trade"\npath = "t.npz"\nspeed = "max"\n'
+    columns = {"symbol": np.full(records, b"S", "S8"), "price": 1.0 * numbers, "quantity": 1.0 * numbers, "trade_id": numbers}
+    np.savez(folder / "t.npz", ts_ns=step_ns * numbers, **columns)  # type: ignore[arg-type]
+    return f'[[feed]]\nname = "trades"\ndriver = "npz"\nkind = "trade"\npath = "t.npz"\nspeed = {speed}\n'
+
+
+def replay(folder: Path, tables: str, records: int = TRADES) -> Session:
+    """A session that sends trades to engines as fast as it can; not yet run."""
+    feed = trades(folder, records, 1000, '"max"')
     return Session(load(write(folder, f'[source]\ndriver = "none"\n{QUIET}{feed}{COLLECTOR}{tables}')))
 
 
@@ -462,21 +467,15 @@ def test_a_stop_while_it_hangs(tmp_path: Path, risky: Path, monkeypatch: pytest.
     """A live rack ends in order while the engine hangs in on_data: nobody waits for it, and what it was to get is counted."""
     monkeypatch.setattr(engine, "DATA_S", 600.0)
     monkeypatch.setattr(lives, "END_S", 0.5)
-    numbers = np.arange(1, 100_000)
-    names = np.full(len(numbers), b"S", "S8")
-    np.savez(
-        tmp_path / "t.npz", ts_ns=numbers * 100_000, symbol=names, price=numbers * 1.0, quantity=numbers * 1.0, trade_id=numbers
-    )
-    feed = '[[feed]]\nname = "trades"\ndriver = "npz"\nkind = "trade"\npath = "t.npz"\n'
+    feed = trades(tmp_path, 100_000, 100_000, "1.0")
     run = live(tmp_path, feed + table(risky, 'config = { data = "sleep", poison = 1000 }'))
-    one = engine_of(run)
-    assert one.data
-    counts = one.data
-    assert 0 == run_until(run, lambda: counts.counts.dropped > 0)
+    data = engine_of(run).data
+    assert data
+    assert 0 == run_until(run, lambda: data.counts.dropped > 0)
 
     assert [] == run.rack.left_behind
-    assert counts.counts.given == counts.counts.fed + counts.counts.dropped
-    assert counts.counts.fed < 1000
+    assert data.counts.given == data.counts.fed + data.counts.dropped
+    assert data.counts.fed < 1000
 
 
 # Changes
