@@ -390,6 +390,28 @@ def test_live_kills_lose_no_count(tmp_path: Path, risky: Path) -> None:
     assert PostCounts(2000, 2000, 0, 0, 0, 0) == calm.ring.counts
 
 
+def test_live_audio_comes_through_kills(tmp_path: Path, cc: Compile) -> None:
+    """Audio in real time goes to the child that lives: what waits meanwhile is not lost, a piece that dies with one is."""
+    spectrum = cc((EXAMPLES / "signal_engine" / "spectrum.c").read_text(), "spectrum", "-O2", "-pthread")
+    signals = f'[[signal]]\nname = "spectrum"\nlibrary = "{spectrum}"\nlane = "process"\nsymbols = ["ENERGY", "CROSSINGS"]\n'
+    source = f'[source]\ndriver = "clock"\npath = "in.wav"\nloop = true\n{QUIET}'
+    run = Session(load(write(tmp_path, f"{source}{COLLECTOR}{signals}config = {{ window_ms = 5 }}\n", noise(48_000))))
+    one = engine_of(run)
+    killed: list[int] = []
+
+    def kill() -> bool:
+        if len(killed) < 3 and one.ring.delivered > 100 * (len(killed) + 1) and (pid := facts(one)["pid"]) not in (None, *killed):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+        return one.ring.delivered > 500
+
+    assert 0 == run_until(run, kill)
+    assert {"SIGKILL": 3} == facts(one)["deaths"]
+    assert settled(one.ring.counts)
+    assert one.fed > 0
+    assert one.unfed <= 3 * 1024
+
+
 def test_a_flood_drowns_nobody(tmp_path: Path, risky: Path) -> None:
     """An engine that posts without a pause loses most of it in its own ring, counted; another engine loses nothing."""
     tables = table(risky, "config = { flood = 1 }\nqueue = 1024", feed='"none"')
