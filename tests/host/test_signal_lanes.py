@@ -425,6 +425,16 @@ def test_a_flood_drowns_nobody(tmp_path: Path, risky: Path) -> None:
     assert PostCounts(2000, 2000, 0, 0, 0, 0) == calm.ring.counts
 
 
+def test_who_posts_much_while_it_is_made_keeps_nobody(tmp_path: Path, risky: Path) -> None:
+    """An engine may fill its ring before its registration returns, when nobody takes records yet."""
+    run = live(tmp_path, table(risky, "config = { flood = 1, eager = 100000 }\nqueue = 16", feed='"none"'))
+    one = engine_of(run)
+    assert 0 == run_until(run, lambda: one.ring.delivered > 1000)
+
+    assert settled(one.ring.counts)
+    assert one.ring.counts.dropped > 90_000
+
+
 def test_a_hook_that_hangs_kills_no_child(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the main loop takes no records nothing is heard of the child: that is no reason to end it."""
     monkeypatch.setattr(engine, "PING_S", 0.05)
