@@ -17,15 +17,16 @@ RISKY = r"""
 
 /* The configuration names the harm done at a place: {"create": "segv"}; places: create, data, thread, poll, destroy.
    data and thread: when the trade number "poison" comes, or each one from it on with "again"; create: only if the file "mark" is
-   there, which harm in data makes. "flood": a thread posts without a pause; "ticks": so many, one each 0.1 ms. */
+   there, which harm in data makes. "flood": a thread posts without a pause; "ticks": so many, one each 0.1 ms. "eager": the
+   registration takes until so many are posted. */
 struct engine {
     signal_callback callback;
     void *user;
     pthread_t thread;
     int threaded;
-    _Atomic int ending, harmed;
+    _Atomic int ending, harmed, posted;
     char create[16], data[16], own[16], poll[16], destroy[16], mark[256];
-    int poison, again, flood, ticks;
+    int poison, again, flood, ticks, eager;
 };
 
 static int deep(int depth) {
@@ -93,6 +94,7 @@ static void *run(void *self) {
             harm(engine->own);
         if (engine->flood || engine->ticks)
             engine->callback("TICK", tick, &value, 1, engine->user);
+        atomic_store(&engine->posted, tick + 1);
         if (!engine->flood)
             usleep(100);
     }
@@ -111,6 +113,7 @@ void *signal_create(const char *config) {
     engine->again = number(config, "again");
     engine->flood = number(config, "flood");
     engine->ticks = number(config, "ticks");
+    engine->eager = number(config, "eager");
     if (!*engine->mark || !access(engine->mark, F_OK))
         harm(engine->create);
     return engine;
@@ -122,6 +125,8 @@ int signal_register_callback(void *handle, signal_callback callback, void *user)
     engine->user = user;
     if (engine->flood || engine->ticks || *engine->own)
         engine->threaded = !pthread_create(&engine->thread, NULL, run, engine);
+    while (atomic_load(&engine->posted) < engine->eager)
+        usleep(100);
     return 0;
 }
 

@@ -28,6 +28,7 @@ FUSED_CHAIN = (
     *("fusion_speedup", "fusion_speedup_256", "fusion_speedup_4096", "fusion_speedup_alike_256", "fusion_limit_4096"),
     *("compile_s", "fused_mb_256", "apart_mb_256", "error_db", "realtime_factor", "worst_block_256", "worst_block_rack_4096"),
 )
+SIGNAL_LANES = ("process_p50_us_100k", "process_p99_us_100k", "inline_p50_us_100k", "process_replay_per_s", "inline_replay_per_s")
 LIMITER = ("ns_quiet_48k", "ns_loud_48k", "core_quiet_705k6", "core_loud_705k6", "copy_ratio_loud_705k6")
 
 
@@ -40,6 +41,7 @@ LIMITER = ("ns_quiet_48k", "ns_loud_48k", "core_quiet_705k6", "core_loud_705k6",
         ("dispatch.py", DISPATCH),
         ("fused_chain.py", FUSED_CHAIN),
         ("limiter.py", LIMITER),
+        ("signal_lanes.py", SIGNAL_LANES),
     ],
 )
 def test_a_benchmark_prints_its_figures(script: str, names: tuple[str, ...]) -> None:

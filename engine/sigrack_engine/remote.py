@@ -14,6 +14,9 @@ from sigrack_engine.results import PostCounts, ResultRing
 
 __all__ = ["ChildBooks", "RemoteRing", "SharedBooks"]
 
+MOST = 1 << 48
+"""What a child can have counted."""
+
 
 class SharedBooks:
     """What one child has posted and lost, as it says itself: memory that it writes and the host reads, also when it is dead."""
@@ -88,7 +91,8 @@ class RemoteRing(ResultRing):
 
     def has_room(self, size: int) -> bool:
         """Whether records of `size` bytes find room now, or never will. [minder]"""
-        return self._last is not None or self.capacity - self.queued >= size // self._kind.itemsize
+        count = min(size // self._kind.itemsize, self.capacity)
+        return self._last is not None or self.capacity - self.queued >= count
 
     def append(self, data: bytes) -> None:
         """Post the records that a child has sent. [minder]"""
@@ -116,9 +120,9 @@ class RemoteRing(ResultRing):
         if self._books is None:
             return PostCounts(0, 0, 0, 0, 0, 0)
         books = self._books.read()
-        away = books.dropped + books.refused
-        queued = max(books.posted - away - self._came, 0)
-        return PostCounts(self._came + away + queued, 0, books.dropped, books.refused, 0, queued)
+        posted, dropped, refused = (min(count, MOST) for count in (books.posted, books.dropped, books.refused))
+        queued = max(posted - dropped - refused - self._came, 0)
+        return PostCounts(self._came + dropped + refused + queued, 0, dropped, refused, 0, queued)
 
     def _named(self) -> tuple[str, int]:
         """Return the first unknown symbol and the first record too long, of all children. [with the lock]"""

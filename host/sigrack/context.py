@@ -242,11 +242,19 @@ class PluginContext:
         symbols: Sequence[str],
         config: Mapping[str, Any] | None = None,
         feed: str | Sequence[str] = "audio",
+        lane: str = "inline",
     ) -> "Future[None]":
         """Ask for a new signal engine. Raises ConfigError for a bad table, or when the rack does not run. [any]"""
         feeds = feed if isinstance(feed, str) else list(feed)
         table = signal_table(
-            {"name": name, "library": library, "symbols": list(symbols), "config": dict(config or {}), "feed": feeds}
+            {
+                "name": name,
+                "library": library,
+                "symbols": list(symbols),
+                "config": dict(config or {}),
+                "feed": feeds,
+                "lane": lane,
+            }
         )
         return self._request(lambda: self._rack.changes.load(table))
 

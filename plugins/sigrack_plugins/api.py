@@ -309,8 +309,12 @@ class Context(Protocol):
         symbols: Sequence[str],
         config: Mapping[str, Any] | None = None,
         feed: str | Sequence[str] = "audio",
+        lane: str = "inline",
     ) -> "Future[None]":
-        """Ask for a new signal engine, which may post `symbols`; `feed`: "audio", "none", or the names of feeds. [any]"""
+        """Ask for a new signal engine, which may post `symbols`; `feed`: "audio", "none", or the names of feeds. [any]
+
+        `lane`: "process" for a process of its own.
+        """
 
     def unload(self, name: str) -> "Future[None]":
         """Ask for the end of a slot or a signal engine, also of this one. [any]"""

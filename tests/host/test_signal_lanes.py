@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -51,12 +52,17 @@ def table(library: Path, more: str = "", *, name: str = "risky", lane: str = "pr
     return f'{head}symbols = ["PRICE", "TICK"]\n{more}\n'
 
 
-def replay(folder: Path, tables: str, records: int = TRADES) -> Session:
-    """A session that sends trades, the numbers of which are also their prices, to engines as fast as it can; not yet run."""
+def trades(folder: Path, records: int, step_ns: int, speed: str) -> str:
+    """The table of a feed of trades, the numbers of which are also their prices."""
     numbers = np.arange(1, records + 1)
-    names = np.full(records, b"S", "S8")
-    np.savez(folder / "t.npz", ts_ns=numbers * 1000, symbol=names, price=numbers * 1.0, quantity=numbers * 1.0, trade_id=numbers)
-    feed = '[[feed]]\nname = "trades"\ndriver = "npz"\nkind = "trade"\npath = "t.npz"\nspeed = "max"\n'
+    columns = {"symbol": np.full(records, b"S", "S8"), "price": 1.0 * numbers, "quantity": 1.0 * numbers, "trade_id": numbers}
+    np.savez(folder / "t.npz", ts_ns=step_ns * numbers, **columns)  # type: ignore[arg-type]
+    return f'[[feed]]\nname = "trades"\ndriver = "npz"\nkind = "trade"\npath = "t.npz"\nspeed = {speed}\n'
+
+
+def replay(folder: Path, tables: str, records: int = TRADES) -> Session:
+    """A session that sends trades to engines as fast as it can; not yet run."""
+    feed = trades(folder, records, 1000, '"max"')
     return Session(load(write(folder, f'[source]\ndriver = "none"\n{QUIET}{feed}{COLLECTOR}{tables}')))
 
 
@@ -384,6 +390,28 @@ def test_live_kills_lose_no_count(tmp_path: Path, risky: Path) -> None:
     assert PostCounts(2000, 2000, 0, 0, 0, 0) == calm.ring.counts
 
 
+def test_live_audio_comes_through_kills(tmp_path: Path, cc: Compile) -> None:
+    """Audio in real time goes to the child that lives: what waits meanwhile is not lost, a piece that dies with one is."""
+    spectrum = cc((EXAMPLES / "signal_engine" / "spectrum.c").read_text(), "spectrum", "-O2", "-pthread")
+    signals = f'[[signal]]\nname = "spectrum"\nlibrary = "{spectrum}"\nlane = "process"\nsymbols = ["ENERGY", "CROSSINGS"]\n'
+    source = f'[source]\ndriver = "clock"\npath = "in.wav"\nloop = true\n{QUIET}'
+    run = Session(load(write(tmp_path, f"{source}{COLLECTOR}{signals}config = {{ window_ms = 5 }}\n", noise(48_000))))
+    one = engine_of(run)
+    killed: list[int] = []
+
+    def kill() -> bool:
+        if len(killed) < 3 and one.ring.delivered > 100 * (len(killed) + 1) and (pid := facts(one)["pid"]) not in (None, *killed):
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+        return one.ring.delivered > 500
+
+    assert 0 == run_until(run, kill)
+    assert {"SIGKILL": 3} == facts(one)["deaths"]
+    assert settled(one.ring.counts)
+    assert one.fed > 0
+    assert one.unfed <= 3 * 1024
+
+
 def test_a_flood_drowns_nobody(tmp_path: Path, risky: Path) -> None:
     """An engine that posts without a pause loses most of it in its own ring, counted; another engine loses nothing."""
     tables = table(risky, "config = { flood = 1 }\nqueue = 1024", feed='"none"')
@@ -395,6 +423,16 @@ def test_a_flood_drowns_nobody(tmp_path: Path, risky: Path) -> None:
     assert settled(one.ring.counts)
     assert one.ring.counts.delivered > 1000
     assert PostCounts(2000, 2000, 0, 0, 0, 0) == calm.ring.counts
+
+
+def test_who_posts_much_while_it_is_made_keeps_nobody(tmp_path: Path, risky: Path) -> None:
+    """An engine may fill its ring before its registration returns, when nobody takes records yet."""
+    run = live(tmp_path, table(risky, "config = { flood = 1, eager = 100000 }\nqueue = 16", feed='"none"'))
+    one = engine_of(run)
+    assert 0 == run_until(run, lambda: one.ring.delivered > 1000)
+
+    assert settled(one.ring.counts)
+    assert one.ring.counts.dropped > 90_000
 
 
 def test_a_hook_that_hangs_kills_no_child(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -455,6 +493,21 @@ def test_a_child_that_does_not_hear_is_ended(tmp_path: Path, risky: Path, monkey
 
     assert 0 == run_until(run, stop)
     assert {"ping did not return within 0.2 s": 1} == facts(one)["deaths"]
+
+
+def test_a_stop_while_it_hangs(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A live rack ends in order while the engine hangs in on_data: nobody waits for it, and what it was to get is counted."""
+    monkeypatch.setattr(engine, "DATA_S", 600.0)
+    monkeypatch.setattr(lives, "END_S", 0.5)
+    feed = trades(tmp_path, 100_000, 100_000, "1.0")
+    run = live(tmp_path, feed + table(risky, 'config = { data = "sleep", poison = 1000 }'))
+    data = engine_of(run).data
+    assert data
+    assert 0 == run_until(run, lambda: data.counts.dropped > 0)
+
+    assert [] == run.rack.left_behind
+    assert data.counts.given == data.counts.fed + data.counts.dropped
+    assert data.counts.fed < 1000
 
 
 # Changes
@@ -576,15 +629,17 @@ def test_an_unknown_symbol_is_named(tmp_path: Path, risky: Path, caplog: pytest.
     assert 'risky: posted the unknown symbol "PRICE"; did you mean "PRICES"?' in [record.message for record in caplog.records]
 
 
-def test_books_that_lie(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("posted", "dropped"), [(7, (1 << 64) - 1), ((1 << 64) - 1, 0)])
+def test_books_that_lie(tmp_path: Path, risky: Path, monkeypatch: pytest.MonkeyPatch, posted: int, dropped: int) -> None:
     """A child may write anything into its books: the sums stay exact, and what came has come."""
 
     def lies(books: SharedBooks) -> Books:
-        return Books(posted=7, dropped=1 << 40, refused=3, too_long=1 << 63, unknown_state=2, unknown=b"\xff" * 64)
+        return Books(posted=posted, dropped=dropped, refused=3, too_long=1 << 63, unknown_state=2, unknown=b"\xff" * 64)
 
     monkeypatch.setattr(SharedBooks, "read", lies)
     run = replay(tmp_path, table(risky))
     collector, one = plugin(run), engine_of(run)
+    assert msgspec.json.decode(msgspec.json.encode(stats(run)))["results"]["risky"]["posted"] > 0
     assert 0 == run.run()
 
     assert list(range(1, TRADES + 1)) == prices(heard(collector))

@@ -1,7 +1,7 @@
 """A signal engine in a child, life after life, and as the rack sees it: like one in the host's process."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -140,6 +140,10 @@ class EngineLane(Lives[SharedBooks]):
             await asyncio.sleep(ROOM_S)
         return False
 
+    async def give_all(self, parts: Sequence[tuple[int, Message]]) -> int:
+        """Hand over one part after the other; return how many records arrived. Each stands beside its number of records."""
+        return sum([count for count, data in parts if await self.give(data)])
+
     async def _given(self, life: Life[SharedBooks], data: Message) -> bool:
         limit_s = DATA_S * (10 if self._orders.patient else 1)
         asking = asyncio.create_task(life.ask("on_data", limit_s, **data))
@@ -172,6 +176,20 @@ class EngineLane(Lives[SharedBooks]):
             self._settle(self._life)
 
 
+def _portions(parts: Sequence[tuple[str, Records]]) -> Iterator[tuple[int, Message]]:
+    """Yield data in portions of PART_RECORDS, each with its number of records."""
+    portion: list[tuple[str, bytes]] = []
+    count = 0
+    for kind, records in parts:
+        portion.append((kind, records.tobytes()))
+        count += len(records)
+        if count >= PART_RECORDS:
+            yield count, {"parts": portion}
+            portion, count = [], 0
+    if portion:
+        yield count, {"parts": portion}
+
+
 def _look_at(asking: "asyncio.Task[Any]") -> None:
     """Take note of an answer that nobody waited for."""
     if not asking.cancelled():
@@ -189,11 +207,11 @@ class LaneEngine:
         self.lane = EngineLane(minder, orders, ring, tell)
         minder.call(self.lane.begin())
 
-    def _give(self, **data: object) -> bool:
+    def _call(self, work: Coroutine[Any, Any, int]) -> int:
         try:
-            return self._minder.call(self.lane.give(data))
+            return self._minder.call(work)
         except CancelledError:  # the minder has ended
-            return False
+            return 0
 
     def poll(self) -> None:
         """Nothing: the child does."""
@@ -201,20 +219,12 @@ class LaneEngine:
     def give_audio(self, planes: npt.NDArray[np.float32], rate_hz: int, frame: int) -> int:
         """Hand over audio and wait for the engine to have it; return how many frames it got. [feeder]"""
         channels, frames = planes.shape
-        given = self._give(planes=planes.tobytes(), channels=channels, rate_hz=rate_hz, frame=frame)
-        return frames if given else 0
+        data = {"planes": planes.tobytes(), "channels": channels, "rate_hz": rate_hz, "frame": frame}
+        return self._call(self.lane.give_all([(frames, data)]))
 
     def give_records(self, parts: Sequence[tuple[str, Records]]) -> int:
         """Hand over data and wait for the engine to have it; return how many records it got. [feeder]"""
-        fed = count = 0
-        part: list[tuple[str, bytes]] = []
-        for index, (kind, records) in enumerate(parts):
-            part.append((kind, records.tobytes()))
-            count += len(records)
-            if count >= PART_RECORDS or index == len(parts) - 1:
-                fed += count if self._give(parts=part) else 0
-                count, part = 0, []
-        return fed
+        return self._call(self.lane.give_all(list(_portions(parts))))
 
     def hurry(self) -> None:
         """Wait for nobody. [main]"""

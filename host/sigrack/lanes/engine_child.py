@@ -35,6 +35,8 @@ class _EngineChild(Serving):
         self._books = ChildBooks(books)
         self._engine: NativeEngine | None = None
         self._ring: ResultRing | None = None
+        self._begun = False
+        """The host knows that there is an engine: before that it takes no records, and would not hear so behind them."""
         self._most = TURN_RECORDS
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._answers: deque[tuple[Message, Message]] = deque()
@@ -48,9 +50,13 @@ class _EngineChild(Serving):
 
     def _deliver(self) -> None:
         answers = [self._answers.popleft() for _ in range(len(self._answers))]
-        self._send_records()
+        if self._begun:
+            self._send_records()
         for order, answer in answers:
             self._answer(order, answer)
+            if order["do"] == "begin":
+                self._begun = True
+                self._bell.ring()
 
     def _send_records(self) -> None:
         """Send what waits now. [control]"""

@@ -155,7 +155,7 @@ class Lives(ABC, Generic[Memory]):
     @property
     def history(self) -> dict[str, Any]:
         """What STATS tells of it, whatever runs in it. [main]"""
-        return {"state": self.state, "pid": self.pid, "deaths": self.deaths, "last_death": self.last_death}
+        return {"state": self.state, "pid": self.pid, "deaths": dict(self.deaths), "last_death": self.last_death}
 
     def _let_end(self, life: Life[Memory]) -> None:
         """Let a child that lives come to where it hears that it is to end."""

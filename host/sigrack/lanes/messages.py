@@ -12,6 +12,8 @@ __all__ = ["Channel", "Message", "receive", "send"]
 
 Message = dict[str, Any]
 
+MOST_BYTES = 1 << 28
+"""A message that is longer is none."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -52,6 +54,8 @@ async def receive(reader: asyncio.StreamReader) -> Message | None:
     """Wait for a child's next message; None: there will be none. [minder]"""
     try:
         (length,) = _LENGTH.unpack(await reader.readexactly(_LENGTH.size))
+        if length > MOST_BYTES:
+            return None
         message: Message = msgspec.msgpack.decode(await reader.readexactly(length), type=dict[str, Any])
     except (asyncio.IncompleteReadError, OSError, MemoryError, msgspec.MsgspecError):  # a child may send anything
         return None
