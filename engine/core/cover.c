@@ -163,30 +163,37 @@ static uint64_t wait_for(struct core_exchange *life, uint64_t needed) {
     }
 }
 
+/* Give the life no more input, and count why. Returns 0. */
+static int give_up(struct core_cover *cover, _Atomic uint64_t *count) {
+    if (!cover->stuck)
+        count_add(count, 1);
+    cover->stuck = 1;
+    return 0;
+}
+
+/* Whether the child can have done so much; one that claims what cannot be has overwritten its counters, and perhaps its output. */
+static int is_possible(struct core_cover *cover, uint64_t done) { return done <= cover->written || give_up(cover, &cover->lies); }
+
+static int has_room(struct core_cover *cover, uint64_t done, uint32_t frames) {
+    return cover->written + frames - done <= cover->life->capacity || give_up(cover, &cover->stucks);
+}
+
 /* Give the block to the child. Returns for how many of the frames that are to be played its output is there. */
 static uint32_t exchange(struct core_cover *cover, const float *const *in, uint32_t frames) {
     struct core_exchange *life = cover->life;
-    if (!life)
+    if (!life || cover->stuck)
         return 0;
     uint64_t done = atomic_load_explicit(&life->child->done, memory_order_acquire), before = cover->written;
-    if (done > before) {
-        count_add(&cover->lies, 1);
-        done = before;
-    }
-    if (!cover->stuck && before + frames - done > life->capacity) {
-        cover->stuck = 1;
-        count_add(&cover->stucks, 1);
-    }
-    if (!cover->stuck) {
-        exchange_write(life, before, in, frames);
-        cover->written = before + frames;
-    }
-    if (cover->setup.patient && !cover->stuck)
-        done = wait_for(life, cover->written > cover->setup.latency_frames ? cover->written - cover->setup.latency_frames : 0);
-    uint64_t have = done + cover->setup.latency_frames; /* frames of this life that could be played, its first silence included */
-    if (cover->stuck || have <= before)
+    if (!is_possible(cover, done) || !has_room(cover, done, frames))
         return 0;
-    return have - before < frames ? (uint32_t)(have - before) : frames;
+    exchange_write(life, before, in, frames);
+    cover->written = before + frames;
+    if (cover->setup.patient)
+        done = wait_for(life, cover->written > cover->setup.latency_frames ? cover->written - cover->setup.latency_frames : 0);
+    if (!is_possible(cover, done))
+        return 0;
+    uint64_t have = done + cover->setup.latency_frames; /* frames of this life that could be played, its first silence included */
+    return have <= before ? 0 : have - before < frames ? (uint32_t)(have - before) : frames;
 }
 
 /* Hand the block's parameter changes on, to the frames of this life that they belong to. */

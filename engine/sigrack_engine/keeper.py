@@ -86,11 +86,17 @@ class _Keeper:
         return True
 
     def _start(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            pid = -1
+            self._tell({"ended": message["start"], "why": f"cannot fork: {error.strerror}"})
         if not pid:
             self._be_child(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+        if pid < 0:
+            return
         self._children[pid] = _Child(message["start"], message["memory_mb"] * 1024)
         self._tell({"started": message["start"], "pid": pid})
 

@@ -4,19 +4,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sigrack.errors import ConfigError
-from sigrack.lanes.lives import Lives
+from sigrack.lanes.lives import LOAD_S, Lives
 from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
 from sigrack.quarantine import Quarantine
 from sigrack_engine.core import CoverStats
 from sigrack_engine.cover import Cover
-from sigrack_engine.exchange import PROCESSING, Exchange, Shape
+from sigrack_engine.exchange import Exchange, Shape
 from sigrack_engine.keeping import Death
 
 __all__ = ["Lane", "Orders"]
@@ -26,6 +27,8 @@ log = logging.getLogger("sigrack")
 CHILD = "sigrack.lanes.child:main"
 SAVE_S = 2.0
 """What a child may take; below the control thread's limit."""
+SETTLE_S = 0.5
+"""How long results are waited for when the slot has gone; in freewheel ten times as long."""
 LOOK_S = 0.025
 """How often it is looked what a child does."""
 SNAPSHOT_S = 5.0
@@ -83,6 +86,8 @@ class Lane(Lives[Exchange]):
         """Version and state that the next life gets."""
         self.said = ""
         """What the processor has raised last."""
+        self.lost_records = 0
+        """Results that found no room in the child."""
         self.on_results: Callable[[Message], object] = lambda message: None
         """Is given records that the child has posted. [minder]"""
         self.on_life: Callable[[list[float]], object] = lambda values: None
@@ -152,17 +157,20 @@ class Lane(Lives[Exchange]):
         watch = _Watch(self._cover, life, self._orders)
         saved = asyncio.get_running_loop().time()
         saving: asyncio.Task[None] | None = None
-        while not life.ended.done():
-            await asyncio.wait((life.ended,), timeout=LOOK_S)
-            if left := self._cover.collect():
-                left.free()
-            if why := watch.look():
-                life.kill(f"{why}: {self.said}" if self.said and "refused" in why else why)
-                await life.ended
-            if (now := asyncio.get_running_loop().time()) > saved + SNAPSHOT_S and (not saving or saving.done()):
-                saved, saving = now, asyncio.create_task(self._save(life))
-        if saving:
-            saving.cancel()
+        try:
+            while not life.ended.done():
+                await asyncio.wait((life.ended,), timeout=LOOK_S)
+                if left := self._cover.collect():
+                    left.free()
+                if found := watch.look():
+                    cause, detail = found
+                    life.kill(cause, self.said if cause == "refused" else detail)
+                    await life.ended
+                if (now := asyncio.get_running_loop().time()) > saved + SNAPSHOT_S and (not saving or saving.done()):
+                    saved, saving = now, asyncio.create_task(self._save(life))
+        finally:
+            if saving:
+                saving.cancel()
         return life.ended.result()
 
     async def _save(self, life: Life[Exchange]) -> None:
@@ -176,6 +184,7 @@ class Lane(Lives[Exchange]):
     def _hear(self, message: Message) -> None:
         match message["note"]:
             case "results":
+                self.lost_records += int(message["lost"])
                 self.on_results(message)
             case "raised":
                 self.said = str(message.get("text", ""))[:1000]
@@ -208,7 +217,14 @@ class Lane(Lives[Exchange]):
             "dry_ms": 1000 * stats.dry / self._orders.rate_hz,
             "bad_blocks": stats.bad,
             "raised": self.said,
+            "lost_records": self.lost_records,
         }
+
+    async def settle(self) -> None:
+        """Wait until the child has processed what it was given and its results are here, if that does not take long."""
+        if self._life and self.state == "running":
+            with suppress(EndedError, RefusedError, TimeoutError):
+                await asyncio.wait_for(self._life.ask("flush", LOAD_S), SETTLE_S * (10 if self._orders.patient else 1))
 
     def _let_end(self, life: Life[Exchange]) -> None:
         life.exchange.end()
@@ -229,35 +245,37 @@ class _Watch:
         self._cover, self._life, self._orders = cover, life, orders
         self._patience = 10.0 if orders.patient else 1.0
         stats = cover.stats
-        self._stuck, self._wet, self._bad = stats.stuck, stats.wet, stats.bad
+        self._stuck, self._wet, self._bad, self._lies = stats.stuck, stats.wet, stats.bad, stats.lies
         self._seen: tuple[int, float, float] | None = None
-        """A quantum that is being processed, since when, and the child's processor time then."""
+        """A quantum that is to be processed, since when, and the child's processor time then."""
 
-    def look(self) -> str:
-        """Return why the life should end, or nothing."""
+    def look(self) -> tuple[str, str] | None:
+        """Return why the life should end, and more about it, or nothing."""
         stats = self._cover.stats
         if stats.stuck > self._stuck:
-            return "it did not keep up"
+            return "late", "it fell behind by more than its rings hold"
+        if stats.lies > self._lies:
+            return "false counters", "it claims to have done what it was not given"
         if stats.wet != self._wet:
             self._wet, self._bad = stats.wet, stats.bad
         if stats.bad - self._bad > self._orders.soundless_blocks:
-            return "it refused every block" if self._life.exchange.progress.refused else "NaN flood"
+            return ("refused", "") if self._life.exchange.progress.refused else ("bad samples", "NaN, infinity or beyond all measure")
         return self._look_at_quantum()
 
-    def _look_at_quantum(self) -> str:
+    def _look_at_quantum(self) -> tuple[str, str] | None:
         progress = self._life.exchange.progress
-        if progress.phase != PROCESSING or not self._life.pid:
+        if progress.written < progress.done + self._orders.shape.quantum or not self._life.pid:
             self._seen = None
-            return ""
+            return None
         now_s, cpu_s = time.monotonic(), _cpu_s(self._life.pid)
         if self._seen is None or self._seen[0] != progress.done:
             self._seen = progress.done, now_s, cpu_s
         _, since_s, cpu_then_s = self._seen
         if cpu_s - cpu_then_s > QUANTUM_CPU_S * self._patience:
-            return f"hangs: {1000 * (cpu_s - cpu_then_s):.0f} ms of processor time in one quantum"
+            return "hang", f"{1000 * (cpu_s - cpu_then_s):.0f} ms of processor time in one quantum"
         if now_s - since_s > QUANTUM_S * self._patience:
-            return f"hangs: {now_s - since_s:.1f} s in one quantum"
-        return ""
+            return "hang", f"{now_s - since_s:.1f} s in one quantum"
+        return None
 
 
 def _cpu_s(pid: int) -> float:

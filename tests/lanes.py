@@ -1,0 +1,105 @@
+"""Racks whose processors run in children: what is asked of them at which frame, and what should be heard of it."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+from racks import write
+from sigrack.config import load
+from sigrack.lanes.lane import Lane
+from sigrack.session import Session
+from sigrack.soak import faulty
+from sigrack_plugins import native
+
+__all__ = ["BLOCK", "FADE", "PLUGINS", "Samples", "Steps", "children_of", "conduct", "descriptors", "lane_of", "risky", "run", "until"]
+
+Samples = npt.NDArray[np.float32]
+Steps = dict[int, Callable[[Any], Any]]
+BLOCK = 256
+FADE = 960
+"""Frames of a fade at 48 kHz by default."""
+PLUGINS = {"native": native(faulty.__file__, "faulty_native"), "python": Path(faulty.__file__)}
+
+CONDUCTOR = '''
+import asyncio, time
+from sigrack_plugins import Plugin
+
+class Conductor(Plugin):
+    """Does what a test has asked for when its frame has come; what it is given to wait for holds the file up."""
+    steps = {}
+    def on_start(self):
+        self.futures, self.records, self.waited = [], [], []
+    async def on_block(self, block):
+        for frame in sorted(self.steps):
+            if frame <= block.frame:
+                result = self.steps.pop(frame)(self.ctx)
+                if callable(result):
+                    stop = time.monotonic() + 60
+                    while not result() and time.monotonic() < stop:
+                        await asyncio.sleep(0.002)
+                    self.waited.append(bool(result()))
+                elif result is not None:
+                    self.futures.append(result)
+    def on_factors(self, batch):
+        self.records += [(batch.source, int(f), v.tolist()) for f, v in zip(batch.frame, batch.values)]
+'''
+
+
+def risky(language: str, name: str = "risky", rest: str = "", channels: str = "") -> str:
+    """Return the table of a slot with a faulty processor in a child."""
+    wired = f"in = {channels}\n" if channels else ""
+    return f'[[slot]]\nname = "{name}"\nplugin = "{PLUGINS[language]}"\nlane = "process"\n{wired}{rest}\n'
+
+
+def conduct(folder: Path, slots: str, sound: Samples, rack: str = "") -> Session:
+    """Return a session, not yet run, that sends `sound` through a conductor and `slots` into heard.wav."""
+    (folder / "conductor.py").write_text(CONDUCTOR)
+    head = f'[rack]\nblock_frames = {BLOCK}\nhook_frames = {BLOCK}\n{rack}\n[source]\ndriver = "file"\npath = "in.wav"\n'
+    sink = '[sink]\ndriver = "file"\npath = "heard.wav"\noverwrite = true\n[control]\nenabled = false\n'
+    first = '[[slot]]\nname = "conductor"\nplugin = "./conductor.py"\n'
+    return Session(load(write(folder, head + sink + first + slots, sound)))
+
+
+def run(folder: Path, session: Session, steps: Steps) -> Samples:
+    """Run it, doing the steps at their frames; return what was heard."""
+    conductor = session.rack.slot("conductor").hooked.plugin  # type: ignore[union-attr]
+    conductor.steps = dict(steps)  # type: ignore[attr-defined]
+    assert 0 == session.run()
+    assert not conductor.steps, conductor.steps  # type: ignore[attr-defined]
+    assert all(conductor.waited), conductor.waited  # type: ignore[attr-defined]
+    assert [None] * len(conductor.futures) == [future.exception() for future in conductor.futures]  # type: ignore[attr-defined]
+    return soundfile.read(folder / "heard.wav", dtype="float32", always_2d=True)[0]  # type: ignore[no-any-return]
+
+
+def lane_of(session: Session, name: str = "risky") -> Lane:
+    """Return a slot's lane."""
+    lane = session.rack.slot(name).lane
+    assert lane is not None
+    return lane
+
+
+def children_of(pid: int | None = None) -> list[int]:
+    """Return the processes that `pid`, by default this one, has started and that live."""
+    found = []
+    for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return found
+
+
+def descriptors() -> list[str]:
+    """Return what this process has open."""
+    return sorted(os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.exists())
+
+
+def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
+    """Wait for it."""
+    stop = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < stop, "waited in vain"
+        time.sleep(0.005)
