@@ -17,7 +17,20 @@ from sigrack.session import Session
 from sigrack.soak import faulty
 from sigrack_plugins import native
 
-__all__ = ["BLOCK", "FADE", "PLUGINS", "Samples", "Steps", "children_of", "conduct", "descriptors", "lane_of", "risky", "run", "until"]
+__all__ = [
+    "BLOCK",
+    "FADE",
+    "PLUGINS",
+    "Samples",
+    "Steps",
+    "children_of",
+    "conduct",
+    "descriptors",
+    "lane_of",
+    "risky",
+    "run",
+    "until",
+]
 
 Samples = npt.NDArray[np.float32]
 Steps = dict[int, Callable[[Any], Any]]
@@ -103,3 +116,28 @@ def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < stop, "waited in vain"
         time.sleep(0.005)
+
+
+def covered(
+    heard: Samples, sound: Samples, wet: Samples, fault: int, limit: int, *, early: int = 0, late: int = 0, what: str = ""
+) -> int:
+    """Check what a fault in the quantum at frame `fault` leaves to be heard; return the first frame after the return.
+
+    Wet before, bit for bit; then the input and the residue by the formula; from some block on, at `limit` at the latest, a
+    cross-fade. `early`: by how many frames the fault may be heard before it, since it has overwritten what had been made; `late`:
+    by how many afterwards, since it takes time to be felt.
+    """
+    start = fault - early + int(np.argmax((heard != wet)[fault - early :].any(axis=1)))
+    assert fault - early <= start <= fault + late, (what, start, fault)
+    left = heard[start - 1] - sound[start - 1]
+    length = limit + FADE - start
+    residue = left * np.clip(1 - np.arange(1, length + 1)[:, None] / FADE, 0, None)
+    dry, real = sound[start : start + length] + residue, heard[start : start + length]
+    away = np.abs(real - dry).max(axis=1) > 1e-5
+    back = int(np.argmax(away))
+    assert BLOCK <= back <= limit - start, (what, start, start + back, limit)
+    assert 0 == (start + back) % BLOCK, (what, "a return begins with a block")
+    gain = np.clip(np.arange(1, length - back + 1)[:, None] / FADE, 0, 1)
+    rest = dry[back:] + gain * (wet[start + back : start + length] - dry[back:])
+    np.testing.assert_allclose(real[back:], rest, atol=1e-5, err_msg=what)
+    return start + back + FADE

@@ -33,7 +33,7 @@ struct core_cover {
     alignas(64) _Atomic(struct core_exchange *) next;
     _Atomic(struct core_exchange *) retired;
     /* Written by the engine thread. */
-    alignas(64) _Atomic uint64_t wet, dry, misses, lives, stucks, lies, bad, unset;
+    alignas(64) _Atomic uint64_t wet, dry, misses, lives, stucks, lies, bad, unset, soundless;
     _Atomic uint32_t is_wet;
 };
 
@@ -124,6 +124,7 @@ static void look_for_life(struct core_cover *cover, uint64_t frame) {
     atomic_store_explicit(&next->host->began, frame, memory_order_relaxed);
     cover->written = cover->steady = 0;
     cover->stuck = 0;
+    atomic_store_explicit(&cover->soundless, 0, memory_order_relaxed);
     count_add(&cover->lives, 1);
     if (!cover->processed)
         cover->gain = 1; /* what is not there yet is the silence before the beginning */
@@ -265,7 +266,10 @@ int core_cover_process(void *self, const struct sigrack_block *block) {
     uint32_t have = exchange(cover, block->in, frames);
     if (have && !take_wet(cover, block->out, at, have)) {
         count_add(&cover->bad, 1);
+        count_add(&cover->soundless, 1);
         have = 0;
+    } else if (have) {
+        atomic_store_explicit(&cover->soundless, 0, memory_order_relaxed);
     }
     cover->steady = have == frames ? cover->steady + made : 0;
     int wet = cover->gain > 0 || (cover->steady >= cover->setup.fade_frames && at >= cover->setup.latency_frames);
@@ -293,5 +297,6 @@ void core_cover_stats(const struct core_cover *cover, struct core_cover_stats *s
     stats->lies = atomic_load(&cover->lies);
     stats->bad = atomic_load(&cover->bad);
     stats->unset = atomic_load(&cover->unset);
+    stats->soundless = atomic_load(&cover->soundless);
     stats->is_wet = atomic_load(&cover->is_wet);
 }

@@ -36,6 +36,7 @@ struct core_cover_stats {
     uint64_t lies;   /* lives that claimed to have done what they cannot have: neither do they */
     uint64_t bad;    /* blocks with NaN, infinity or more than COVER_LOUDEST */
     uint64_t unset;  /* parameter changes that found no room */
+    uint64_t soundless; /* blocks that were bad, one after the other, the last ones */
     uint32_t is_wet; /* the last block was the child's to its end */
 };
 

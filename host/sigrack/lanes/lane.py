@@ -63,6 +63,11 @@ class Orders:
     soundless_blocks: int
     """Blocks without a sound, one after the other, after which a child is ended."""
 
+    @property
+    def patience(self) -> float:
+        """By how much longer than in real time a quantum may take, and what waits for it."""
+        return 10.0 if self.patient else 1.0
+
 
 class Lane(Lives[Exchange]):
     """Starts lives, gives them to the engine, ends what hangs, and counts. All on the minder's loop but what says otherwise."""
@@ -175,7 +180,7 @@ class Lane(Lives[Exchange]):
 
     async def _save(self, life: Life[Exchange]) -> None:
         try:
-            self._snapshot = await life.ask("save", SAVE_S) or self._snapshot
+            self._snapshot = await life.ask("save", SAVE_S * self._orders.patience) or self._snapshot
         except RefusedError as error:
             log.warning("%s: its state cannot be had: %s", self._orders.name, error)
         except EndedError:
@@ -198,7 +203,8 @@ class Lane(Lives[Exchange]):
         """Return version and state as they are now, or as they were kept. Raises ConfigError if it is refused."""
         if self._life and not self._life.ended.done():
             try:
-                self._snapshot = await self._life.ask("save", SAVE_S) or self._snapshot
+                limit_s = LOAD_S if self._orders.patient else SAVE_S
+                self._snapshot = await self._life.ask("save", limit_s) or self._snapshot
             except RefusedError as error:
                 raise ConfigError(str(error)) from None
             except EndedError:
@@ -224,7 +230,7 @@ class Lane(Lives[Exchange]):
         """Wait until the child has processed what it was given and its results are here, if that does not take long."""
         if self._life and self.state == "running":
             with suppress(EndedError, RefusedError, TimeoutError):
-                await asyncio.wait_for(self._life.ask("flush", LOAD_S), SETTLE_S * (10 if self._orders.patient else 1))
+                await asyncio.wait_for(self._life.ask("flush", LOAD_S), SETTLE_S * self._orders.patience)
 
     def _let_end(self, life: Life[Exchange]) -> None:
         life.exchange.end()
@@ -243,9 +249,8 @@ class _Watch:
 
     def __init__(self, cover: Cover, life: Life[Exchange], orders: Orders) -> None:
         self._cover, self._life, self._orders = cover, life, orders
-        self._patience = 10.0 if orders.patient else 1.0
         stats = cover.stats
-        self._stuck, self._wet, self._bad, self._lies = stats.stuck, stats.wet, stats.bad, stats.lies
+        self._stuck, self._lies = stats.stuck, stats.lies
         self._seen: tuple[int, float, float] | None = None
         """A quantum that is to be processed, since when, and the child's processor time then."""
 
@@ -256,10 +261,12 @@ class _Watch:
             return "late", "it fell behind by more than its rings hold"
         if stats.lies > self._lies:
             return "false counters", "it claims to have done what it was not given"
-        if stats.wet != self._wet:
-            self._wet, self._bad = stats.wet, stats.bad
-        if stats.bad - self._bad > self._orders.soundless_blocks:
-            return ("refused", "") if self._life.exchange.progress.refused else ("bad samples", "NaN, infinity or beyond all measure")
+        if stats.soundless > self._orders.soundless_blocks:
+            return (
+                ("refused", "")
+                if self._life.exchange.progress.refused
+                else ("bad samples", "NaN, infinity or beyond all measure")
+            )
         return self._look_at_quantum()
 
     def _look_at_quantum(self) -> tuple[str, str] | None:
@@ -271,9 +278,9 @@ class _Watch:
         if self._seen is None or self._seen[0] != progress.done:
             self._seen = progress.done, now_s, cpu_s
         _, since_s, cpu_then_s = self._seen
-        if cpu_s - cpu_then_s > QUANTUM_CPU_S * self._patience:
+        if cpu_s - cpu_then_s > QUANTUM_CPU_S * self._orders.patience:
             return "hang", f"{1000 * (cpu_s - cpu_then_s):.0f} ms of processor time in one quantum"
-        if now_s - since_s > QUANTUM_S * self._patience:
+        if now_s - since_s > QUANTUM_S * self._orders.patience:
             return "hang", f"{now_s - since_s:.1f} s in one quantum"
         return None
 

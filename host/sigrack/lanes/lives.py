@@ -39,7 +39,6 @@ class Lives(ABC, Generic[Memory]):
         self._life: Life[Memory] | None = None
         """The last that has begun."""
         self._task: asyncio.Task[None] | None = None
-        self._ending = False
         self.state = "loading"
         """loading, running, restarting, quarantined, ended."""
         self.deaths: dict[str, int] = {}
@@ -169,7 +168,6 @@ class Lives(ABC, Generic[Memory]):
 
     async def _end(self) -> None:
         """End the child in order, whatever it does just now. What hangs is killed and told."""
-        self._ending = True
         self.state = "ended"
         if self._task:
             self._task.cancel()

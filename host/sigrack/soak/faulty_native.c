@@ -60,6 +60,7 @@ static int activate(void *instance, const struct sigrack_setup *setup, struct si
 }
 
 static volatile int zero;
+static volatile char *volatile leaked; /* the last */
 
 __attribute__((noinline)) static int overflow(int depth) {
     volatile char frame[4096];
@@ -164,9 +165,9 @@ static int flood(struct faulty *self, const struct sigrack_block *block) {
         }
         break;
     case LEAK: {
-        char *memory = malloc(LEAKED);
-        if (memory)
-            memset(memory, 1, LEAKED);
+        leaked = malloc(LEAKED);
+        for (uint32_t i = 0; leaked && i < LEAKED; i += 4096)
+            leaked[i] = 1;
         break;
     }
     default: return self->flood == REFUSAL_FLOOD;
