@@ -18,18 +18,20 @@ from sigrack.soak import faulty
 from sigrack_plugins import native
 
 __all__ = [
-    "BLOCK",
-    "FADE",
-    "PLUGINS",
-    "Samples",
-    "Steps",
-    "children_of",
-    "conduct",
-    "descriptors",
-    "lane_of",
-    "risky",
-    "run",
-    "until",
+    *(
+        "BLOCK",
+        "FADE",
+        "PLUGINS",
+        "Samples",
+        "Steps",
+        "children_of",
+        "conduct",
+        "conductor_of",
+        "covered",
+        "descriptors",
+        "lane_of",
+    ),
+    *("risky", "run", "until"),
 ]
 
 Samples = npt.NDArray[np.float32]
@@ -81,13 +83,20 @@ def conduct(folder: Path, slots: str, sound: Samples, rack: str = "") -> Session
 
 def run(folder: Path, session: Session, steps: Steps) -> Samples:
     """Run it, doing the steps at their frames; return what was heard."""
-    conductor = session.rack.slot("conductor").hooked.plugin  # type: ignore[union-attr]
-    conductor.steps = dict(steps)  # type: ignore[attr-defined]
+    conductor = conductor_of(session)
+    conductor.steps = dict(steps)
     assert 0 == session.run()
-    assert not conductor.steps, conductor.steps  # type: ignore[attr-defined]
-    assert all(conductor.waited), conductor.waited  # type: ignore[attr-defined]
-    assert [None] * len(conductor.futures) == [future.exception() for future in conductor.futures]  # type: ignore[attr-defined]
+    assert not conductor.steps, conductor.steps
+    assert all(conductor.waited), conductor.waited
+    assert [None] * len(conductor.futures) == [future.exception() for future in conductor.futures]
     return soundfile.read(folder / "heard.wav", dtype="float32", always_2d=True)[0]  # type: ignore[no-any-return]
+
+
+def conductor_of(session: Session) -> Any:
+    """Return the plugin that conducts."""
+    hooked = session.rack.slot("conductor").hooked
+    assert hooked is not None
+    return hooked.plugin
 
 
 def lane_of(session: Session, name: str = "risky") -> Lane:

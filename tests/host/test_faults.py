@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanes import BLOCK, FADE, Samples, Steps, conduct, covered, lane_of, risky, run
+from lanes import BLOCK, FADE, Samples, Steps, conduct, conductor_of, covered, lane_of, risky, run
 from racks import noise
 from sigrack.lanes import lane, policy
 from sigrack.lanes.lane import Lane
@@ -169,7 +169,7 @@ def suffer(folder: Path, language: str, kinds: list[str]) -> Session:
     sound = noise(frames, 3)
     slots = risky(language, rest="memory_mb = 192\ncrash_budget = 0", channels='["1", "2"]')
     session = conduct(folder, slots + risky("native", "steady", channels='["3"]'), sound)
-    lane, conductor = lane_of(session), session.rack.slot("conductor").hooked.plugin  # type: ignore[union-attr]
+    lane, conductor = lane_of(session), conductor_of(session)
     heard = run(folder, session, steps_of(faults, lane))
 
     assert sound.shape == heard.shape
@@ -181,7 +181,7 @@ def suffer(folder: Path, language: str, kinds: list[str]) -> Session:
     assert expected <= Counter(lane.deaths), lane.deaths
     assert set(lane.deaths) <= {cause for causes in deadly for cause in causes}
     assert len(deadly) + 1 == lane.facts["lives"]
-    quanta, marks = [values[:2] for source, _, values in conductor.records if source == "risky"][-1]  # type: ignore[attr-defined]
+    quanta, marks = [values[:2] for source, _, values in conductor.records if source == "risky"][-1]
     assert 1 == marks, "the state came back"
     assert quanta < frames // BLOCK or not deadly
     return session

@@ -22,6 +22,10 @@ RETRY_S = 1.0
 """How long after the system had no child to give it is asked again."""
 
 
+class ChangedError(ConfigError):
+    """The plugin's file holds another one now."""
+
+
 class Lives(ABC, Generic[Memory]):
     """Starts them by the policy, tells how they ended, and gives up. All on the minder's loop but what says otherwise."""
 
@@ -40,7 +44,7 @@ class Lives(ABC, Generic[Memory]):
         """The last that has begun."""
         self._task: asyncio.Task[None] | None = None
         self.state = "loading"
-        """loading, running, restarting, quarantined, ended."""
+        """loading, running, restarting, changed, quarantined, ended."""
         self.deaths: dict[str, int] = {}
         """How many lives ended of what."""
         self.last_death: dict[str, Any] | None = None
@@ -111,6 +115,11 @@ class Lives(ABC, Generic[Memory]):
                 except EngineError as error:  # not the plugin's fault
                     log.warning("%s: %s", self._name, error)
                     delay_s = RETRY_S
+                except ChangedError as error:  # whatever it is, it has done no harm
+                    log.error("%s: %s", self._name, error)
+                    self.state = "changed"
+                    self._tell(state="changed", cause=str(error))
+                    return None
                 except ConfigError as error:
                     ended = error.__cause__
                     self._note(str(ended) if isinstance(ended, EndedError) else "did not begin", str(error))
@@ -125,7 +134,7 @@ class Lives(ABC, Generic[Memory]):
     async def _changed(self, life: Life[Memory]) -> ConfigError:
         """End a life whose plugin is another one than the first was; return what to say."""
         await self._drop(life)
-        return ConfigError(f"{self._target} has changed: swap or reload {self._name}")
+        return ChangedError(f"{self._target} has changed: swap or reload {self._name}")
 
     def _note(self, cause: str, detail: str = "", stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
         """Count a death and tell of it."""

@@ -44,13 +44,8 @@ def _smash_heap() -> None:
 
 
 def _overflow_stack() -> None:
-    kind = ctypes.CFUNCTYPE(None)
     sys.setrecursionlimit(1 << 30)
-
-    @kind
-    def again() -> None:
-        again()
-
+    again = ctypes.CFUNCTYPE(None)(lambda: again())
     again()
 
 
