@@ -1,8 +1,8 @@
 """Racks whose processors run in children: what is asked of them at which frame, and what should be heard of it."""
 
 import os
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,25 +106,14 @@ def lane_of(session: Session, name: str = "risky") -> Lane:
     return lane
 
 
-def children_of(pid: int | None = None) -> list[int]:
-    """Return the processes that `pid`, by default this one, has started and that live."""
+def living(mark: str) -> list[int]:
+    """Return the other processes whose environment holds `mark`."""
     found = []
-    for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
+                found.append(int(path.parent.name))
     return found
-
-
-def descriptors() -> list[str]:
-    """Return what this process has open."""
-    return sorted(os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.exists())
-
-
-def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
-    """Wait for it."""
-    stop = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < stop, "waited in vain"
-        time.sleep(0.005)
 
 
 def covered(

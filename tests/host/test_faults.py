@@ -3,7 +3,6 @@
 In freewheel the engine waits for children that live, so content is exact: what is heard depends on no clock.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanes import BLOCK, FADE, Samples, Steps, conduct, conductor_of, covered, lane_of, risky, run
+from lanes import BLOCK, FADE, Samples, Steps, conduct, conductor_of, covered, lane_of, living, risky, run
 from racks import noise
 from sigrack.lanes import lane, policy
 from sigrack.lanes.lane import Lane
@@ -93,18 +92,6 @@ def heirs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """What the environment of all processes of this test holds."""
     monkeypatch.setenv("SIGRACK_TEST", str(tmp_path))
     return f"SIGRACK_TEST={tmp_path}"
-
-
-def living(mark: str) -> list[int]:
-    """Return the other processes whose environment holds `mark`."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
 
 
 def schedule(kinds: list[str]) -> tuple[list[tuple[str, int]], int]:
