@@ -55,7 +55,7 @@ class Conductor(Plugin):
             if frame <= block.frame:
                 result = self.steps.pop(frame)(self.ctx)
                 if callable(result):
-                    stop = time.monotonic() + 60
+                    stop = time.monotonic() + 30
                     while not result() and time.monotonic() < stop:
                         await asyncio.sleep(0.002)
                     self.waited.append(bool(result()))

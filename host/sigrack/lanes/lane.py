@@ -142,13 +142,15 @@ class Lane(Lives[Exchange]):
     async def _again(self) -> Life[Exchange]:
         """Begin one more life, with the parameters as they are. Raises ConfigError, EngineError."""
         life, description = await self._new_life()
+        if description != self._description:
+            raise await self._changed(life)
         values = [self._values[name] for name in self._names]
         try:
             contract = await self._ask(life, "begin", **self._begin, state=self._snapshot, values=values)
         except ConfigError:
             self._snapshot = None  # it may be what they die of
             raise
-        if (description, contract) != (self._description, self._contract):
+        if contract != self._contract:
             raise await self._changed(life)
         self.on_life(values)
         return life
