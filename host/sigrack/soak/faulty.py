@@ -44,9 +44,12 @@ def _smash_heap() -> None:
 
 
 def _overflow_stack() -> None:
+    def again() -> None:
+        native()
+
     sys.setrecursionlimit(1 << 30)
-    again = ctypes.CFUNCTYPE(None)(lambda: again())
-    again()
+    native = ctypes.CFUNCTYPE(None)(again)
+    native()
 
 
 def _rest() -> None:
