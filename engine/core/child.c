@@ -70,6 +70,7 @@ int64_t core_child_wait(struct core_exchange *exchange) {
             return -2;
     }
     enter(exchange, EXCHANGE_PROCESSING);
+    fpu_set(FPU_CLEAN); /* whatever the plugin has left there */
     return (int64_t)(atomic_load_explicit(&exchange->child->done, memory_order_relaxed) % exchange->capacity);
 }
 
@@ -128,12 +129,10 @@ static int process(struct core_exchange *exchange, const struct core_child_setup
 }
 
 int core_child_run(struct core_exchange *exchange, const struct core_child_setup *setup) {
-    fpu_state flushing = fpu_get() | FPU_FLUSH;
     for (;;) {
         int64_t at = core_child_wait(exchange);
         if (at < 0)
             return at == -1 ? 0 : -1;
-        fpu_set(flushing); /* whatever the plugin has left there */
         uint64_t begun = core_ticks();
         int refused = process(exchange, setup, (uint32_t)at);
         core_child_done(exchange, refused, core_ticks() - begun);

@@ -33,7 +33,7 @@ struct core_cover {
     alignas(64) _Atomic(struct core_exchange *) next;
     _Atomic(struct core_exchange *) retired;
     /* Written by the engine thread. */
-    alignas(64) _Atomic uint64_t wet, dry, misses, lives, stucks, lies, bad, unset;
+    alignas(64) _Atomic uint64_t wet, dry, misses, lives, stucks, lies, bad, unset, soundless;
     _Atomic uint32_t is_wet;
 };
 
@@ -124,6 +124,7 @@ static void look_for_life(struct core_cover *cover, uint64_t frame) {
     atomic_store_explicit(&next->host->began, frame, memory_order_relaxed);
     cover->written = cover->steady = 0;
     cover->stuck = 0;
+    atomic_store_explicit(&cover->soundless, 0, memory_order_relaxed);
     count_add(&cover->lives, 1);
     if (!cover->processed)
         cover->gain = 1; /* what is not there yet is the silence before the beginning */
@@ -163,30 +164,37 @@ static uint64_t wait_for(struct core_exchange *life, uint64_t needed) {
     }
 }
 
+/* Give the life no more input, and count why. Returns 0. */
+static int give_up(struct core_cover *cover, _Atomic uint64_t *count) {
+    if (!cover->stuck)
+        count_add(count, 1);
+    cover->stuck = 1;
+    return 0;
+}
+
+/* Whether the child can have done so much; one that claims what cannot be has overwritten its counters, and perhaps its output. */
+static int is_possible(struct core_cover *cover, uint64_t done) { return done <= cover->written || give_up(cover, &cover->lies); }
+
+static int has_room(struct core_cover *cover, uint64_t done, uint32_t frames) {
+    return cover->written + frames - done <= cover->life->capacity || give_up(cover, &cover->stucks);
+}
+
 /* Give the block to the child. Returns for how many of the frames that are to be played its output is there. */
 static uint32_t exchange(struct core_cover *cover, const float *const *in, uint32_t frames) {
     struct core_exchange *life = cover->life;
-    if (!life)
+    if (!life || cover->stuck)
         return 0;
     uint64_t done = atomic_load_explicit(&life->child->done, memory_order_acquire), before = cover->written;
-    if (done > before) {
-        count_add(&cover->lies, 1);
-        done = before;
-    }
-    if (!cover->stuck && before + frames - done > life->capacity) {
-        cover->stuck = 1;
-        count_add(&cover->stucks, 1);
-    }
-    if (!cover->stuck) {
-        exchange_write(life, before, in, frames);
-        cover->written = before + frames;
-    }
-    if (cover->setup.patient && !cover->stuck)
-        done = wait_for(life, cover->written > cover->setup.latency_frames ? cover->written - cover->setup.latency_frames : 0);
-    uint64_t have = done + cover->setup.latency_frames; /* frames of this life that could be played, its first silence included */
-    if (cover->stuck || have <= before)
+    if (!is_possible(cover, done) || !has_room(cover, done, frames))
         return 0;
-    return have - before < frames ? (uint32_t)(have - before) : frames;
+    exchange_write(life, before, in, frames);
+    cover->written = before + frames;
+    if (cover->setup.patient)
+        done = wait_for(life, cover->written > cover->setup.latency_frames ? cover->written - cover->setup.latency_frames : 0);
+    if (!is_possible(cover, done))
+        return 0;
+    uint64_t have = done + cover->setup.latency_frames; /* frames of this life that could be played, its first silence included */
+    return have <= before ? 0 : have - before < frames ? (uint32_t)(have - before) : frames;
 }
 
 /* Hand the block's parameter changes on, to the frames of this life that they belong to. */
@@ -258,7 +266,10 @@ int core_cover_process(void *self, const struct sigrack_block *block) {
     uint32_t have = exchange(cover, block->in, frames);
     if (have && !take_wet(cover, block->out, at, have)) {
         count_add(&cover->bad, 1);
+        count_add(&cover->soundless, 1);
         have = 0;
+    } else if (have) {
+        atomic_store_explicit(&cover->soundless, 0, memory_order_relaxed);
     }
     cover->steady = have == frames ? cover->steady + made : 0;
     int wet = cover->gain > 0 || (cover->steady >= cover->setup.fade_frames && at >= cover->setup.latency_frames);
@@ -286,5 +297,6 @@ void core_cover_stats(const struct core_cover *cover, struct core_cover_stats *s
     stats->lies = atomic_load(&cover->lies);
     stats->bad = atomic_load(&cover->bad);
     stats->unset = atomic_load(&cover->unset);
+    stats->soundless = atomic_load(&cover->soundless);
     stats->is_wet = atomic_load(&cover->is_wet);
 }

@@ -33,9 +33,10 @@ struct core_cover_stats {
     uint64_t misses; /* times the output was not there */
     uint64_t lives;  /* that were taken into use */
     uint64_t stuck;  /* lives whose ring ran full: they get no more input */
-    uint64_t lies;   /* blocks in which a child claimed to have done what it cannot have */
+    uint64_t lies;   /* lives that claimed to have done what they cannot have: neither do they */
     uint64_t bad;    /* blocks with NaN, infinity or more than COVER_LOUDEST */
     uint64_t unset;  /* parameter changes that found no room */
+    uint64_t soundless; /* blocks that were bad, one after the other, the last ones */
     uint32_t is_wet; /* the last block was the child's to its end */
 };
 

@@ -318,7 +318,7 @@ class CoverStats(c.Structure):
     """`struct core_cover_stats`."""
 
     _fields_ = [
-        *((name, c.c_uint64) for name in ("wet", "dry", "misses", "lives", "stuck", "lies", "bad", "unset")),
+        *((name, c.c_uint64) for name in ("wet", "dry", "misses", "lives", "stuck", "lies", "bad", "unset", "soundless")),
         ("is_wet", c.c_uint32),
     ]
 

@@ -129,6 +129,13 @@ class ChildExchange:
         return int(lib.core_child_wait(self.struct))
 
     @property
+    def idle(self) -> bool:
+        """Whether no whole quantum waits or is being processed. [child]"""
+        progress = ExchangeProgress()
+        lib.core_exchange_look(self.struct, progress)
+        return bool(progress.written < progress.done + self.struct.quantum)
+
+    @property
     def frame(self) -> int:
         """Engine frame of the quantum's first frame. [the child's audio thread]"""
         return int(lib.core_child_frame(self.struct))

@@ -21,7 +21,7 @@ import signal
 import socket
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,8 @@ class _Child:
     memory_kb: int
     why: str = ""
     """Why it was killed."""
+    by: set[int] = field(default_factory=set)
+    """The signals that were sent to it."""
 
 
 class _Keeper:
@@ -88,11 +90,17 @@ class _Keeper:
         return True
 
     def _start(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            pid = -1
+            self._tell({"ended": message["start"], "why": f"cannot fork: {error.strerror}"})
         if not pid:
             self._be_child(message, descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
+        if pid < 0:
+            return
         self._children[pid] = _Child(message["start"], message["memory_mb"] * 1024)
         self._tell({"started": message["start"], "pid": pid})
 
@@ -117,6 +125,7 @@ class _Keeper:
         for pid, child in self._children.items():
             if child.number == number:
                 child.why = child.why or why
+                child.by.add(by)
                 os.kill(pid, by)
 
     def _reap(self) -> None:
@@ -167,7 +176,7 @@ def _ended(child: _Child, status: int, usage: resource.struct_rusage) -> dict[st
         "signal": os.WTERMSIG(status) if killed else None,
         "code": None if killed else os.WEXITSTATUS(status),
         "core": os.WCOREDUMP(status),
-        "why": child.why,
+        "why": child.why if killed and os.WTERMSIG(status) in child.by else "",  # else it was faster
         "rss_kb": usage.ru_maxrss,
         "cpu_s": usage.ru_utime + usage.ru_stime,
     }

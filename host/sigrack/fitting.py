@@ -139,9 +139,9 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin | LanePlugin, c
                 channels=slot.setup.channels,
                 values=[slot.values[info.id] for info in plugin.params],
             )
-        except ConfigError as error:
+        except BaseException as error:
             instance.destroy()
-            if loan:
+            if loan and isinstance(error, ConfigError):
                 raise StateRefusedError(str(error), loan) from None
             raise
         if loan:

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,8 @@ class Slot:
     """A call into the native instance that was abandoned."""
     _instance: "NativeInstance | LaneInstance | None" = None
     _worker: threading.Thread | None = None
+    _settled: "Future[None] | None" = None
+    """When a child's last results have come."""
     _started: bool = False
 
     @property
@@ -315,12 +317,16 @@ class Slot:
             self.hook_tap.tap.finish()
         if self.worker_tap:
             self.worker_tap.finish()
+        if isinstance(self._instance, LaneInstance):
+            self._settled = self._instance.settle()
 
     def hurry(self) -> None:
         """Nothing: what a worker does with what it has is its own. [main]"""
 
     def join(self, limit_s: float) -> bool:
-        """Wait for the worker to finish what it has; False: it did not in time and is left behind. [main]"""
+        """Wait for the worker, or a child, to finish what it has; False: it did not in time and is left behind. [main]"""
+        if self._settled:
+            return bool(wait((self._settled,), limit_s).done)
         if self._worker is None:
             return True
         self._worker.join(limit_s)

@@ -321,16 +321,22 @@ static void a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(int
         free(memory[i]);
 }
 
-static void what_a_child_claims_is_not_believed(void) {
+static void what_a_child_claims_is_not_believed(uint64_t lie) {
     struct core_cover *cover = cover_of(QUANTUM, 1);
     struct child child;
     child_open(&child, 0);
     core_cover_give(cover, &child.exchange);
     for (uint32_t b = 0; b < 20; b++) {
         process(cover, b * QUANTUM, QUANTUM);
-        atomic_store(&child.exchange.child->done, b % 2 ? UINT64_MAX : 1u << 20);
+        for (uint32_t i = 0; i < child.exchange.capacity; i++)
+            child.exchange.out[i] = 1; /* what it says to have made */
+        atomic_store(&child.exchange.child->done, lie);
     }
-    CHECK(stats_of(cover).lies == 19);
+    for (uint64_t n = QUANTUM; n < 20 * QUANTUM; n++) {
+        float residue = n - QUANTUM < FADE ? -delayed(0, QUANTUM - 1, QUANTUM) * (1.0f - (float)(n - QUANTUM + 1) / FADE) : 0;
+        CHECK(fabsf(output[0][n] - (delayed(0, n, QUANTUM) + residue)) <= 1e-6f);
+    }
+    CHECK(stats_of(cover).lies == 1 && stats_of(cover).wet == QUANTUM);
     core_cover_free(cover);
     child_close(&child);
 }
@@ -424,7 +430,8 @@ int main(void) {
     a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one();
     a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(1);
     a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(0);
-    what_a_child_claims_is_not_believed();
+    what_a_child_claims_is_not_believed(UINT64_MAX);
+    what_a_child_claims_is_not_believed(1u << 20);
     for (uint64_t seed = 1; seed <= 50; seed++)
         random_deaths_and_delays_leave_no_step(seed);
     a_life_must_fit();

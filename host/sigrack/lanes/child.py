@@ -7,6 +7,7 @@ import os
 import resource
 import threading
 import time
+import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack_engine.bell import Bell
 from sigrack_engine.core import ChildSetup, lib
 from sigrack_engine.exchange import ChildExchange, Shape
+from sigrack_engine.keeper import CHILD_FAILED
 from sigrack_engine.naming import name_process
 from sigrack_engine.results import POST_ADDRESS, ResultRing
 from sigrack_plugins import AudioBlock, Setup
@@ -60,6 +62,7 @@ class _Poster:
     def __init__(self, symbols: list[str], bell: Bell) -> None:
         self.symbols = symbols
         self.ring = ResultRing(bell, symbols, None, RECORDS, MAX_CHANNELS) if symbols else None
+        self._lost = 0
 
     def send(self, channel: Channel) -> None:
         """Send what waits. [control]"""
@@ -68,7 +71,9 @@ class _Poster:
             rows = [
                 (int(record["symbol"]), int(record["frame"]), record["values"][: record["count"]].tolist()) for record in records
             ]
-            channel.send({"note": "results", "records": rows})
+            counts = self.ring.counts
+            lost, self._lost = counts.dropped + counts.refused - self._lost, counts.dropped + counts.refused
+            channel.send({"note": "results", "records": rows, "lost": lost})
 
 
 class _Native:
@@ -123,7 +128,7 @@ class _Context:
         if symbol not in self._symbols:
             raise KeyError(f'"{symbol}" is not among the plugin\'s factors: {", ".join(self._symbols) or "it has none"}')
         row = [float(value) for value in (values if hasattr(values, "__len__") else [values])]
-        self._channel.send({"note": "results", "records": [(self._symbols.index(symbol), self.frame, row)]})
+        self._channel.send({"note": "results", "records": [(self._symbols.index(symbol), self.frame, row)], "lost": 0})
         return True
 
 
@@ -261,7 +266,18 @@ class _Child(Serving):
             with suppress(OSError, ValueError):  # not permitted: as the host's own thread, it runs without
                 resource.setrlimit(RLIMIT_RTTIME, (REAL_TIME_US, REAL_TIME_US))
                 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(self._priority))
-        self._processor.run()
+        try:
+            self._processor.run()
+        except BaseException:  # a process without its audio thread is none
+            traceback.print_exc()
+            os._exit(CHILD_FAILED)
+
+    def _flush(self, _: Message) -> None:
+        """Process what was given, and send all results."""
+        assert self._poster
+        while not self._exchange.idle:
+            time.sleep(0.001)
+        self._poster.send(self._channel)
 
     def _save(self, _: Message) -> tuple[str, bytes] | None:
         assert self._processor

@@ -4,19 +4,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sigrack.errors import ConfigError
-from sigrack.lanes.lives import Lives
+from sigrack.lanes.lives import LOAD_S, Lives
 from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
 from sigrack.quarantine import Quarantine
 from sigrack_engine.core import CoverStats
 from sigrack_engine.cover import Cover
-from sigrack_engine.exchange import PROCESSING, Exchange, Shape
+from sigrack_engine.exchange import Exchange, Shape
 from sigrack_engine.keeping import Death
 
 __all__ = ["Lane", "Orders"]
@@ -26,6 +27,8 @@ log = logging.getLogger("sigrack")
 CHILD = "sigrack.lanes.child:main"
 SAVE_S = 2.0
 """What a child may take; below the control thread's limit."""
+SETTLE_S = 0.5
+"""How long results are waited for when the slot has gone; in freewheel ten times as long."""
 LOOK_S = 0.025
 """How often it is looked what a child does."""
 SNAPSHOT_S = 5.0
@@ -60,6 +63,11 @@ class Orders:
     soundless_blocks: int
     """Blocks without a sound, one after the other, after which a child is ended."""
 
+    @property
+    def patience(self) -> float:
+        """By how much longer than in real time a quantum may take, and what waits for it."""
+        return 10.0 if self.patient else 1.0
+
 
 class Lane(Lives[Exchange]):
     """Starts lives, gives them to the engine, ends what hangs, and counts. All on the minder's loop but what says otherwise."""
@@ -83,6 +91,8 @@ class Lane(Lives[Exchange]):
         """Version and state that the next life gets."""
         self.said = ""
         """What the processor has raised last."""
+        self.lost_records = 0
+        """Results that found no room in the child."""
         self.on_results: Callable[[Message], object] = lambda message: None
         """Is given records that the child has posted. [minder]"""
         self.on_life: Callable[[list[float]], object] = lambda values: None
@@ -132,13 +142,15 @@ class Lane(Lives[Exchange]):
     async def _again(self) -> Life[Exchange]:
         """Begin one more life, with the parameters as they are. Raises ConfigError, EngineError."""
         life, description = await self._new_life()
+        if description != self._description:
+            raise await self._changed(life)
         values = [self._values[name] for name in self._names]
         try:
             contract = await self._ask(life, "begin", **self._begin, state=self._snapshot, values=values)
         except ConfigError:
             self._snapshot = None  # it may be what they die of
             raise
-        if (description, contract) != (self._description, self._contract):
+        if contract != self._contract:
             raise await self._changed(life)
         self.on_life(values)
         return life
@@ -152,22 +164,25 @@ class Lane(Lives[Exchange]):
         watch = _Watch(self._cover, life, self._orders)
         saved = asyncio.get_running_loop().time()
         saving: asyncio.Task[None] | None = None
-        while not life.ended.done():
-            await asyncio.wait((life.ended,), timeout=LOOK_S)
-            if left := self._cover.collect():
-                left.free()
-            if why := watch.look():
-                life.kill(f"{why}: {self.said}" if self.said and "refused" in why else why)
-                await life.ended
-            if (now := asyncio.get_running_loop().time()) > saved + SNAPSHOT_S and (not saving or saving.done()):
-                saved, saving = now, asyncio.create_task(self._save(life))
-        if saving:
-            saving.cancel()
+        try:
+            while not life.ended.done():
+                await asyncio.wait((life.ended,), timeout=LOOK_S)
+                if left := self._cover.collect():
+                    left.free()
+                if found := watch.look():
+                    cause, detail = found
+                    life.kill(cause, self.said if cause == "refused" else detail)
+                    await life.ended
+                if (now := asyncio.get_running_loop().time()) > saved + SNAPSHOT_S and (not saving or saving.done()):
+                    saved, saving = now, asyncio.create_task(self._save(life))
+        finally:
+            if saving:
+                saving.cancel()
         return life.ended.result()
 
     async def _save(self, life: Life[Exchange]) -> None:
         try:
-            self._snapshot = await life.ask("save", SAVE_S) or self._snapshot
+            self._snapshot = await life.ask("save", SAVE_S * self._orders.patience) or self._snapshot
         except RefusedError as error:
             log.warning("%s: its state cannot be had: %s", self._orders.name, error)
         except EndedError:
@@ -176,6 +191,7 @@ class Lane(Lives[Exchange]):
     def _hear(self, message: Message) -> None:
         match message["note"]:
             case "results":
+                self.lost_records += int(message["lost"])
                 self.on_results(message)
             case "raised":
                 self.said = str(message.get("text", ""))[:1000]
@@ -189,7 +205,8 @@ class Lane(Lives[Exchange]):
         """Return version and state as they are now, or as they were kept. Raises ConfigError if it is refused."""
         if self._life and not self._life.ended.done():
             try:
-                self._snapshot = await self._life.ask("save", SAVE_S) or self._snapshot
+                limit_s = LOAD_S if self._orders.patient else SAVE_S
+                self._snapshot = await self._life.ask("save", limit_s) or self._snapshot
             except RefusedError as error:
                 raise ConfigError(str(error)) from None
             except EndedError:
@@ -208,7 +225,14 @@ class Lane(Lives[Exchange]):
             "dry_ms": 1000 * stats.dry / self._orders.rate_hz,
             "bad_blocks": stats.bad,
             "raised": self.said,
+            "lost_records": self.lost_records,
         }
+
+    async def settle(self) -> None:
+        """Wait until the child has processed what it was given and its results are here, if that does not take long."""
+        if self._life and self.state == "running":
+            with suppress(EndedError, RefusedError, TimeoutError):
+                await asyncio.wait_for(self._life.ask("flush", LOAD_S), SETTLE_S * self._orders.patience)
 
     def _let_end(self, life: Life[Exchange]) -> None:
         life.exchange.end()
@@ -227,37 +251,40 @@ class _Watch:
 
     def __init__(self, cover: Cover, life: Life[Exchange], orders: Orders) -> None:
         self._cover, self._life, self._orders = cover, life, orders
-        self._patience = 10.0 if orders.patient else 1.0
         stats = cover.stats
-        self._stuck, self._wet, self._bad = stats.stuck, stats.wet, stats.bad
+        self._stuck, self._lies = stats.stuck, stats.lies
         self._seen: tuple[int, float, float] | None = None
-        """A quantum that is being processed, since when, and the child's processor time then."""
+        """A quantum that is to be processed, since when, and the child's processor time then."""
 
-    def look(self) -> str:
-        """Return why the life should end, or nothing."""
+    def look(self) -> tuple[str, str] | None:
+        """Return why the life should end, and more about it, or nothing."""
         stats = self._cover.stats
         if stats.stuck > self._stuck:
-            return "it did not keep up"
-        if stats.wet != self._wet:
-            self._wet, self._bad = stats.wet, stats.bad
-        if stats.bad - self._bad > self._orders.soundless_blocks:
-            return "it refused every block" if self._life.exchange.progress.refused else "NaN flood"
+            return "late", "it fell behind by more than its rings hold"
+        if stats.lies > self._lies:
+            return "false counters", "it claims to have done what it was not given"
+        if stats.soundless > self._orders.soundless_blocks:
+            return (
+                ("refused", "")
+                if self._life.exchange.progress.refused
+                else ("bad samples", "NaN, infinity or beyond all measure")
+            )
         return self._look_at_quantum()
 
-    def _look_at_quantum(self) -> str:
+    def _look_at_quantum(self) -> tuple[str, str] | None:
         progress = self._life.exchange.progress
-        if progress.phase != PROCESSING or not self._life.pid:
+        if progress.written < progress.done + self._orders.shape.quantum or not self._life.pid:
             self._seen = None
-            return ""
+            return None
         now_s, cpu_s = time.monotonic(), _cpu_s(self._life.pid)
         if self._seen is None or self._seen[0] != progress.done:
             self._seen = progress.done, now_s, cpu_s
         _, since_s, cpu_then_s = self._seen
-        if cpu_s - cpu_then_s > QUANTUM_CPU_S * self._patience:
-            return f"hangs: {1000 * (cpu_s - cpu_then_s):.0f} ms of processor time in one quantum"
-        if now_s - since_s > QUANTUM_S * self._patience:
-            return f"hangs: {now_s - since_s:.1f} s in one quantum"
-        return ""
+        if cpu_s - cpu_then_s > QUANTUM_CPU_S * self._orders.patience:
+            return "hang", f"{1000 * (cpu_s - cpu_then_s):.0f} ms of processor time in one quantum"
+        if now_s - since_s > QUANTUM_S * self._orders.patience:
+            return "hang", f"{now_s - since_s:.1f} s in one quantum"
+        return None
 
 
 def _cpu_s(pid: int) -> float:

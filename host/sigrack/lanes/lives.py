@@ -12,7 +12,7 @@ from sigrack.lanes.minder import EndedError, Life, Memory, Minder, RefusedError
 from sigrack.lanes.policy import WINDOW_S, Policy
 from sigrack_engine.keeping import Death
 
-__all__ = ["Lives"]
+__all__ = ["LOAD_S", "Lives"]
 
 log = logging.getLogger("sigrack")
 
@@ -20,6 +20,10 @@ LOAD_S, END_S = 8.0, 2.0
 """What a child may take; both below the control thread's limit."""
 RETRY_S = 1.0
 """How long after the system had no child to give it is asked again."""
+
+
+class ChangedError(ConfigError):
+    """The plugin's file holds another one now."""
 
 
 class Lives(ABC, Generic[Memory]):
@@ -39,9 +43,8 @@ class Lives(ABC, Generic[Memory]):
         self._life: Life[Memory] | None = None
         """The last that has begun."""
         self._task: asyncio.Task[None] | None = None
-        self._ending = False
         self.state = "loading"
-        """loading, running, restarting, quarantined, ended."""
+        """loading, running, restarting, changed, quarantined, ended."""
         self.deaths: dict[str, int] = {}
         """How many lives ended of what."""
         self.last_death: dict[str, Any] | None = None
@@ -66,12 +69,16 @@ class Lives(ABC, Generic[Memory]):
             return await life.ask(what, LOAD_S, **arguments)
         except EndedError as error:
             self._discard(life)
-            raise ConfigError(f"{self._target}: its child died in {what}: {error}") from None
+            raise ConfigError(f"{self._target}: its child died in {what}: {life.detail or error}") from error
         except RefusedError as error:
-            life.kill("refused")
-            await life.ended
-            self._discard(life)
+            await self._drop(life)
             raise ConfigError(str(error), error.key) from None
+
+    async def _drop(self, life: Life[Memory]) -> None:
+        """End a life that was never used."""
+        life.kill("not wanted")
+        await life.ended
+        self._discard(life)
 
     def _discard(self, life: Life[Memory]) -> None:
         """Let go of a life that was never used."""
@@ -81,6 +88,11 @@ class Lives(ABC, Generic[Memory]):
     def _look_after(self, life: Life[Memory]) -> None:
         """Use a life and those that follow."""
         self._task = asyncio.create_task(self._keep(life))
+        self._task.add_done_callback(self._kept)
+
+    def _kept(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("%s: nobody looks after its lane any more: swap or reload it", self._name, exc_info=error)
 
     async def _keep(self, life: Life[Memory]) -> None:
         coming: Life[Memory] | None = life
@@ -88,7 +100,7 @@ class Lives(ABC, Generic[Memory]):
             self._life = life = coming
             death = await self._live(life)
             life.close()
-            self._note(death.text, life.stack, pid=life.pid, core=death.core)
+            self._note(death.text, life.detail if death.why else "", life.stack, pid=life.pid, core=death.core)
             coming = await self._next(asyncio.get_running_loop().time() - life.begun_s)
 
     async def _next(self, lived_s: float) -> Life[Memory] | None:
@@ -103,8 +115,14 @@ class Lives(ABC, Generic[Memory]):
                 except EngineError as error:  # not the plugin's fault
                     log.warning("%s: %s", self._name, error)
                     delay_s = RETRY_S
+                except ChangedError as error:  # whatever it is, it has done no harm
+                    log.error("%s: %s", self._name, error)
+                    self.state = "changed"
+                    self._tell(state="changed", cause=str(error))
+                    return None
                 except ConfigError as error:
-                    self._note(str(error))
+                    ended = error.__cause__
+                    self._note(str(ended) if isinstance(ended, EndedError) else "did not begin", str(error))
                     lived_s = 0.0
                     break
             else:
@@ -115,22 +133,19 @@ class Lives(ABC, Generic[Memory]):
 
     async def _changed(self, life: Life[Memory]) -> ConfigError:
         """End a life whose plugin is another one than the first was; return what to say."""
-        life.kill("its file has changed")
-        await life.ended
-        self._discard(life)
-        return ConfigError(f"{self._target} has changed: swap or reload {self._name}")
+        await self._drop(life)
+        return ChangedError(f"{self._target} has changed: swap or reload {self._name}")
 
-    def _note(self, cause: str, stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
+    def _note(self, cause: str, detail: str = "", stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
         """Count a death and tell of it."""
-        if self._ending:
-            return
         self.state = "restarting"
         self.deaths[cause] = self.deaths.get(cause, 0) + 1
-        self.last_death = {"cause": cause, "time": time.time(), "pid": pid, "stack": list(stack), "core_dumped": core}
-        log.warning("%s: its child died: %s; %s", self._name, cause, self.meanwhile)
+        death = {"cause": cause, "detail": detail, "time": time.time(), "pid": pid, "stack": list(stack), "core_dumped": core}
+        self.last_death = death
+        log.warning("%s: its child died: %s; %s", self._name, f"{cause}: {detail}" if detail else cause, self.meanwhile)
         for line in stack:
             log.warning("%s: | %s", self._name, line)
-        self._tell(state="died", **self.last_death)
+        self._tell(state="died", **death)
 
     def _give_up(self) -> None:
         assert self.last_death
@@ -162,7 +177,6 @@ class Lives(ABC, Generic[Memory]):
 
     async def _end(self) -> None:
         """End the child in order, whatever it does just now. What hangs is killed and told."""
-        self._ending = True
         self.state = "ended"
         if self._task:
             self._task.cancel()
@@ -176,9 +190,10 @@ class Lives(ABC, Generic[Memory]):
                 await life.ask("end", END_S)
                 await asyncio.wait_for(asyncio.shield(life.ended), END_S)
             except (EndedError, RefusedError) as error:
-                log.warning("%s: at its end: %s", self._name, error)
+                log.warning("%s: at its end: %s", self._name, life.detail or error)
             except TimeoutError:
-                life.kill("it did not end")
+                life.kill("no end")
+                log.warning("%s: its child did not end within %g s", self._name, END_S)
             await life.ended
         await life.heard()
         life.close()

@@ -9,9 +9,10 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
 from typing import Any, Generic, Protocol, TypeVar
 
-from sigrack.errors import EngineError
+from sigrack.errors import EngineError, said
 from sigrack.lanes.messages import Message, receive, send
 from sigrack_engine.errors import CoreError
 from sigrack_engine.keeping import Death, Keeper, KeeperError
@@ -29,6 +30,10 @@ ABORT_S = 0.1
 HEAR_S = 1.0
 """How long what a dead child has sent may take: what it has forked may hold the way open."""
 STACK_BYTES = 16_384
+TURN_MESSAGES, TURN_S = 64, 0.001
+"""After how many messages of one child all others have their turn, and the host's other threads."""
+SILENT_S = 1.0
+"""How long a child may live that cannot be heard any more."""
 
 
 class EndedError(Exception):
@@ -77,6 +82,8 @@ class Life(Generic[Memory]):
         """Is told what the child says unasked; nothing more is heard of it until the coroutine that it may return has ended."""
         self.deaf_s = 0.0
         """For how long nothing was heard because of that."""
+        self.detail = ""
+        """More about why it was killed."""
         self.stack: list[str] = []
         """Python's stacks at its death, once it is closed; empty if it died without a word."""
         self._stack = stack
@@ -92,15 +99,31 @@ class Life(Generic[Memory]):
         self._reading = asyncio.create_task(self._read(reader))
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        while (message := await receive(reader)) is not None:
-            if "note" in message:
-                if waiting := self.on_note(message):
+        """Hear the child to its end. It may say anything, and as much as it likes."""
+        try:
+            for count in itertools.count(1):
+                if (message := await receive(reader)) is None:
+                    break
+                if waiting := self._take(message):
                     await waiting
-            elif (future := self._asked.pop(message.get("id", -1), None)) and not future.done():
-                if "error" in message:
-                    future.set_exception(RefusedError(str(message["error"]), tuple(message.get("key", ()))))
-                else:
-                    future.set_result(message.get("data"))
+                if count % TURN_MESSAGES == 0:
+                    await asyncio.sleep(TURN_S)
+        except Exception as error:  # nothing that this side has made
+            self.kill("garbage", f"it said what is no message ({said(error)})")
+            return
+        await asyncio.wait((self.ended,), timeout=SILENT_S)  # a child that dies is silent before its death is heard of
+        if not self.ended.done():
+            self.kill("garbage", "it has closed its channel")
+
+    def _take(self, message: Message) -> Coroutine[Any, Any, None] | None:
+        if "note" in message:
+            return self.on_note(message)
+        if (future := self._asked.pop(message["id"], None)) and not future.done():
+            if "error" in message:
+                future.set_exception(RefusedError(str(message["error"]), tuple(map(str, message["key"]))))
+            else:
+                future.set_result(message["data"])
+        return None
 
     async def ask(self, what: str, limit_s: float, **arguments: object) -> Any:
         """Let the child do something. Raises RefusedError, EndedError; a child that takes longer is killed. [minder]"""
@@ -112,7 +135,7 @@ class Life(Generic[Memory]):
         send(self._writer, {"do": what, "id": number} | arguments)
         await self._listened((future, self.ended), limit_s)
         if not future.done() and not self.ended.done():
-            self.kill(f"{what} did not return within {limit_s:g} s")
+            self.kill("no answer", f"{what} did not return within {limit_s:g} s")
         if not future.done():
             await self.ended
             await self.heard()
@@ -139,10 +162,14 @@ class Life(Generic[Memory]):
         assert self._writer
         send(self._writer, {"do": what, "id": next(self._numbers)})
 
-    def kill(self, why: str) -> None:
-        """Abort it, so that its stack is written; kill it soon if that does not help. [minder]"""
-        self._kill(self, why, signal.SIGABRT)
-        asyncio.get_running_loop().call_later(ABORT_S, self._kill, self, why, signal.SIGKILL)
+    def kill(self, cause: str, detail: str = "") -> None:
+        """Abort it, so that its stack is written; kill it soon if that does not help. [minder]
+
+        `cause` is one of few, for deaths are counted by it; `detail` may be anything.
+        """
+        self.detail = self.detail or detail
+        self._kill(self, cause, signal.SIGABRT)
+        asyncio.get_running_loop().call_later(ABORT_S, self._kill, self, cause, signal.SIGKILL)
 
     def died(self, death: Death) -> None:
         """Note its end. [minder]"""
@@ -176,7 +203,11 @@ class Minder:
 
     def call(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run `work` on the minder's loop and wait for it; it limits itself. Raises what it raises. [control, worker]"""
-        return asyncio.run_coroutine_threadsafe(work, self._running()).result()
+        return self.submit(work).result()
+
+    def submit(self, work: Coroutine[Any, Any, Result]) -> "Future[Result]":
+        """Run `work` on the minder's loop. [any]"""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
 
     def post(self, work: Coroutine[Any, Any, object]) -> None:
         """Begin `work` on the minder's loop. [any]"""

@@ -2,6 +2,7 @@
 
 import ctypes as c
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,10 @@ class LaneInstance:
         """Return the state, None: there is none. Raises ConfigError. [control]"""
         saved = self._minder.call(self.lane.save())
         return saved[1] if saved else None
+
+    def settle(self) -> "Future[None]":
+        """Let the results come that are still on their way; the engine gives it no more. [main]"""
+        return self._minder.submit(self.lane.settle())
 
     def _deliver(self, message: Message) -> None:
         """Post what the child has posted. [minder]"""
