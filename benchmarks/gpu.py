@@ -185,13 +185,8 @@ class Measurement:
     def _alone(self, session: Session, name: str) -> float:
         """What one kernel takes, repeated, in us."""
         repeat = 20
-
-        def work() -> None:
-            for _ in range(repeat):
-                session.launch(name)
-
         with session.stream:
-            return device_us(work, 10) / repeat
+            return device_us(session.measured(name, repeat), 10) / repeat
 
     def _kernels(self, session: Session) -> dict[str, float]:
         return {name: self._alone(session, name) for name in session.work if name != "tick"}

@@ -52,7 +52,7 @@ class CudaConvolver:
         paths = filter_of(taps) if not all_paths else tuple(tuple(range(o * inputs, (o + 1) * inputs)) for o in range(outputs))
         self.device = device or opened()
         shape = Shape(paths, max(count, most_taps), block, phases)
-        self.plan = plan_for(shape, self.device.limits, growths)
+        self.plan = plan_for(shape, self.device.limits, growths, live=True)
         self.inputs, self.outputs, self.phases, self.block = inputs, outputs, phases, block
         self._views: list[Samples] = []
         self._wanted: Taps | None = None

@@ -5,10 +5,13 @@
    from the last finished one; a voice is one phase of one output. A slot holds one filter; a stream runs through one, and while it
    fades through two.
 
-   Each block: `forward` turns each input's new segment into a spectrum; `products` sums, for every stage, a block's share of its
+   A block has PARTS parts, which are worked on one after the other, so that the first is on its way to the host while the next is made;
+   a part has SEGMENTS segments, which are worked on together. To the stages a part is what has come at once.
+
+   Each part: `forward` turns each input's new segment into a spectrum; `products` sums, for every stage, a part's share of its
    bins; `inverse` turns the first stage's sums into output and adds what the other stages have made before. Then, with the output
-   gone: `ahead_1` and so on end the segments of later stages, and `tick` counts. Streams end these segments in different blocks, so
-   that all blocks are alike.
+   gone: `ahead_1` and so on end the segments of later stages, and at last `tick` counts. Streams end these segments in different parts,
+   so that all are alike.
 
    Transforms are in C[x] / (x^N - i): two real segments, one in each part, give N bins of a negacyclic convolution of 2 N; the
    imaginary part of the product is the overlap-save output. Level l of a transform splits 2^l rings x^n - c, whose roots depend on the
@@ -32,7 +35,7 @@ struct Route {
     size_type fade_from;      /* output frame */
 };
 
-/* Where blocks come from or go to: strides in floats; block n is number n % depth. */
+/* Where blocks come from or go to: strides in floats; block n is at n % depth. */
 struct Ring {
     float *address;
     size_type stream, channel, block, depth;
@@ -40,8 +43,8 @@ struct Ring {
 
 /* All fields have 8 bytes: session.py has the same. */
 struct Session {
-    count_t block;   /* blocks that are over */
-    count_t arrived; /* parts of the current block's last kernel that are through */
+    count_t parts;   /* that are over */
+    count_t arrived; /* thread blocks of the last part's last kernel that are through */
     size_type streams, slots;
     size_type limit;       /* input frames that there are: beyond is silence, and no output */
     size_type fade_frames; /* of output */
@@ -51,7 +54,7 @@ struct Session {
     Route *routes;       /* [stream] */
     size_type *owners;   /* [slot]: stream, or -1 */
     float *history;      /* [stream][input][RING] */
-    float *planes;       /* [stream][voice][SEGMENTS * HOP]: output that is not interleaved yet */
+    float *planes;       /* [part % PLANES][stream][voice][SEGMENTS * HOP]: output that is not interleaved yet */
     float2 *filters[4];  /* [slot][filter][phase][partition][bin] */
     float2 *signals[4];  /* [stream][input][SLOTS][bin] */
     float2 *sums[4];     /* [slot][voice][segment][bin] */
@@ -171,18 +174,23 @@ extern __shared__ float2 shared[];
 
 /* ---- a block ---- */
 
-/* How far a stream's stages are ahead of the block's number. */
-__device__ inline count_t clock_of(const Session *s, size_type stream) { return s->block + (stream & (MOST_GROWTH - 1)); }
+/* What a stream's later stages go by: the number of a part, later for some streams than for others. */
+__device__ inline count_t clock_of(size_type stream, count_t part) { return part + (stream & (MOST_GROWTH - 1)); }
 
-extern "C" __global__ void __launch_bounds__(THREADS_0) forward(const Session *s) {
+/* Where part `part` of a stream's channel lies; an input frame has `phases` floats. */
+__device__ inline float *part_of(const Ring &ring, size_type stream, size_type channel, count_t part, int phases) {
+    size_type inside = part % PARTS * (size_type)(SEGMENTS * HOP * phases);
+    return ring.address + stream * ring.stream + channel * ring.channel + part / PARTS % ring.depth * ring.block + inside;
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS_0) forward(const Session *s, size_type number) {
     constexpr int slots = SLOTS[0];
-    size_type part = blockIdx.x, t = part % SEGMENTS, channel = part / SEGMENTS; /* stream * INPUTS + input */
-    count_t block = s->block, segment = block * SEGMENTS + t;
-    const float *in = s->in.address + channel / INPUTS * s->in.stream + channel % INPUTS * s->in.channel;
-    in += block % s->in.depth * s->in.block + t * HOP;
-    float *history = s->history + channel * RING;
-    const float *before = t ? in - HOP : history + (segment + HISTORY - 1) % HISTORY * HOP;
-    float *kept = t == SEGMENTS - 1 ? history + segment % HISTORY * HOP : NULL;
+    size_type t = blockIdx.x % SEGMENTS, channel = blockIdx.x / SEGMENTS; /* stream * INPUTS + input */
+    count_t part = s->parts + number, segment = part * SEGMENTS + t;
+    const float *in = part_of(s->in, channel / INPUTS, channel % INPUTS, part, 1) + t * HOP;
+    float *history = s->history + channel * RING; /* of each part the last segment */
+    const float *before = t ? in - HOP : history + (part + HISTORY - 1) % HISTORY * HOP;
+    float *kept = t == SEGMENTS - 1 ? history + part % HISTORY * HOP : NULL;
     size_type left = s->limit - (size_type)segment * HOP;
     float2 *spectrum = s->signals[0] + (channel * slots + segment % slots) * BINS;
     auto load = [=](int n) {
@@ -247,13 +255,13 @@ template <int STAGE> __device__ inline void sum_straight(float2 *sums, const flo
     }
 }
 
-template <int STAGE> __device__ inline void sum_stage(const Session *s, size_type slot, int tile, int phase) {
+template <int STAGE> __device__ inline void sum_stage(const Session *s, count_t part, size_type slot, int tile, int phase) {
     constexpr int bins = 1 << LOG2[STAGE], partitions = PARTITIONS[STAGE], slots = SLOTS[STAGE], growth = GROWTH[STAGE];
     size_type stream = s->owners[slot];
     if (stream < 0)
         return;
     int column = threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
-    count_t clock = STAGE ? clock_of(s, stream) : s->block, segments = STAGE ? clock / growth : s->block + 1;
+    count_t clock = STAGE ? clock_of(stream, part) : part, segments = STAGE ? clock / growth : part + 1;
     size_type bin = clock % growth * BINS + tile * COLUMNS + column;
     int newest = (segments + slots - 1) % slots;
     int from = partitions * lane / LANES, to = partitions * (lane + 1) / LANES;
@@ -272,9 +280,9 @@ template <int STAGE> __device__ inline void sum_stage(const Session *s, size_typ
     }
 }
 
-/* A block of several segments, TILE of them at a time: a filter's bin is read once for all of them. Segment t's spectrum for partition
+/* A part of several segments, TILE of them at a time: a filter's bin is read once for all of them. Segment t's spectrum for partition
    p is at (t - p) % TILE of the window, where it takes the place of the one that is needed no more. */
-__device__ inline void sum_tile(const Session *s, size_type slot, int tile, int phase, int first) {
+__device__ inline void sum_tile(const Session *s, count_t part, size_type slot, int tile, int phase, int first) {
     constexpr int partitions = PARTITIONS[0], slots = SLOTS[0];
     constexpr size_type filter_stride = (size_type)PHASES * partitions * BINS;
     size_type stream = s->owners[slot];
@@ -285,7 +293,7 @@ __device__ inline void sum_tile(const Session *s, size_type slot, int tile, int 
     size_type bin = tile * COLUMNS + column;
     const float2 *filter = s->filters[0] + (slot * FILTERS * PHASES + phase) * partitions * BINS + from * (size_type)BINS + bin;
     const float2 *signal = s->signals[0] + stream * INPUTS * slots * BINS + bin;
-    int at = (s->block * SEGMENTS + first + slots - from % slots) % slots; /* slot of segment `first`, partition `from` */
+    int at = (part * SEGMENTS + first + slots - from % slots) % slots; /* slot of segment `first`, partition `from` */
     float2 sums[OUTPUTS][TILE] = {}, window[INPUTS][TILE];
 #pragma unroll
     for (int t = 0; t < TILE; t++)
@@ -324,31 +332,32 @@ __device__ inline void sum_tile(const Session *s, size_type slot, int tile, int 
         }
 }
 
-extern "C" __global__ void __launch_bounds__(COLUMNS * LANES) products(const Session *s) {
+extern "C" __global__ void __launch_bounds__(COLUMNS * LANES) products(const Session *s, size_type number) {
     constexpr int tiles = BINS / COLUMNS;
     size_type slot = blockIdx.x / tiles;
+    count_t part = s->parts + number;
     int tile = blockIdx.x % tiles, phase = blockIdx.y % PHASES, stage = blockIdx.y / PHASES;
 #if SEGMENTS > 1
-    sum_tile(s, slot, tile, phase, blockIdx.z * TILE);
+    sum_tile(s, part, slot, tile, phase, blockIdx.z * TILE);
 #else
     if (stage == 0)
-        sum_stage<0>(s, slot, tile, phase);
+        sum_stage<0>(s, part, slot, tile, phase);
 #if STAGES > 1
     if (stage == 1)
-        sum_stage<1>(s, slot, tile, phase);
+        sum_stage<1>(s, part, slot, tile, phase);
 #endif
 #if STAGES > 2
     if (stage == 2)
-        sum_stage<2>(s, slot, tile, phase);
+        sum_stage<2>(s, part, slot, tile, phase);
 #endif
 #if STAGES > 3
     if (stage == 3)
-        sum_stage<3>(s, slot, tile, phase);
+        sum_stage<3>(s, part, slot, tile, phase);
 #endif
 #endif
 }
 
-/* What the stages after the first have made for frame n of the current block. */
+/* What the stages after the first have made for frame n of a part. */
 template <int STAGE = 1> __device__ inline float made_before(const Session *s, size_type plane, count_t clock, int n) {
     if constexpr (STAGE < STAGES) {
         constexpr int growth = GROWTH[STAGE];
@@ -358,35 +367,38 @@ template <int STAGE = 1> __device__ inline float made_before(const Session *s, s
     return 0;
 }
 
-/* Tell the host that this block's output is there, once all parts of the kernel are through. */
-__device__ inline void announce(Session *s) {
-    if (!s->flag)
+/* Tell the host that a block's output is there, once all of the last part's kernel is through. */
+__device__ inline void announce(Session *s, size_type number) {
+    if (!s->flag || number < PARTS - 1)
         return;
     __syncthreads();
     if (threadIdx.x)
         return;
     __threadfence_system();
-    count_t parts = (count_t)gridDim.x * gridDim.y;
-    if (atomicAdd(&s->arrived, (count_t)1) == parts - 1) {
+    if (atomicAdd(&s->arrived, (count_t)1) == (count_t)gridDim.x * gridDim.y - 1) {
         s->arrived = 0;
         __threadfence_system();
-        *s->flag = s->block + 1;
+        *s->flag = s->parts / PARTS + 1;
     }
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS_0) inverse(Session *s) {
+__device__ inline float *planes_of(const Session *s, count_t part) {
+    return s->planes + part % PLANES * (s->streams * VOICES * SEGMENTS * HOP);
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS_0) inverse(Session *s, size_type number) {
     float *faded = (float *)(shared + PAD(BINS)); /* what the incoming filter gives */
-    size_type part = blockIdx.x, t = part % SEGMENTS, voice = part / SEGMENTS % VOICES, stream = part / SEGMENTS / VOICES;
+    size_type t = blockIdx.x % SEGMENTS, voice = blockIdx.x / SEGMENTS % VOICES, stream = blockIdx.x / SEGMENTS / VOICES;
     Route route = s->routes[stream];
-    count_t block = s->block, clock = clock_of(s, stream);
-    size_type frame = (block * SEGMENTS + t) * HOP, left = s->limit - frame; /* of input */
+    count_t part = s->parts + number, clock = clock_of(stream, part);
+    size_type frame = (part * SEGMENTS + t) * HOP, left = s->limit - frame; /* of input */
     size_type faded_for = frame * PHASES + voice % PHASES - route.fade_from; /* at its first frame */
     bool fades = route.incoming >= 0 && faded_for + (size_type)HOP * PHASES > 0;
     float step = 1.0f / s->fade_frames;
 #if PHASES > 1
-    float *out = s->planes + (stream * VOICES + voice) * SEGMENTS * HOP + t * HOP;
+    float *out = planes_of(s, part) + (stream * VOICES + voice) * SEGMENTS * HOP + t * HOP;
 #else
-    float *out = s->out.address + stream * s->out.stream + voice * s->out.channel + block % s->out.depth * s->out.block + t * HOP;
+    float *out = part_of(s->out, stream, voice, part, 1) + t * HOP;
 #endif
     for (int run = fades ? 0 : 1; run < 2; run++) {
         size_type plane = (run ? route.slot : route.incoming) * VOICES + voice;
@@ -410,18 +422,19 @@ extern "C" __global__ void __launch_bounds__(THREADS_0) inverse(Session *s) {
         __syncthreads();
     }
 #if PHASES == 1
-    announce(s);
+    announce(s, number);
 #endif
 }
 
 #if PHASES > 1
 /* WIDTH output frames with each thread. */
-extern "C" __global__ void interleave(Session *s) {
+extern "C" __global__ void interleave(Session *s, size_type number) {
     constexpr int frames = SEGMENTS * HOP * PHASES;
+    count_t part = s->parts + number;
     size_type channel = blockIdx.y, stream = channel / OUTPUTS; /* stream * OUTPUTS + output */
-    const float *planes = s->planes + channel * frames;
-    float *out = s->out.address + stream * s->out.stream + channel % OUTPUTS * s->out.channel + s->block % s->out.depth * s->out.block;
-    size_type left = (s->limit - (size_type)s->block * SEGMENTS * HOP) * PHASES;
+    const float *planes = planes_of(s, part) + channel * frames;
+    float *out = part_of(s->out, stream, channel % OUTPUTS, part, PHASES);
+    size_type left = (s->limit - (size_type)part * SEGMENTS * HOP) * PHASES;
     size_type end = left < frames ? left : frames;
     for (int n = (blockIdx.x * blockDim.x + threadIdx.x) * WIDTH; n < end; n += gridDim.x * blockDim.x * WIDTH) {
         const float *from = planes + (size_type)(n % PHASES) * (SEGMENTS * HOP) + n / PHASES;
@@ -432,27 +445,27 @@ extern "C" __global__ void interleave(Session *s) {
         out[n] = *from;
 #endif
     }
-    announce(s);
+    announce(s, number);
 }
 #endif
 
 /* ---- segments of later stages ---- */
 
-/* For the streams whose segment ends with this block: first parts turn an input's segment into its spectrum, the others the sums for a
-   voice into what is played from the next block on. */
-template <int STAGE> __device__ inline void end_segment(const Session *s) {
+/* For the streams whose segment ends with this part: the first thread blocks turn an input's segment into its spectrum, the others the
+   sums for a voice into what is played from the next part on. */
+template <int STAGE> __device__ inline void end_segment(const Session *s, size_type number) {
     constexpr int bins = 1 << LOG2[STAGE], growth = GROWTH[STAGE], hop = HOP * growth, slots = SLOTS[STAGE];
-    count_t next = s->block + 1;
-    size_type part = blockIdx.x, channels = (s->streams + growth - 1) / growth * INPUTS;
-    size_type member = part < channels ? part / INPUTS : (part - channels) / VOICES;
+    count_t next = s->parts + number + 1;
+    size_type job = blockIdx.x, channels = (s->streams + growth - 1) / growth * INPUTS;
+    size_type member = job < channels ? job / INPUTS : (job - channels) / VOICES;
     size_type stream = member * growth + (growth - next % growth) % growth;
     if (stream >= s->streams)
         return;
-    if (part < channels) {
-        int input = part % INPUTS;
+    if (job < channels) {
+        int input = job % INPUTS;
         const float *history = s->history + (stream * INPUTS + input) * RING;
         int start = (next + HISTORY - 2 * growth) % HISTORY * HOP;
-        count_t segment = (clock_of(s, stream) + 1) / growth - 1;
+        count_t segment = clock_of(stream, next) / growth - 1;
         float2 *spectrum = s->signals[STAGE] + ((stream * INPUTS + input) * slots + segment % slots) * bins;
         auto load = [=](int n) {
             int before = n - (bins - hop) + start, now = n + hop + start;
@@ -461,7 +474,7 @@ template <int STAGE> __device__ inline void end_segment(const Session *s) {
         transform<LOG2[STAGE]>(shared, s->roots, load, [=](int bin, float2 v) { spectrum[bin] = v; });
         return;
     }
-    int voice = (part - channels) % VOICES;
+    int voice = (job - channels) % VOICES;
     Route route = s->routes[stream];
     for (int run = 0; run < 2; run++) {
         size_type slot = run ? route.incoming : route.slot;
@@ -479,26 +492,26 @@ template <int STAGE> __device__ inline void end_segment(const Session *s) {
 }
 
 #if STAGES > 1
-extern "C" __global__ void __launch_bounds__(THREADS_1) ahead_1(const Session *s) { end_segment<1>(s); }
+extern "C" __global__ void __launch_bounds__(THREADS_1) ahead_1(const Session *s, size_type number) { end_segment<1>(s, number); }
 #endif
 #if STAGES > 2
-extern "C" __global__ void __launch_bounds__(THREADS_2) ahead_2(const Session *s) { end_segment<2>(s); }
+extern "C" __global__ void __launch_bounds__(THREADS_2) ahead_2(const Session *s, size_type number) { end_segment<2>(s, number); }
 #endif
 #if STAGES > 3
-extern "C" __global__ void __launch_bounds__(THREADS_3) ahead_3(const Session *s) { end_segment<3>(s); }
+extern "C" __global__ void __launch_bounds__(THREADS_3) ahead_3(const Session *s, size_type number) { end_segment<3>(s, number); }
 #endif
 
-extern "C" __global__ void tick(Session *s) { s->block++; }
+extern "C" __global__ void tick(Session *s) { s->parts += PARTS; }
 
 /* ---- filters ---- */
 
 /* Turn one partition of one phase of a filter into its spectrum. `taps`: [filter][count], at the output's rate. */
 template <int STAGE> __device__ inline void prepare(const Session *s, size_type slot, const float *taps, size_type count) {
     constexpr int bins = 1 << LOG2[STAGE], hop = HOP * GROWTH[STAGE], partitions = PARTITIONS[STAGE];
-    size_type part = blockIdx.x, filter = part / partitions / PHASES;
-    size_type first = (FROM[STAGE] + part % partitions * (size_type)hop) * PHASES + part / partitions % PHASES;
+    size_type job = blockIdx.x, filter = job / partitions / PHASES;
+    size_type first = (FROM[STAGE] + job % partitions * (size_type)hop) * PHASES + job / partitions % PHASES;
     const float *path = taps + filter * count;
-    float2 *spectrum = s->filters[STAGE] + (slot * FILTERS * PHASES * partitions + part) * bins;
+    float2 *spectrum = s->filters[STAGE] + (slot * FILTERS * PHASES * partitions + job) * bins;
     auto load = [=](int n) {
         size_type tap = first + (size_type)n * PHASES;
         return make_float2(n < hop && tap < count ? path[tap] * (1.0f / bins) : 0, 0);

@@ -18,6 +18,8 @@ MOST_PHASES = 32
 MOST_TAPS = 4 << 20
 MOST_SEGMENT = 8192
 """Frames of a block beyond which it is cut into segments."""
+PART_BYTES = 600 << 10
+"""Of output, at least, in a part of a live block: what goes to the host while the next part is made."""
 BYTES_PER_US = 3.5e6
 """Of spectra, read by the products: what a large GPU does; only proportions matter."""
 STAGE_US = 2.0
@@ -103,7 +105,7 @@ class Stage:
 
     bins: int
     growth: int
-    """Blocks in one of its segments."""
+    """Parts in one of its segments."""
     partitions: int
     """Of each phase."""
     slots: int
@@ -124,13 +126,15 @@ class Plan:
     shape: Shape
     hop: int
     """Frames of a segment of the first stage."""
+    parts: int
+    """Of a block, one after the other."""
     segments: int
-    """Of a block."""
+    """Of a part, together."""
     stages: tuple[Stage, ...]
     columns: int
     lanes: int
     tile: int
-    """Segments of a block that are summed together."""
+    """Segments that one thread sums together."""
     limits: Limits
 
     @property
@@ -144,9 +148,14 @@ class Plan:
         return 2 * self.stages[-1].growth
 
     @property
-    def lead_blocks(self) -> int:
-        """Blocks until a new filter's later stages have all that they add: two of the longest segments."""
-        return self.history if len(self.stages) > 1 else 0
+    def lead_frames(self) -> int:
+        """Input frames until a new filter's later stages have all that they add: two of the longest segments."""
+        return self.history * self.hop if len(self.stages) > 1 else 0
+
+    @property
+    def planes(self) -> int:
+        """Parts whose output waits to be interleaved."""
+        return 2 if self.parts > 1 else 1
 
     def threads(self, stage: int) -> int:
         """Of a block that transforms one segment."""
@@ -177,6 +186,8 @@ class Plan:
             "OUTPUTS": shape.outputs,
             "PHASES": shape.phases,
             "FILTERS": shape.filters,
+            "PARTS": self.parts,
+            "PLANES": self.planes,
             "SEGMENTS": self.segments,
             "HOP": self.hop,
             "HISTORY": self.history,
@@ -200,7 +211,7 @@ class Plan:
         for number, stage in enumerate(self.stages):
             sizes[f"filters{number}"] = shape.slots * shape.filters * shape.phases * stage.partitions * stage.bins * COMPLEX
         sizes["history"] = shape.streams * shape.inputs * self.history * self.hop * FLOAT
-        sizes["planes"] = shape.streams * shape.voices * floats * FLOAT if shape.phases > 1 else 0
+        sizes["planes"] = self.planes * shape.streams * shape.voices * floats * FLOAT if shape.phases > 1 else 0
         for number, stage in enumerate(self.stages):
             segments = self.segments if number == 0 else 1
             sizes[f"signals{number}"] = shape.streams * shape.inputs * stage.slots * stage.bins * COMPLEX
@@ -231,7 +242,7 @@ def _stages(shape: Shape, hop: int, segments: int, growths: tuple[int, ...]) -> 
     for growth, start, end in zip(growths, starts, ends, strict=True):
         partitions = -(-(end - start) // (growth * hop))
         slots = partitions + (segments - 1 if growth == 1 else 0)
-        stages.append(Stage(_power(hop * growth), growth, partitions, slots, start))
+        stages.append(Stage(_power(hop) * growth, growth, partitions, slots, start))
     return tuple(stages)
 
 
@@ -262,14 +273,24 @@ def _tile(shape: Shape, segments: int) -> int:
     return min(16, _power_of_two(segments))
 
 
-def plan_for(shape: Shape, limits: Limits | None = None, growths: tuple[int, ...] | None = None, *, offline: bool = False) -> Plan:
+def _parts(shape: Shape, segments: int) -> int:
+    """Return how many parts a block is made in, for the sake of its way to the host."""
+    most = max(1, shape.outputs * shape.block * shape.phases * FLOAT // PART_BYTES)
+    return max(parts for parts in range(1, min(most, segments) + 1) if segments % parts == 0)
+
+
+def plan_for(
+    shape: Shape, limits: Limits | None = None, growths: tuple[int, ...] | None = None, *, live: bool = False, offline: bool = False
+) -> Plan:
     """Plan for `shape`; `growths`: of the stages, from 1, rising powers of two; the cheapest by the model if not given.
 
-    `offline`: latency does not count, so that segments may be as long as transforms. Raises CudaError when a number is out of range.
+    `live`: the output goes straight to the host. `offline`: latency does not count, so that segments may be as long as transforms. Raises CudaError when a number is out of range.
     """
     shape.check()
     limits = limits or Limits()
     hop, segments = _cut(shape.block, offline)
+    parts = _parts(shape, segments) if live else 1
+    segments //= parts
     bins = _power(hop)
     tile = _tile(shape, segments)
     columns, lanes = _division(shape, bins, -(-segments // tile), limits)
@@ -279,7 +300,7 @@ def plan_for(shape: Shape, limits: Limits | None = None, growths: tuple[int, ...
     if growths is not None and growths not in candidates:
         raise CudaError(f"growths: {growths} is not possible here; one of {candidates}")
     chosen = growths or min(candidates, key=lambda each: _products_us(shape, _stages(shape, hop, segments, each), lanes))
-    return Plan(shape, hop, segments, _stages(shape, hop, segments, chosen), columns, lanes, tile, limits)
+    return Plan(shape, hop, parts, segments, _stages(shape, hop, segments, chosen), columns, lanes, tile, limits)
 
 
 def _power_of_two(number: int) -> int:

@@ -2,7 +2,7 @@
 
 import ctypes as c
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -52,7 +52,7 @@ class _Session(c.Structure):
     """`struct Session` of kernels.cu."""
 
     _fields_ = [
-        *((name, c.c_int64) for name in ("block", "arrived", "streams", "slots", "limit", "fade_frames", "flag")),
+        *((name, c.c_int64) for name in ("parts", "arrived", "streams", "slots", "limit", "fade_frames", "flag")),
         ("in_", _Ring),
         ("out", _Ring),
         *((name, c.c_int64) for name in ("roots", "routes", "owners", "history", "planes")),
@@ -138,6 +138,8 @@ class Session:
         self._staging = self._take_host(self._taps_bytes + c.sizeof(_Session))
         self._flag = self._take_host(PIECE) if tells else 0
         self._main, self._side = device.stream(urgent=True), device.stream()
+        self._branch = device.stream() if plan.parts > 1 and plan.shape.phases > 1 else None
+        self._made, self._gone = ([device.event() for _ in range(plan.parts)] for _ in range(2))
         for queue in (self._main, self._side):
             owned.callback(device.synchronize, queue)
         self._staged, self._freed = device.event(), device.event()
@@ -211,16 +213,44 @@ class Session:
             self.device.synchronize(self._main)
 
     def _queue_block(self) -> None:
-        for name in self.work:
-            self.launch(name)
+        """Queue a block: while one part is interleaved, on its way to the host, the next is made."""
+        device, main, branch = self.device, self._main, self._branch
+        for part in range(self.plan.parts):
+            self._queue(main, "forward", part)
+            self._queue(main, "products", part)
+            if branch and part >= self.plan.planes:
+                device.await_event(self._gone[part - self.plan.planes], main)
+            self._queue(main, "inverse", part)
+            if branch:
+                device.record(self._made[part], main)
+                device.await_event(self._made[part], branch)
+                self._queue(branch, "interleave", part)
+                device.record(self._gone[part], branch)
+            elif "interleave" in self.work:
+                self._queue(main, "interleave", part)
+            for stage in range(1, len(self.plan.stages)):
+                self._queue(main, f"ahead_{stage}", part)
+        if branch:
+            device.await_event(self._gone[-1], main)
+        grid, threads = self.work["tick"]
+        self._kernels["tick"](main, grid, threads, self._memory)
 
-    def launch(self, name: str) -> None:
-        """Queue one kernel of a block by itself: for measuring. [lane]"""
+    def _queue(self, queue: Stream, name: str, part: int = 0) -> None:
         grid, threads = self.work[name]
-        self._kernels[name](self._main, grid, threads, self._memory)
+        self._kernels[name](queue, grid, threads, self._memory, part)
+
+    def measured(self, name: str, times: int) -> Callable[[], None]:
+        """Return a call that lets one kernel of a block run so often, alone: for measuring. [lane]"""
+
+        def repeated() -> None:
+            for _ in range(times):
+                self._queue(self._main, name)
+
+        graph = self.device.record_graph(self._main, repeated)
+        return lambda: graph.launch(self._main)
 
     def _work_of_block(self) -> dict[str, tuple[tuple[int, int, int], int]]:
-        """Return a block's kernels in their order: grid, threads."""
+        """Return the kernels: grid, threads."""
         plan, shape = self.plan, self.plan.shape
         channels, voices = shape.streams * shape.inputs, shape.streams * shape.voices
         tiles = shape.slots * (plan.bins // plan.columns)
@@ -269,6 +299,11 @@ class Session:
     def changing(self) -> bool:
         """Whether a filter is on its way. [any]"""
         return bool(self._coming or self._fading)
+
+    @property
+    def ready(self) -> bool:
+        """Whether no filter is being turned into spectra: the next block begins the change. [lane]"""
+        return not self._coming or self.device.passed(self._coming[-1].prepared)
 
     def check(self, taps: Taps) -> None:
         """Raise CudaError when the plan cannot hold these taps. [any]"""
@@ -326,7 +361,7 @@ class Session:
             self._end(self._fading.popleft())
         if self._coming and self.device.passed(self._coming[0].prepared):
             fade = self._coming.popleft()
-            start = (self.blocks + self.plan.lead_blocks) * shape.block * shape.phases
+            start = (self.blocks * shape.block + self.plan.lead_frames) * shape.phases
             fade.end_block = -(-(start + self._fade_frames) // (shape.block * shape.phases)) + 1
             self._assign(fade.stream, int(self._slots[fade.stream]), fade.slot, start, -1)
             self._fading.append(fade)
@@ -355,7 +390,7 @@ class Session:
             self._end((self._coming or self._fading).popleft())
         start = self._offsets["history"]
         device.clear(self._memory + start, self._taps_offset - start, self._main)
-        device.clear(self._memory, 2 * 8, self._main)  # block, arrived
+        device.clear(self._memory, 2 * 8, self._main)  # parts, arrived
         device.synchronize(self._main)
         if self._flag:
             c.memset(self._flag, 0, 8)

@@ -43,7 +43,11 @@ extern "C" void emulate(void (*kernel)(const long long *), const long long *valu
     blockDim = {threads, 1, 1};
     body = kernel;
     arguments = values;
-    for (unsigned long part = 0; part < (unsigned long)x * y * z; part++) {
+    static unsigned launches;
+    unsigned long parts = (unsigned long)x * y * z;
+    launches++;
+    for (unsigned long done = 0; done < parts; done++) {
+        unsigned long part = launches % 2 ? done : parts - 1 - done; /* no order is promised */
         blockIdx = {(unsigned)(part % x), (unsigned)(part / x % y), (unsigned)(part / x / y)};
         memset(memory, 0xff, bytes);
         for (unsigned t = 0; t < threads; t++) {
