@@ -55,6 +55,7 @@ struct Session {
     size_type *owners;   /* [slot]: stream, or -1 */
     float *history;      /* [stream][input][RING] */
     float *planes;       /* [part % PLANES][stream][voice][SEGMENTS * HOP]: output that is not interleaved yet */
+    float *going;        /* [part % PLANES][stream][output][SEGMENTS * HOP * PHASES]: output that is copied to the host next */
     float2 *filters[4];  /* [slot][filter][phase][partition][bin] */
     float2 *signals[4];  /* [stream][input][SLOTS][bin] */
     float2 *sums[4];     /* [slot][voice][segment][bin] */
@@ -116,9 +117,14 @@ template <int SIZE, int LEVEL> struct Pass {
     static constexpr bool first = LEVEL == 0, last = next == SIZE;
 };
 
-/* `load` gives the coefficient of x^n, `store` takes a bin. The whole block takes part. */
-template <int SIZE, int LEVEL = 0, typename Load, typename Store>
-__device__ inline void transform(float2 *z, const float2 *roots, Load load, Store store) {
+struct Nothing {
+    __device__ void operator()(int, float2) const {}
+};
+
+/* `load` gives the coefficient of x^n, `store` takes a bin. The whole thread block takes part. What `load` could not do without making
+   other loads wait, `loaded` does. */
+template <int SIZE, int LEVEL = 0, typename Load, typename Store, typename Loaded = Nothing>
+__device__ inline void transform(float2 *z, const float2 *roots, Load load, Store store, Loaded loaded = Loaded()) {
     typedef Pass<SIZE, LEVEL> P;
     for (int q = threadIdx.x; q < P::groups; q += blockDim.x) {
         int node = q / P::span, base = (node << P::left) + q % P::span;
@@ -129,6 +135,10 @@ __device__ inline void transform(float2 *z, const float2 *roots, Load load, Stor
                 v[i] = load(base + i * P::span);
             else
                 v[i] = z[PAD(base + i * P::span)];
+        if constexpr (P::first)
+#pragma unroll
+            for (int i = 0; i < P::points; i++)
+                loaded(base + i * P::span, v[i]);
         split_all<P::levels>(v, roots, (1 << LEVEL) + node);
 #pragma unroll
         for (int i = 0; i < P::points; i++)
@@ -143,12 +153,12 @@ __device__ inline void transform(float2 *z, const float2 *roots, Load load, Stor
     }
 }
 
-/* The reverse, times 2^SIZE: `load` gives bins. */
-template <int SIZE, int LEVEL = 0, typename Load, typename Store>
-__device__ inline void restore(float2 *z, const float2 *roots, Load load, Store store) {
+/* The reverse, times 2^SIZE: `load` gives bins, `value` what is to be stored of the coefficient of x^n, by `store`: it only reads. */
+template <int SIZE, int LEVEL = 0, typename Load, typename Value, typename Store>
+__device__ inline void restore(float2 *z, const float2 *roots, Load load, Value value, Store store) {
     typedef Pass<SIZE, LEVEL> P;
     if constexpr (!P::last) {
-        restore<SIZE, P::next>(z, roots, load, store);
+        restore<SIZE, P::next>(z, roots, load, value, store);
         __syncthreads();
     }
     for (int q = threadIdx.x; q < P::groups; q += blockDim.x) {
@@ -161,12 +171,19 @@ __device__ inline void restore(float2 *z, const float2 *roots, Load load, Store 
             else
                 v[i] = z[PAD(base + i * P::span)];
         join_all<P::levels>(v, roots, (1 << LEVEL) + node);
+        if constexpr (P::first) {
+            float result[P::points];
 #pragma unroll
-        for (int i = 0; i < P::points; i++)
-            if constexpr (P::first)
-                store(base + i * P::span, v[i]);
-            else
+            for (int i = 0; i < P::points; i++)
+                result[i] = value(base + i * P::span, v[i].y);
+#pragma unroll
+            for (int i = 0; i < P::points; i++)
+                store(base + i * P::span, result[i]);
+        } else {
+#pragma unroll
+            for (int i = 0; i < P::points; i++)
                 z[PAD(base + i * P::span)] = v[i];
+        }
     }
 }
 
@@ -197,14 +214,15 @@ extern "C" __global__ void __launch_bounds__(THREADS_0) forward(const Session *s
         float2 v = make_float2(0, 0);
         if (n >= BINS - HOP && n - (BINS - HOP) - HOP < left)
             v.x = before[n - (BINS - HOP)];
-        if (n < HOP) {
-            v.y = n < left ? in[n] : 0;
-            if (kept)
-                kept[n] = v.y;
-        }
+        if (n < HOP && n < left)
+            v.y = in[n];
         return v;
     };
-    transform<LOG2[0]>(shared, s->roots, load, [=](int bin, float2 v) { spectrum[bin] = v; });
+    auto loaded = [=](int n, float2 v) {
+        if (kept && n < HOP)
+            kept[n] = v.y;
+    };
+    transform<LOG2[0]>(shared, s->roots, load, [=](int bin, float2 v) { spectrum[bin] = v; }, loaded);
 }
 
 __device__ inline void multiply(float2 &sum, float2 a, float2 b) {
@@ -367,9 +385,9 @@ template <int STAGE = 1> __device__ inline float made_before(const Session *s, s
     return 0;
 }
 
-/* Tell the host that a block's output is there, once all of the last part's kernel is through. */
-__device__ inline void announce(Session *s, size_type number) {
-    if (!s->flag || number < PARTS - 1)
+/* Tell the host that a block's output is there, once all of the kernel is through. With several parts `tick` does it. */
+__device__ inline void announce(Session *s) {
+    if (PARTS > 1 || !s->flag)
         return;
     __syncthreads();
     if (threadIdx.x)
@@ -378,7 +396,7 @@ __device__ inline void announce(Session *s, size_type number) {
     if (atomicAdd(&s->arrived, (count_t)1) == (count_t)gridDim.x * gridDim.y - 1) {
         s->arrived = 0;
         __threadfence_system();
-        *s->flag = s->parts / PARTS + 1;
+        *s->flag = s->parts + 1;
     }
 }
 
@@ -403,26 +421,25 @@ extern "C" __global__ void __launch_bounds__(THREADS_0) inverse(Session *s, size
     for (int run = fades ? 0 : 1; run < 2; run++) {
         size_type plane = (run ? route.slot : route.incoming) * VOICES + voice;
         const float2 *sums = s->sums[0] + (plane * SEGMENTS + t) * BINS;
-        auto store = [=](int n, float2 v) {
-            if (n >= HOP || n >= left)
-                return;
-            float value = v.y + made_before(s, plane, clock, n);
-            if (run == 0) {
-                faded[n] = value;
-                return;
-            }
+        auto value = [=](int n, float sum) {
+            if (n >= HOP)
+                return 0.0f;
+            float made = sum + made_before(s, plane, clock, n);
             size_type passed = faded_for + (size_type)n * PHASES;
-            if (fades && passed > 0) {
-                float gain = passed < s->fade_frames ? passed * step : 1.0f;
-                value = (1.0f - gain) * value + gain * faded[n];
-            }
-            out[n] = value;
+            if (run == 0 || !fades || passed <= 0)
+                return made;
+            float gain = passed < s->fade_frames ? passed * step : 1.0f;
+            return (1.0f - gain) * made + gain * faded[n];
         };
-        restore<LOG2[0]>(shared, s->roots, [=](int bin) { return sums[bin]; }, store);
+        auto store = [=](int n, float made) {
+            if (n < HOP && n < left)
+                (run ? out : faded)[n] = made;
+        };
+        restore<LOG2[0]>(shared, s->roots, [=](int bin) { return sums[bin]; }, value, store);
         __syncthreads();
     }
 #if PHASES == 1
-    announce(s, number);
+    announce(s);
 #endif
 }
 
@@ -433,7 +450,11 @@ extern "C" __global__ void interleave(Session *s, size_type number) {
     count_t part = s->parts + number;
     size_type channel = blockIdx.y, stream = channel / OUTPUTS; /* stream * OUTPUTS + output */
     const float *planes = planes_of(s, part) + channel * frames;
+#if PARTS > 1
+    float *out = s->going + (part % PLANES * s->streams * OUTPUTS + channel) * frames;
+#else
     float *out = part_of(s->out, stream, channel % OUTPUTS, part, PHASES);
+#endif
     size_type left = (s->limit - (size_type)part * SEGMENTS * HOP) * PHASES;
     size_type end = left < frames ? left : frames;
     for (int n = (blockIdx.x * blockDim.x + threadIdx.x) * WIDTH; n < end; n += gridDim.x * blockDim.x * WIDTH) {
@@ -445,7 +466,7 @@ extern "C" __global__ void interleave(Session *s, size_type number) {
         out[n] = *from;
 #endif
     }
-    announce(s, number);
+    announce(s);
 }
 #endif
 
@@ -482,11 +503,11 @@ template <int STAGE> __device__ inline void end_segment(const Session *s, size_t
             break;
         const float2 *sums = s->sums[STAGE] + (slot * VOICES + voice) * bins;
         float *made = s->made[STAGE] + (slot * VOICES + voice) * hop;
-        auto store = [=](int n, float2 v) {
+        auto store = [=](int n, float sum) {
             if (n < hop)
-                made[n] = v.y;
+                made[n] = sum;
         };
-        restore<LOG2[STAGE]>(shared, s->roots, [=](int bin) { return sums[bin]; }, store);
+        restore<LOG2[STAGE]>(shared, s->roots, [=](int bin) { return sums[bin]; }, [](int, float sum) { return sum; }, store);
         __syncthreads();
     }
 }
@@ -501,7 +522,11 @@ extern "C" __global__ void __launch_bounds__(THREADS_2) ahead_2(const Session *s
 extern "C" __global__ void __launch_bounds__(THREADS_3) ahead_3(const Session *s, size_type number) { end_segment<3>(s, number); }
 #endif
 
-extern "C" __global__ void tick(Session *s) { s->parts += PARTS; }
+extern "C" __global__ void tick(Session *s) {
+    s->parts += PARTS;
+    if (PARTS > 1 && s->flag)
+        *s->flag = s->parts / PARTS;
+}
 
 /* ---- filters ---- */
 

@@ -212,6 +212,7 @@ class Plan:
             sizes[f"filters{number}"] = shape.slots * shape.filters * shape.phases * stage.partitions * stage.bins * COMPLEX
         sizes["history"] = shape.streams * shape.inputs * self.history * self.hop * FLOAT
         sizes["planes"] = self.planes * shape.streams * shape.voices * floats * FLOAT if shape.phases > 1 else 0
+        sizes["going"] = sizes["planes"] if self.parts > 1 else 0
         for number, stage in enumerate(self.stages):
             segments = self.segments if number == 0 else 1
             sizes[f"signals{number}"] = shape.streams * shape.inputs * stage.slots * stage.bins * COMPLEX

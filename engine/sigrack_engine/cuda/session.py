@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -55,7 +56,7 @@ class _Session(c.Structure):
         *((name, c.c_int64) for name in ("parts", "arrived", "streams", "slots", "limit", "fade_frames", "flag")),
         ("in_", _Ring),
         ("out", _Ring),
-        *((name, c.c_int64) for name in ("roots", "routes", "owners", "history", "planes")),
+        *((name, c.c_int64) for name in ("roots", "routes", "owners", "history", "planes", "going")),
         *((name, c.c_int64 * MOST_STAGES) for name in ("filters", "signals", "sums", "made")),
     ]
 
@@ -144,7 +145,8 @@ class Session:
             owned.callback(device.synchronize, queue)
         self._staged, self._freed = device.event(), device.event()
         self._write_header(source, sink, limit)
-        self._graph = device.record_graph(self._main, self._queue_block)
+        places = sink.depth if self._branch else 1
+        self._graphs = [device.record_graph(self._main, partial(self._queue_block, sink, at)) for at in range(places)]
         device.synchronize(self._main)
 
     def _take_host(self, size: int) -> int:
@@ -179,7 +181,7 @@ class Session:
         header.fade_frames, header.flag = self._fade_frames, self._flag
         header.streams, header.slots = shape.streams, shape.slots
         header.roots, header.routes, header.owners = at["roots"], at["routes"], at["owners"]
-        header.history, header.planes = at["history"], at["planes"]
+        header.history, header.planes, header.going = at["history"], at["planes"], at["going"]
         for name in ("filters", "signals", "sums", "made"):
             for stage in range(len(self.plan.stages)):
                 getattr(header, name)[stage] = at[f"{name}{stage}"]
@@ -212,28 +214,36 @@ class Session:
             self.device.copy(to + start, self._staging, len(piece), self._main)
             self.device.synchronize(self._main)
 
-    def _queue_block(self) -> None:
-        """Queue a block: while one part is interleaved, on its way to the host, the next is made."""
+    def _queue_block(self, sink: Ring, at: int) -> None:
+        """Queue a block, whose output goes to place `at` of the sink: while one part is on its way to the host, the next is made."""
         device, main, branch = self.device, self._main, self._branch
         for part in range(self.plan.parts):
             self._queue(main, "forward", part)
             self._queue(main, "products", part)
+            self._queue(main, "inverse", part)
             if branch and part >= self.plan.planes:
                 device.await_event(self._gone[part - self.plan.planes], main)
-            self._queue(main, "inverse", part)
+            if "interleave" in self.work:
+                self._queue(main, "interleave", part)
             if branch:
                 device.record(self._made[part], main)
                 device.await_event(self._made[part], branch)
-                self._queue(branch, "interleave", part)
+                self._copy_out(sink, at, part)
                 device.record(self._gone[part], branch)
-            elif "interleave" in self.work:
-                self._queue(main, "interleave", part)
             for stage in range(1, len(self.plan.stages)):
                 self._queue(main, f"ahead_{stage}", part)
         if branch:
             device.await_event(self._gone[-1], main)
-        grid, threads = self.work["tick"]
-        self._kernels["tick"](main, grid, threads, self._memory)
+        self._queue(main, "tick")
+
+    def _copy_out(self, sink: Ring, at: int, part: int) -> None:
+        """Queue the copies of a part's output. Copying is as fast as the bus; threads that write to the host are not, on some machines."""
+        plan, shape = self.plan, self.plan.shape
+        size = plan.segments * plan.hop * shape.phases * FLOAT
+        origin = self._memory + self._offsets["going"] + part % plan.planes * shape.outputs * size
+        for output in range(shape.outputs):
+            to = sink.address + FLOAT * (output * sink.channel + at * sink.block) + part * size
+            self.device.copy(to, origin + output * size, size, self._branch)
 
     def _queue(self, queue: Stream, name: str, part: int = 0) -> None:
         grid, threads = self.work[name]
@@ -346,7 +356,7 @@ class Session:
         """Queue the next block, whose input is there. [lane]"""
         if self._coming or self._fading:
             self._tend()
-        self._graph.launch(self._main)
+        self._graphs[self.blocks % len(self._graphs)].launch(self._main)
         self.blocks += 1
 
     @property
