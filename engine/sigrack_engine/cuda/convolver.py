@@ -54,6 +54,8 @@ class CudaConvolver:
         shape = Shape(paths, max(count, most_taps), block, phases)
         self.plan = plan_for(shape, self.device.limits, growths, live=True)
         self.inputs, self.outputs, self.phases, self.block = inputs, outputs, phases, block
+        self.patience_s = PATIENCE_S
+        """How long `wait` waits before it takes the device for stalled."""
         self._views: list[Samples] = []
         self._wanted: Taps | None = None
         with ExitStack() as owned:
@@ -83,7 +85,7 @@ class CudaConvolver:
         self.tend()
         self.session.submit()
 
-    def wait(self, patience_s: float = PATIENCE_S) -> None:
+    def wait(self) -> None:
         """Wait until the output of all submitted blocks is in the sink ring. Raises CudaError when the device fails or stalls. [lane]"""
         session, wanted = self.session, self.session.blocks
         stop = 0.0
@@ -93,9 +95,9 @@ class CudaConvolver:
                     return
             if not self.device.busy(session.stream) and session.told < wanted:
                 raise CudaError(f"{self.device.name}: block {wanted} is over without output")
-            stop = stop or time.monotonic() + patience_s
+            stop = stop or time.monotonic() + self.patience_s
             if time.monotonic() > stop:
-                raise CudaError(f"{self.device.name}: no output of block {wanted} after {patience_s} s")
+                raise CudaError(f"{self.device.name}: no output of block {wanted} after {self.patience_s} s")
 
     def change(self, taps: Taps) -> None:
         """Fade over to other taps, as soon as they have caught up; of changes that come faster the newest counts. [control]

@@ -5,13 +5,10 @@
    from the last finished one; a voice is one phase of one output. A slot holds one filter; a stream runs through one, and while it
    fades through two.
 
-   A block has PARTS parts, which are worked on one after the other, so that the first is on its way to the host while the next is made;
-   a part has SEGMENTS segments, which are worked on together. To the stages a part is what has come at once.
-
-   Each part: `forward` turns each input's new segment into a spectrum; `products` sums, for every stage, a part's share of its
-   bins; `inverse` turns the first stage's sums into output and adds what the other stages have made before. Then, with the output
-   gone: `ahead_1` and so on end the segments of later stages, and at last `tick` counts. Streams end these segments in different parts,
-   so that all are alike.
+   Each block: `forward` turns each input's new segments into spectra; `products` sums, for every stage, a block's share of its bins;
+   `inverse` turns the first stage's sums into output and adds what the other stages have made before. Then, with the output gone:
+   `ahead_1` and so on end the segments of later stages, and `tick` counts. Streams end these segments in different blocks, so that all
+   blocks are alike. A long block has several segments, which are worked on together.
 
    Transforms are in C[x] / (x^N - i): two real segments, one in each part, give N bins of a negacyclic convolution of 2 N; the
    imaginary part of the product is the overlap-save output. Level l of a transform splits 2^l rings x^n - c, whose roots depend on the
@@ -19,8 +16,7 @@
 
 #define VOICES (OUTPUTS * PHASES)
 #define RING (HISTORY * HOP)  /* frames of input that are kept */
-#define MOST_LEVELS 3         /* of a transform in one pass, in registers */
-#define PAD(n) ((n) + ((n) >> 3)) /* in shared memory, against bank conflicts */
+#define PAD(n) ((n) + ((n) >> MOST_LEVELS)) /* in shared memory, against bank conflicts; MOST_LEVELS: of a transform in one pass */
 
 constexpr int LOG2[] = LOG2_OF, GROWTH[] = GROWTH_OF, PARTITIONS[] = PARTITIONS_OF, SLOTS[] = SLOTS_OF, FROM[] = FROM_OF;
 constexpr int MOST_GROWTH = GROWTH[STAGES - 1];
@@ -43,8 +39,8 @@ struct Ring {
 
 /* All fields have 8 bytes: session.py has the same. */
 struct Session {
-    count_t parts;   /* that are over */
-    count_t arrived; /* thread blocks of the last part's last kernel that are through */
+    count_t block;   /* blocks that are over */
+    count_t arrived; /* thread blocks of the block's last kernel that are through */
     size_type streams, slots;
     size_type limit;       /* input frames that there are: beyond is silence, and no output */
     size_type fade_frames; /* of output */
@@ -54,8 +50,8 @@ struct Session {
     Route *routes;       /* [stream] */
     size_type *owners;   /* [slot]: stream, or -1 */
     float *history;      /* [stream][input][RING] */
-    float *planes;       /* [part % PLANES][stream][voice][SEGMENTS * HOP]: output that is not interleaved yet */
-    float *going;        /* [part % PLANES][stream][output][SEGMENTS * HOP * PHASES]: output that is copied to the host next */
+    float *planes;       /* [stream][voice][SEGMENTS * HOP]: output that is not interleaved yet */
+    float *fetched;      /* [stream][input][SEGMENTS * HOP]: the block's input, if FETCHED */
     float2 *filters[4];  /* [slot][filter][phase][partition][bin] */
     float2 *signals[4];  /* [stream][input][SLOTS][bin] */
     float2 *sums[4];     /* [slot][voice][segment][bin] */
@@ -64,7 +60,11 @@ struct Session {
 
 /* ---- transforms ---- */
 
+/* From the root of the first of the rings that one has become to that of number `ring`. */
 __device__ inline float2 turned(float2 root, int ring) {
+    if (ring & 4)
+        root = make_float2(root.x * 0.92387953251128674f - root.y * 0.38268343236508977f,
+                           root.x * 0.38268343236508977f + root.y * 0.92387953251128674f);
     if (ring & 2)
         root = make_float2((root.x - root.y) * 0.70710678118654752f, (root.x + root.y) * 0.70710678118654752f);
     if (ring & 1)
@@ -191,23 +191,37 @@ extern __shared__ float2 shared[];
 
 /* ---- a block ---- */
 
-/* What a stream's later stages go by: the number of a part, later for some streams than for others. */
-__device__ inline count_t clock_of(size_type stream, count_t part) { return part + (stream & (MOST_GROWTH - 1)); }
+/* What a stream's later stages go by: the number of a block, later for some streams than for others. */
+__device__ inline count_t clock_of(size_type stream, count_t block) { return block + (stream & (MOST_GROWTH - 1)); }
 
-/* Where part `part` of a stream's channel lies; an input frame has `phases` floats. */
-__device__ inline float *part_of(const Ring &ring, size_type stream, size_type channel, count_t part, int phases) {
-    size_type inside = part % PARTS * (size_type)(SEGMENTS * HOP * phases);
-    return ring.address + stream * ring.stream + channel * ring.channel + part / PARTS % ring.depth * ring.block + inside;
+/* Where a block of a stream's channel lies. */
+__device__ inline float *block_of(const Ring &ring, size_type stream, size_type channel, count_t block) {
+    return ring.address + stream * ring.stream + channel * ring.channel + block % ring.depth * ring.block;
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS_0) forward(const Session *s, size_type number) {
+#if FETCHED
+/* Bring a block's input from the host once: its segments overlap, and the way is long. */
+extern "C" __global__ void fetch(const Session *s) {
+    size_type channel = blockIdx.y;
+    const float *in = block_of(s->in, channel / INPUTS, channel % INPUTS, s->block);
+    float *to = s->fetched + channel * SEGMENTS * HOP;
+    for (int n = blockIdx.x * blockDim.x + threadIdx.x; n < SEGMENTS * HOP; n += gridDim.x * blockDim.x)
+        to[n] = in[n];
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(THREADS_0) forward(const Session *s) {
     constexpr int slots = SLOTS[0];
     size_type t = blockIdx.x % SEGMENTS, channel = blockIdx.x / SEGMENTS; /* stream * INPUTS + input */
-    count_t part = s->parts + number, segment = part * SEGMENTS + t;
-    const float *in = part_of(s->in, channel / INPUTS, channel % INPUTS, part, 1) + t * HOP;
-    float *history = s->history + channel * RING; /* of each part the last segment */
-    const float *before = t ? in - HOP : history + (part + HISTORY - 1) % HISTORY * HOP;
-    float *kept = t == SEGMENTS - 1 ? history + part % HISTORY * HOP : NULL;
+    count_t block = s->block, segment = block * SEGMENTS + t;
+#if FETCHED
+    const float *in = s->fetched + channel * SEGMENTS * HOP + t * HOP;
+#else
+    const float *in = block_of(s->in, channel / INPUTS, channel % INPUTS, block) + t * HOP;
+#endif
+    float *history = s->history + channel * RING; /* of each block the last segment */
+    const float *before = t ? in - HOP : history + (block + HISTORY - 1) % HISTORY * HOP;
+    float *kept = t == SEGMENTS - 1 ? history + block % HISTORY * HOP : NULL;
     size_type left = s->limit - (size_type)segment * HOP;
     float2 *spectrum = s->signals[0] + (channel * slots + segment % slots) * BINS;
     auto load = [=](int n) {
@@ -273,13 +287,13 @@ template <int STAGE> __device__ inline void sum_straight(float2 *sums, const flo
     }
 }
 
-template <int STAGE> __device__ inline void sum_stage(const Session *s, count_t part, size_type slot, int tile, int phase) {
+template <int STAGE> __device__ inline void sum_stage(const Session *s, size_type slot, int tile, int phase) {
     constexpr int bins = 1 << LOG2[STAGE], partitions = PARTITIONS[STAGE], slots = SLOTS[STAGE], growth = GROWTH[STAGE];
     size_type stream = s->owners[slot];
     if (stream < 0)
         return;
     int column = threadIdx.x % COLUMNS, lane = threadIdx.x / COLUMNS;
-    count_t clock = STAGE ? clock_of(stream, part) : part, segments = STAGE ? clock / growth : part + 1;
+    count_t clock = STAGE ? clock_of(stream, s->block) : s->block, segments = STAGE ? clock / growth : s->block + 1;
     size_type bin = clock % growth * BINS + tile * COLUMNS + column;
     int newest = (segments + slots - 1) % slots;
     int from = partitions * lane / LANES, to = partitions * (lane + 1) / LANES;
@@ -298,9 +312,9 @@ template <int STAGE> __device__ inline void sum_stage(const Session *s, count_t 
     }
 }
 
-/* A part of several segments, TILE of them at a time: a filter's bin is read once for all of them. Segment t's spectrum for partition
+/* A block of several segments, TILE of them at a time: a filter's bin is read once for all of them. Segment t's spectrum for partition
    p is at (t - p) % TILE of the window, where it takes the place of the one that is needed no more. */
-__device__ inline void sum_tile(const Session *s, count_t part, size_type slot, int tile, int phase, int first) {
+__device__ inline void sum_tile(const Session *s, size_type slot, int tile, int phase, int first) {
     constexpr int partitions = PARTITIONS[0], slots = SLOTS[0];
     constexpr size_type filter_stride = (size_type)PHASES * partitions * BINS;
     size_type stream = s->owners[slot];
@@ -311,7 +325,7 @@ __device__ inline void sum_tile(const Session *s, count_t part, size_type slot, 
     size_type bin = tile * COLUMNS + column;
     const float2 *filter = s->filters[0] + (slot * FILTERS * PHASES + phase) * partitions * BINS + from * (size_type)BINS + bin;
     const float2 *signal = s->signals[0] + stream * INPUTS * slots * BINS + bin;
-    int at = (part * SEGMENTS + first + slots - from % slots) % slots; /* slot of segment `first`, partition `from` */
+    int at = (s->block * SEGMENTS + first + slots - from % slots) % slots; /* slot of segment `first`, partition `from` */
     float2 sums[OUTPUTS][TILE] = {}, window[INPUTS][TILE];
 #pragma unroll
     for (int t = 0; t < TILE; t++)
@@ -321,14 +335,14 @@ __device__ inline void sum_tile(const Session *s, count_t part, size_type slot, 
     for (int p = from; p < to; p += TILE) {
 #pragma unroll
         for (int k = 0; k < TILE; k++) {
-            if (p + k >= to)
+            if (k % 4 == 0 && p + k >= to) /* not more often: loads should not wait for a decision */
                 break;
 #pragma unroll
             for (int o = 0; o < OUTPUTS; o++)
 #pragma unroll
                 for (int i = 0; i < INPUTS; i++)
                     if (filter_of(o, i) >= 0) {
-                        float2 h = __ldg(filter + filter_of(o, i) * filter_stride);
+                        float2 h = p + k < to ? __ldg(filter + filter_of(o, i) * filter_stride) : make_float2(0, 0);
 #pragma unroll
                         for (int t = 0; t < TILE; t++)
                             multiply(sums[o][t], h, window[i][(t - k + TILE) % TILE]);
@@ -350,32 +364,31 @@ __device__ inline void sum_tile(const Session *s, count_t part, size_type slot, 
         }
 }
 
-extern "C" __global__ void __launch_bounds__(COLUMNS * LANES) products(const Session *s, size_type number) {
+extern "C" __global__ void __launch_bounds__(COLUMNS * LANES) products(const Session *s) {
     constexpr int tiles = BINS / COLUMNS;
     size_type slot = blockIdx.x / tiles;
-    count_t part = s->parts + number;
     int tile = blockIdx.x % tiles, phase = blockIdx.y % PHASES, stage = blockIdx.y / PHASES;
 #if SEGMENTS > 1
-    sum_tile(s, part, slot, tile, phase, blockIdx.z * TILE);
+    sum_tile(s, slot, tile, phase, blockIdx.z * TILE);
 #else
     if (stage == 0)
-        sum_stage<0>(s, part, slot, tile, phase);
+        sum_stage<0>(s, slot, tile, phase);
 #if STAGES > 1
     if (stage == 1)
-        sum_stage<1>(s, part, slot, tile, phase);
+        sum_stage<1>(s, slot, tile, phase);
 #endif
 #if STAGES > 2
     if (stage == 2)
-        sum_stage<2>(s, part, slot, tile, phase);
+        sum_stage<2>(s, slot, tile, phase);
 #endif
 #if STAGES > 3
     if (stage == 3)
-        sum_stage<3>(s, part, slot, tile, phase);
+        sum_stage<3>(s, slot, tile, phase);
 #endif
 #endif
 }
 
-/* What the stages after the first have made for frame n of a part. */
+/* What the stages after the first have made for frame n of a block. */
 template <int STAGE = 1> __device__ inline float made_before(const Session *s, size_type plane, count_t clock, int n) {
     if constexpr (STAGE < STAGES) {
         constexpr int growth = GROWTH[STAGE];
@@ -385,9 +398,9 @@ template <int STAGE = 1> __device__ inline float made_before(const Session *s, s
     return 0;
 }
 
-/* Tell the host that a block's output is there, once all of the kernel is through. With several parts `tick` does it. */
+/* Tell the host that a block's output is there, once all of its last kernel is through. */
 __device__ inline void announce(Session *s) {
-    if (PARTS > 1 || !s->flag)
+    if (!s->flag)
         return;
     __syncthreads();
     if (threadIdx.x)
@@ -396,27 +409,23 @@ __device__ inline void announce(Session *s) {
     if (atomicAdd(&s->arrived, (count_t)1) == (count_t)gridDim.x * gridDim.y - 1) {
         s->arrived = 0;
         __threadfence_system();
-        *s->flag = s->parts + 1;
+        *s->flag = s->block + 1;
     }
 }
 
-__device__ inline float *planes_of(const Session *s, count_t part) {
-    return s->planes + part % PLANES * (s->streams * VOICES * SEGMENTS * HOP);
-}
-
-extern "C" __global__ void __launch_bounds__(THREADS_0) inverse(Session *s, size_type number) {
+extern "C" __global__ void __launch_bounds__(THREADS_0) inverse(Session *s) {
     float *faded = (float *)(shared + PAD(BINS)); /* what the incoming filter gives */
     size_type t = blockIdx.x % SEGMENTS, voice = blockIdx.x / SEGMENTS % VOICES, stream = blockIdx.x / SEGMENTS / VOICES;
     Route route = s->routes[stream];
-    count_t part = s->parts + number, clock = clock_of(stream, part);
-    size_type frame = (part * SEGMENTS + t) * HOP, left = s->limit - frame; /* of input */
+    count_t block = s->block, clock = clock_of(stream, block);
+    size_type frame = (block * SEGMENTS + t) * HOP, left = s->limit - frame; /* of input */
     size_type faded_for = frame * PHASES + voice % PHASES - route.fade_from; /* at its first frame */
     bool fades = route.incoming >= 0 && faded_for + (size_type)HOP * PHASES > 0;
     float step = 1.0f / s->fade_frames;
 #if PHASES > 1
-    float *out = planes_of(s, part) + (stream * VOICES + voice) * SEGMENTS * HOP + t * HOP;
+    float *out = s->planes + (stream * VOICES + voice) * SEGMENTS * HOP + t * HOP;
 #else
-    float *out = part_of(s->out, stream, voice, part, 1) + t * HOP;
+    float *out = block_of(s->out, stream, voice, block) + t * HOP;
 #endif
     for (int run = fades ? 0 : 1; run < 2; run++) {
         size_type plane = (run ? route.slot : route.incoming) * VOICES + voice;
@@ -444,24 +453,19 @@ extern "C" __global__ void __launch_bounds__(THREADS_0) inverse(Session *s, size
 }
 
 #if PHASES > 1
-/* WIDTH output frames with each thread. */
-extern "C" __global__ void interleave(Session *s, size_type number) {
+/* WIDTH output frames with each thread at once. */
+extern "C" __global__ void interleave(Session *s) {
     constexpr int frames = SEGMENTS * HOP * PHASES;
-    count_t part = s->parts + number;
     size_type channel = blockIdx.y, stream = channel / OUTPUTS; /* stream * OUTPUTS + output */
-    const float *planes = planes_of(s, part) + channel * frames;
-#if PARTS > 1
-    float *out = s->going + (part % PLANES * s->streams * OUTPUTS + channel) * frames;
-#else
-    float *out = part_of(s->out, stream, channel % OUTPUTS, part, PHASES);
-#endif
-    size_type left = (s->limit - (size_type)part * SEGMENTS * HOP) * PHASES;
-    size_type end = left < frames ? left : frames;
+    const float *planes = s->planes + channel * frames;
+    float *out = block_of(s->out, stream, channel % OUTPUTS, s->block);
+    size_type left = (s->limit - (size_type)s->block * SEGMENTS * HOP) * PHASES, end = left < frames ? left : frames;
     for (int n = (blockIdx.x * blockDim.x + threadIdx.x) * WIDTH; n < end; n += gridDim.x * blockDim.x * WIDTH) {
         const float *from = planes + (size_type)(n % PHASES) * (SEGMENTS * HOP) + n / PHASES;
 #if WIDTH == 4
         constexpr int plane = SEGMENTS * HOP;
-        *(float4 *)(out + n) = make_float4(from[0], from[plane], from[2 * plane], from[3 * plane]);
+        /* In one piece, which the compiler may not split: the host's bus is slow with small ones. */
+        __stcs((float4 *)(out + n), make_float4(from[0], from[plane], from[2 * plane], from[3 * plane]));
 #else
         out[n] = *from;
 #endif
@@ -472,11 +476,11 @@ extern "C" __global__ void interleave(Session *s, size_type number) {
 
 /* ---- segments of later stages ---- */
 
-/* For the streams whose segment ends with this part: the first thread blocks turn an input's segment into its spectrum, the others the
-   sums for a voice into what is played from the next part on. */
-template <int STAGE> __device__ inline void end_segment(const Session *s, size_type number) {
+/* For the streams whose segment ends with this block: the first thread blocks turn an input's segment into its spectrum, the others the
+   sums for a voice into what is played from the next block on. */
+template <int STAGE> __device__ inline void end_segment(const Session *s) {
     constexpr int bins = 1 << LOG2[STAGE], growth = GROWTH[STAGE], hop = HOP * growth, slots = SLOTS[STAGE];
-    count_t next = s->parts + number + 1;
+    count_t next = s->block + 1;
     size_type job = blockIdx.x, channels = (s->streams + growth - 1) / growth * INPUTS;
     size_type member = job < channels ? job / INPUTS : (job - channels) / VOICES;
     size_type stream = member * growth + (growth - next % growth) % growth;
@@ -513,20 +517,16 @@ template <int STAGE> __device__ inline void end_segment(const Session *s, size_t
 }
 
 #if STAGES > 1
-extern "C" __global__ void __launch_bounds__(THREADS_1) ahead_1(const Session *s, size_type number) { end_segment<1>(s, number); }
+extern "C" __global__ void __launch_bounds__(THREADS_1) ahead_1(const Session *s) { end_segment<1>(s); }
 #endif
 #if STAGES > 2
-extern "C" __global__ void __launch_bounds__(THREADS_2) ahead_2(const Session *s, size_type number) { end_segment<2>(s, number); }
+extern "C" __global__ void __launch_bounds__(THREADS_2) ahead_2(const Session *s) { end_segment<2>(s); }
 #endif
 #if STAGES > 3
-extern "C" __global__ void __launch_bounds__(THREADS_3) ahead_3(const Session *s, size_type number) { end_segment<3>(s, number); }
+extern "C" __global__ void __launch_bounds__(THREADS_3) ahead_3(const Session *s) { end_segment<3>(s); }
 #endif
 
-extern "C" __global__ void tick(Session *s) {
-    s->parts += PARTS;
-    if (PARTS > 1 && s->flag)
-        *s->flag = s->parts / PARTS;
-}
+extern "C" __global__ void tick(Session *s) { s->block++; }
 
 /* ---- filters ---- */
 

@@ -12,14 +12,14 @@ __all__ = ["LONGEST", "Limits", "Plan", "Shape", "Stage", "plan_for"]
 LONGEST = 16_384
 """Bins, at most, of a transform: more do not fit into the memory that the threads of a block share."""
 LEAST = 64
+MOST_LEVELS = 4
+"""Of a transform in one pass, in registers: 2^4 points for each thread."""
 MOST_STAGES = 4
 MOST_CHANNELS = 8
 MOST_PHASES = 32
 MOST_TAPS = 4 << 20
-MOST_SEGMENT = 8192
-"""Frames of a block beyond which it is cut into segments."""
-PART_BYTES = 600 << 10
-"""Of output, at least, in a part of a live block: what goes to the host while the next part is made."""
+LONGEST_WHOLE, MOST_SEGMENT = 8192, 4096
+"""Frames of a block beyond which it is cut into segments, and of these: shorter ones keep more processors busy."""
 BYTES_PER_US = 3.5e6
 """Of spectra, read by the products: what a large GPU does; only proportions matter."""
 STAGE_US = 2.0
@@ -105,7 +105,7 @@ class Stage:
 
     bins: int
     growth: int
-    """Parts in one of its segments."""
+    """Blocks in one of its segments."""
     partitions: int
     """Of each phase."""
     slots: int
@@ -126,16 +126,16 @@ class Plan:
     shape: Shape
     hop: int
     """Frames of a segment of the first stage."""
-    parts: int
-    """Of a block, one after the other."""
     segments: int
-    """Of a part, together."""
+    """Of a block."""
     stages: tuple[Stage, ...]
     columns: int
     lanes: int
     tile: int
     """Segments that one thread sums together."""
     limits: Limits
+    live: bool
+    """Whether input and output are in host memory."""
 
     @property
     def bins(self) -> int:
@@ -153,18 +153,18 @@ class Plan:
         return self.history * self.hop if len(self.stages) > 1 else 0
 
     @property
-    def planes(self) -> int:
-        """Parts whose output waits to be interleaved."""
-        return 2 if self.parts > 1 else 1
+    def fetched(self) -> bool:
+        """Whether a block's input is brought from the host before it is transformed."""
+        return self.live and self.segments > 1
 
     def threads(self, stage: int) -> int:
         """Of a block that transforms one segment."""
-        return min(max(32, self.stages[stage].bins // 8), self.limits.threads)
+        return min(max(32, self.stages[stage].bins >> MOST_LEVELS), self.limits.threads)
 
     def shared_bytes(self, stage: int, *, faded: bool = False) -> int:
         """What they share; `faded`: and the output of an incoming filter."""
         bins = self.stages[stage].bins
-        return (bins + bins // 8) * COMPLEX + (bins * FLOAT if faded else 0)
+        return (bins + (bins >> MOST_LEVELS)) * COMPLEX + (bins * FLOAT if faded else 0)
 
     @cached_property
     def macros(self) -> str:
@@ -186,8 +186,8 @@ class Plan:
             "OUTPUTS": shape.outputs,
             "PHASES": shape.phases,
             "FILTERS": shape.filters,
-            "PARTS": self.parts,
-            "PLANES": self.planes,
+            "MOST_LEVELS": MOST_LEVELS,
+            "FETCHED": int(self.fetched),
             "SEGMENTS": self.segments,
             "HOP": self.hop,
             "HISTORY": self.history,
@@ -211,8 +211,8 @@ class Plan:
         for number, stage in enumerate(self.stages):
             sizes[f"filters{number}"] = shape.slots * shape.filters * shape.phases * stage.partitions * stage.bins * COMPLEX
         sizes["history"] = shape.streams * shape.inputs * self.history * self.hop * FLOAT
-        sizes["planes"] = self.planes * shape.streams * shape.voices * floats * FLOAT if shape.phases > 1 else 0
-        sizes["going"] = sizes["planes"] if self.parts > 1 else 0
+        sizes["planes"] = shape.streams * shape.voices * floats * FLOAT if shape.phases > 1 else 0
+        sizes["fetched"] = shape.streams * shape.inputs * floats * FLOAT if self.fetched else 0
         for number, stage in enumerate(self.stages):
             segments = self.segments if number == 0 else 1
             sizes[f"signals{number}"] = shape.streams * shape.inputs * stage.slots * stage.bins * COMPLEX
@@ -225,10 +225,12 @@ def _power(number: int) -> int:
     return max(LEAST, 1 << (number - 1).bit_length())
 
 
-def _cut(block: int, whole: bool) -> tuple[int, int]:
-    """Return the frames and the number of a block's segments: equal ones, as long as `MOST_SEGMENT` or, if latency does not count, `LONGEST`."""
-    most = LONGEST if whole else MOST_SEGMENT
-    for segments in range(-(-block // most), block // LEAST + 2):
+def _cut(block: int, offline: bool) -> tuple[int, int]:
+    """Return the frames and the number of a block's segments: equal ones, as long as transforms can be if latency does not count."""
+    if block <= LONGEST_WHOLE:
+        return block, 1
+    most = LONGEST if offline else MOST_SEGMENT
+    for segments in range(-(-block // most), block // LEAST + 1):
         if block % segments == 0:
             return block // segments, segments
     raise CudaError(f"block: {block} frames cannot be cut into equal segments of {LEAST} to {most}; take a multiple of a power of two")
@@ -263,21 +265,13 @@ def _division(shape: Shape, bins: int, tiles: int, limits: Limits) -> tuple[int,
     """
     threads = shape.streams * shape.phases * bins * tiles
     if threads * limits.lanes > limits.processors * FULL_THREADS:
-        return min(bins, 4 * limits.columns), 1
+        return min(bins, (4 if tiles == 1 else 8) * limits.columns), 1
     return min(bins, limits.columns), limits.lanes
 
 
 def _tile(shape: Shape, segments: int) -> int:
-    """How many segments a thread can sum at once with the registers it has."""
-    if shape.inputs > 2 or shape.outputs > 2:
-        return min(4, _power_of_two(segments))
-    return min(16, _power_of_two(segments))
-
-
-def _parts(shape: Shape, segments: int) -> int:
-    """Return how many parts a block is made in, for the sake of its way to the host."""
-    most = max(1, shape.outputs * shape.block * shape.phases * FLOAT // PART_BYTES)
-    return max(parts for parts in range(1, min(most, segments) + 1) if segments % parts == 0)
+    """How many segments a thread sums at once with the registers it has."""
+    return min(8 if max(shape.inputs, shape.outputs) <= 2 else 4, _power_of_two(segments))
 
 
 def plan_for(
@@ -285,13 +279,11 @@ def plan_for(
 ) -> Plan:
     """Plan for `shape`; `growths`: of the stages, from 1, rising powers of two; the cheapest by the model if not given.
 
-    `live`: the output goes straight to the host. `offline`: latency does not count, so that segments may be as long as transforms. Raises CudaError when a number is out of range.
+    `live`: input and output are in host memory. `offline`: latency does not count, so that segments may be as long as transforms. Raises CudaError when a number is out of range.
     """
     shape.check()
     limits = limits or Limits()
     hop, segments = _cut(shape.block, offline)
-    parts = _parts(shape, segments) if live else 1
-    segments //= parts
     bins = _power(hop)
     tile = _tile(shape, segments)
     columns, lanes = _division(shape, bins, -(-segments // tile), limits)
@@ -301,7 +293,7 @@ def plan_for(
     if growths is not None and growths not in candidates:
         raise CudaError(f"growths: {growths} is not possible here; one of {candidates}")
     chosen = growths or min(candidates, key=lambda each: _products_us(shape, _stages(shape, hop, segments, each), lanes))
-    return Plan(shape, hop, parts, segments, _stages(shape, hop, segments, chosen), columns, lanes, tile, limits)
+    return Plan(shape, hop, segments, _stages(shape, hop, segments, chosen), columns, lanes, tile, limits, live)
 
 
 def _power_of_two(number: int) -> int:

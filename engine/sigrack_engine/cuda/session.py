@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -23,6 +22,8 @@ Taps = npt.NDArray[np.float32]
 """(outputs, inputs, taps), at the output's rate."""
 EVER = 2**56
 PIECE = 256
+MOST_WRITERS = 64
+"""Thread blocks that write a channel's output to the host: no more are needed to fill the bus, and each of them must wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,10 @@ class _Session(c.Structure):
     """`struct Session` of kernels.cu."""
 
     _fields_ = [
-        *((name, c.c_int64) for name in ("parts", "arrived", "streams", "slots", "limit", "fade_frames", "flag")),
+        *((name, c.c_int64) for name in ("block", "arrived", "streams", "slots", "limit", "fade_frames", "flag")),
         ("in_", _Ring),
         ("out", _Ring),
-        *((name, c.c_int64) for name in ("roots", "routes", "owners", "history", "planes", "going")),
+        *((name, c.c_int64) for name in ("roots", "routes", "owners", "history", "planes", "fetched")),
         *((name, c.c_int64 * MOST_STAGES) for name in ("filters", "signals", "sums", "made")),
     ]
 
@@ -139,14 +140,11 @@ class Session:
         self._staging = self._take_host(self._taps_bytes + c.sizeof(_Session))
         self._flag = self._take_host(PIECE) if tells else 0
         self._main, self._side = device.stream(urgent=True), device.stream()
-        self._branch = device.stream() if plan.parts > 1 and plan.shape.phases > 1 else None
-        self._made, self._gone = ([device.event() for _ in range(plan.parts)] for _ in range(2))
         for queue in (self._main, self._side):
             owned.callback(device.synchronize, queue)
         self._staged, self._freed = device.event(), device.event()
         self._write_header(source, sink, limit)
-        places = sink.depth if self._branch else 1
-        self._graphs = [device.record_graph(self._main, partial(self._queue_block, sink, at)) for at in range(places)]
+        self._graph = device.record_graph(self._main, self._queue_block)
         device.synchronize(self._main)
 
     def _take_host(self, size: int) -> int:
@@ -160,6 +158,8 @@ class Session:
         sizes["products"] = plan.columns * plan.lanes * COMPLEX if plan.lanes > 1 else 0
         if plan.shape.phases > 1:
             sizes["interleave"] = 0
+        if plan.fetched:
+            sizes["fetch"] = 0
         for stage in range(len(plan.stages)):
             sizes[f"prepare_{stage}"] = plan.shared_bytes(stage)
             if stage:
@@ -181,7 +181,7 @@ class Session:
         header.fade_frames, header.flag = self._fade_frames, self._flag
         header.streams, header.slots = shape.streams, shape.slots
         header.roots, header.routes, header.owners = at["roots"], at["routes"], at["owners"]
-        header.history, header.planes, header.going = at["history"], at["planes"], at["going"]
+        header.history, header.planes, header.fetched = at["history"], at["planes"], at["fetched"]
         for name in ("filters", "signals", "sums", "made"):
             for stage in range(len(self.plan.stages)):
                 getattr(header, name)[stage] = at[f"{name}{stage}"]
@@ -214,63 +214,38 @@ class Session:
             self.device.copy(to + start, self._staging, len(piece), self._main)
             self.device.synchronize(self._main)
 
-    def _queue_block(self, sink: Ring, at: int) -> None:
-        """Queue a block, whose output goes to place `at` of the sink: while one part is on its way to the host, the next is made."""
-        device, main, branch = self.device, self._main, self._branch
-        for part in range(self.plan.parts):
-            self._queue(main, "forward", part)
-            self._queue(main, "products", part)
-            self._queue(main, "inverse", part)
-            if branch and part >= self.plan.planes:
-                device.await_event(self._gone[part - self.plan.planes], main)
-            if "interleave" in self.work:
-                self._queue(main, "interleave", part)
-            if branch:
-                device.record(self._made[part], main)
-                device.await_event(self._made[part], branch)
-                self._copy_out(sink, at, part)
-                device.record(self._gone[part], branch)
-            for stage in range(1, len(self.plan.stages)):
-                self._queue(main, f"ahead_{stage}", part)
-        if branch:
-            device.await_event(self._gone[-1], main)
-        self._queue(main, "tick")
+    def _queue_block(self) -> None:
+        for name in self.work:
+            self._queue(name)
 
-    def _copy_out(self, sink: Ring, at: int, part: int) -> None:
-        """Queue the copies of a part's output. Copying is as fast as the bus; threads that write to the host are not, on some machines."""
-        plan, shape = self.plan, self.plan.shape
-        size = plan.segments * plan.hop * shape.phases * FLOAT
-        origin = self._memory + self._offsets["going"] + part % plan.planes * shape.outputs * size
-        for output in range(shape.outputs):
-            to = sink.address + FLOAT * (output * sink.channel + at * sink.block) + part * size
-            self.device.copy(to, origin + output * size, size, self._branch)
-
-    def _queue(self, queue: Stream, name: str, part: int = 0) -> None:
+    def _queue(self, name: str) -> None:
         grid, threads = self.work[name]
-        self._kernels[name](queue, grid, threads, self._memory, part)
+        self._kernels[name](self._main, grid, threads, self._memory)
 
     def measured(self, name: str, times: int) -> Callable[[], None]:
         """Return a call that lets one kernel of a block run so often, alone: for measuring. [lane]"""
 
         def repeated() -> None:
             for _ in range(times):
-                self._queue(self._main, name)
+                self._queue(name)
 
         graph = self.device.record_graph(self._main, repeated)
         return lambda: graph.launch(self._main)
 
     def _work_of_block(self) -> dict[str, tuple[tuple[int, int, int], int]]:
-        """Return the kernels: grid, threads."""
+        """Return a block's kernels in their order: grid, threads."""
         plan, shape = self.plan, self.plan.shape
         channels, voices = shape.streams * shape.inputs, shape.streams * shape.voices
         tiles = shape.slots * (plan.bins // plan.columns)
-        work = {"forward": ((channels * plan.segments, 1, 1), plan.threads(0))}
+        few = min(256, plan.limits.threads)
+        work = {"fetch": ((-(-plan.hop * plan.segments // few), channels, 1), few)} if plan.fetched else {}
+        work["forward"] = ((channels * plan.segments, 1, 1), plan.threads(0))
         products = (tiles, len(plan.stages) * shape.phases, -(-plan.segments // plan.tile))
         work["products"] = (products, plan.columns * plan.lanes)
         work["inverse"] = ((voices * plan.segments, 1, 1), plan.threads(0))
         if shape.phases > 1:
-            frames, threads = plan.hop * plan.segments * shape.phases, min(256, plan.limits.threads)
-            work["interleave"] = ((-(-frames // (4 * threads)), shape.streams * shape.outputs, 1), threads)
+            parts = -(-plan.hop * plan.segments * shape.phases // (4 * few))
+            work["interleave"] = ((min(parts, MOST_WRITERS), shape.streams * shape.outputs, 1), few)
         for number, stage in enumerate(plan.stages[1:], 1):
             members = -(-shape.streams // stage.growth)
             work[f"ahead_{number}"] = ((members * (shape.inputs + shape.voices), 1, 1), plan.threads(number))
@@ -356,7 +331,7 @@ class Session:
         """Queue the next block, whose input is there. [lane]"""
         if self._coming or self._fading:
             self._tend()
-        self._graphs[self.blocks % len(self._graphs)].launch(self._main)
+        self._graph.launch(self._main)
         self.blocks += 1
 
     @property
@@ -400,7 +375,7 @@ class Session:
             self._end((self._coming or self._fading).popleft())
         start = self._offsets["history"]
         device.clear(self._memory + start, self._taps_offset - start, self._main)
-        device.clear(self._memory, 2 * 8, self._main)  # parts, arrived
+        device.clear(self._memory, 2 * 8, self._main)  # block, arrived
         device.synchronize(self._main)
         if self._flag:
             c.memset(self._flag, 0, 8)

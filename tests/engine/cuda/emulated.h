@@ -17,6 +17,7 @@ struct dim3 { unsigned x, y, z; };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 template <typename T> static inline T __ldg(const T *address) { return *address; }
+template <typename T> static inline void __stcs(T *address, T value) { *address = value; }
 template <typename T> static inline T atomicAdd(T *address, T value) { T old = *address; *address += value; return old; }
 static inline void __threadfence_system() {}
 

@@ -103,7 +103,7 @@ class Emulated:
         if not built.exists():
             made = built.with_suffix(".cpp")
             made.write_text(text)
-            command = ["g++", "-std=c++17", "-O2", "-march=native", "-w", "-shared", "-fPIC", "-o", str(built), str(made)]
+            command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", str(built), str(made)]
             subprocess.run(command, check=True, capture_output=True, text=True)
         return c.CDLL(str(built))
 
@@ -112,6 +112,8 @@ class Emulated:
         """Leave out what this plan has not."""
         if found := re.search(r"call_(?:ahead|prepare)_(\d)", wrapper):
             return f"#if STAGES > {found[1]}\n{wrapper}\n#endif"
+        if "call_fetch" in wrapper:
+            return f"#if FETCHED\n{wrapper}\n#endif"
         return f"#if PHASES > 1\n{wrapper}\n#endif" if "call_interleave" in wrapper else wrapper
 
     def _kernel(self, library: c.CDLL, name: str, shared: int) -> Any:

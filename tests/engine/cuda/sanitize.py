@@ -30,6 +30,7 @@ def main() -> None:
         (64_000, 25_536, 16, (1,)),
     ]:
         with CudaConvolver(noise(2, 2, count), phases=phases, block=block, growths=growths, fade_frames=100) as convolver:
+            convolver.patience_s = 600.0
             for number in range(BLOCKS):
                 if number == 2:
                     convolver.change(noise(2, 2, count))

@@ -1,7 +1,5 @@
 """Signals and filters for the tests of GPUs, and what comes of them by definition."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -9,7 +7,7 @@ from oracles.chain import matrix_fir
 from sigrack_engine.cuda.convolver import CudaConvolver
 from sigrack_engine.cuda.session import Samples, Taps
 
-__all__ = ["LIMIT_DB", "change_error_db", "decaying", "faded", "noise", "streamed"]
+__all__ = ["LIMIT_DB", "change_error_db", "convolved", "decaying", "faded", "noise", "streamed"]
 
 LIMIT_DB = -120.0
 Doubles = npt.NDArray[np.float64]
@@ -32,14 +30,15 @@ def streamed(convolver: CudaConvolver, samples: Samples) -> Samples:
     return np.concatenate([convolver.process(block) for block in blocks], axis=1)
 
 
-def faded(samples: Samples, filters: Sequence[Taps], starts: Sequence[int], length: int) -> Doubles:
-    """Return what filters make of (inputs, frames), each fading linearly, over `length` frames, into the next from its start on."""
-    made = [matrix_fir(samples.T.astype(np.float64), taps).T for taps in filters]
-    out = made[0]
-    for start, coming in zip(starts, made[1:], strict=True):
-        gain = np.clip((np.arange(out.shape[1]) - start) / length, 0.0, 1.0)
-        out = (1.0 - gain) * out + gain * coming
-    return out
+def convolved(samples: Samples, taps: Taps) -> Doubles:
+    """Return what a filter makes of (inputs, frames)."""
+    return matrix_fir(samples.T.astype(np.float64), taps).T
+
+
+def faded(old: Doubles, new: Doubles, start: int, length: int) -> Doubles:
+    """Return two outputs, the second faded in linearly over `length` frames."""
+    gain = np.clip((np.arange(old.shape[1]) - start) / length, 0.0, 1.0)
+    return (1.0 - gain) * old + gain * new
 
 
 def change_error_db(found: Samples, wanted: Doubles) -> float:

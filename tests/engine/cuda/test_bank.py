@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engine.cuda.emulated import Emulated
-from engine.cuda.signals import LIMIT_DB, change_error_db, decaying, faded, noise
+from engine.cuda.signals import LIMIT_DB, change_error_db, convolved, decaying, faded, noise
 from sigrack_engine.cuda.bank import StreamBank
 from sigrack_engine.cuda.device import Device
 from sigrack_engine.cuda.errors import CudaError
@@ -40,7 +40,7 @@ def test_each_stream_has_its_own_filter(device: Device) -> None:
     found, filters = outputs(device, 9, samples, {})
 
     for stream in range(9):
-        assert change_error_db(found[stream], faded(samples[stream], [filters[stream]], [], 1)) < LIMIT_DB, f"stream {stream}"
+        assert change_error_db(found[stream], convolved(samples[stream], filters[stream])) < LIMIT_DB, f"stream {stream}"
 
 
 def test_some_streams_change_and_the_others_do_not_notice(device: Device) -> None:
@@ -52,8 +52,8 @@ def test_some_streams_change_and_the_others_do_not_notice(device: Device) -> Non
     for stream in (0, 2):
         assert np.array_equal(found[stream], still[stream])
     for stream in (1, 3, 4):
-        pair = [filters[stream], filters[5 + stream]]
-        errors = [change_error_db(found[stream], faded(samples[stream], pair, [number * BLOCK], 200)) for number in range(20, BLOCKS)]
+        old, new = (convolved(samples[stream], filters[number]) for number in (stream, 5 + stream))
+        errors = [change_error_db(found[stream], faded(old, new, number * BLOCK, 200)) for number in range(20, BLOCKS)]
         assert min(errors) < -110.0
         assert sorted(errors)[1] > -70.0
 

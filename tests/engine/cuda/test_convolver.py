@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.cuda.emulated import Emulated
-from engine.cuda.signals import LIMIT_DB, change_error_db, decaying, faded, noise, streamed
+from engine.cuda.signals import LIMIT_DB, change_error_db, convolved, decaying, faded, noise, streamed
 from oracles.chain import error_db, interpolated
 from sigrack_engine.cuda.convolver import CudaConvolver
 from sigrack_engine.cuda.device import Device
@@ -81,17 +81,18 @@ def test_stages_do_not_change_the_result(device: Device, growths: tuple[int, ...
     assert error_db(found[:, frames].T, interpolated(samples.T.astype(np.float64), taps, 1, frames)) < LIMIT_DB
 
 
-def test_a_block_of_several_segments_is_the_convolution(device: Device) -> None:
-    """16,388 frames at once: four segments, summed together."""
+@pytest.mark.parametrize("phases", [1, 2])
+def test_a_long_block_has_several_segments(device: Device, phases: int) -> None:
+    """16,384 frames at once: four, summed together."""
     generator = np.random.default_rng(5)
-    taps, samples = decaying(generator, 2, 1, 9000), noise(generator, 1, 3 * 16_388)
-    with CudaConvolver(taps, block=16_388, device=device) as convolver:
+    taps, samples = decaying(generator, 2, 1, 9000 * phases), noise(generator, 1, 3 * 16_384)
+    with CudaConvolver(taps, phases=phases, block=16_384, device=device) as convolver:
         found = streamed(convolver, samples)
         segments = convolver.plan.segments
     frames = generator.integers(0, found.shape[1], 200)
 
     assert segments == 4
-    assert error_db(found[:, frames].T, interpolated(samples.T.astype(np.float64), taps, 1, frames)) < LIMIT_DB
+    assert error_db(found[:, frames].T, interpolated(samples.T.astype(np.float64), taps, phases, frames)) < LIMIT_DB
 
 
 def test_negative_control_a_wrong_tap_is_found(device: Device) -> None:
@@ -142,9 +143,10 @@ def changed(device: Device, phases: int = 1, growths: tuple[int, ...] | None = (
     found = np.concatenate(out, axis=1)
     stuffed = np.zeros((2, samples.shape[1] * phases), np.float32)
     stuffed[:, ::phases] = samples
+    old, new = (convolved(stuffed, each) for each in taps)
     starts = [number * block * phases for number in range(45, 75)]
-    errors = [change_error_db(found, faded(stuffed, taps, [start], length)) for start in starts]
-    return errors, change_error_db(found, faded(stuffed, taps, [starts[int(np.argmin(errors))]], length + 8))
+    errors = [change_error_db(found, faded(old, new, start, length)) for start in starts]
+    return errors, change_error_db(found, faded(old, new, starts[int(np.argmin(errors))], length + 8))
 
 
 @pytest.mark.parametrize(("phases", "growths"), [(1, (1,)), (1, (1, 4)), (1, (1, 2, 8)), (4, (1,)), (2, (1, 4))])
@@ -167,7 +169,7 @@ def test_of_changes_that_come_faster_the_newest_counts(device: Device) -> None:
         for each in taps[1:]:
             convolver.change(each)
         found = streamed(convolver, samples[:, 64 * 10 :])
-    wanted = faded(samples, taps[-1:], [], 100)
+    wanted = convolved(samples, taps[-1])
 
     assert change_error_db(found[:, -64 * 40 :], wanted[:, -64 * 40 :]) < LIMIT_DB
 
@@ -188,7 +190,7 @@ def test_a_filter_that_does_not_fit_is_refused_by_name_and_nothing_changes(devic
         assert not convolver.changing
         found = streamed(convolver, samples)
 
-    assert change_error_db(found, faded(samples, [taps], [], 1)) < LIMIT_DB
+    assert change_error_db(found, convolved(samples, taps)) < LIMIT_DB
 
 
 def test_a_shorter_filter_takes_the_place_of_a_longer_one(device: Device) -> None:
@@ -201,7 +203,7 @@ def test_a_shorter_filter_takes_the_place_of_a_longer_one(device: Device) -> Non
         streamed(convolver, samples[:, : 64 * 20])
         convolver.change(short)
         found = streamed(convolver, samples[:, 64 * 20 :])
-    wanted = faded(samples, [short], [], 1)
+    wanted = convolved(samples, short)
 
     assert change_error_db(found[:, -64 * 10 :], wanted[:, -64 * 10 :]) < LIMIT_DB
 
@@ -241,7 +243,7 @@ def test_blocks_lie_in_rings_of_the_caller(device: Device) -> None:
                 found.append(rings[1, :, number % depth].copy())
         del rings, anchor
 
-    assert change_error_db(np.concatenate(found, axis=1), faded(samples, [taps], [], 1)) < LIMIT_DB
+    assert change_error_db(np.concatenate(found, axis=1), convolved(samples, taps)) < LIMIT_DB
 
 
 def test_nothing_is_allocated_after_activation(emulated: Emulated) -> None:
