@@ -19,7 +19,7 @@ DEPTH = 2
 
 
 class StreamBank:
-    """`streams` independent convolvers of equal shape, `inputs` to `outputs`, all paths: true stereo unless said otherwise. [one thread]
+    """`streams` independent convolvers of one shape: true stereo unless said otherwise. [one thread]
 
     for each block: bank.into[:] = samples; bank.submit(); ...; out = bank.collect()
     """
@@ -43,9 +43,9 @@ class StreamBank:
     ) -> None:
         """Take all memory that is needed. `taps`: of a path, at most; all filters are silent until `load`.
 
-        `paths`: as `Shape.filter_of`, if some are always equal or zeros. `spare`: streams that can change at once. `fade_frames`: of
-        output, of a change. `limit`: input frames that there will be. `offline`: latency does not count. Raises CudaError when the
-        device fails, is full, or a number is out of range.
+        `paths`: as `Shape.filter_of`, if some are always equal or zeros. `spare`: streams that can change at once.
+        `fade_frames`: of output, of a change. `limit`: input frames that there will be. `offline`: latency does not count.
+        Raises CudaError when the device fails, is full, or a number is out of range.
         """
         self.device = device or opened()
         paths = paths or tuple(tuple(range(o * inputs, (o + 1) * inputs)) for o in range(outputs))
@@ -88,9 +88,9 @@ class StreamBank:
         return self.session.device_bytes + DEPTH * sum(self._sizes)
 
     def load(self, stream: int, taps: Taps) -> None:
-        """Give a stream its filter, (outputs, inputs, taps): at once if nothing has run yet, else it fades over when it has caught up.
+        """Give a stream its filter, (outputs, inputs, taps).
 
-        Of changes of one stream that come faster the newest counts. Raises CudaError when the bank cannot hold it.
+        At once if nothing has run yet, else it fades over when the filter has caught up. Of changes of one stream that come faster the newest counts. Raises CudaError when the bank cannot hold it.
         """
         if not 0 <= stream < self.streams:
             raise CudaError(f"stream {stream}: this bank has 0 to {self.streams - 1}")
@@ -117,7 +117,8 @@ class StreamBank:
         """Where the next block's input goes: (streams, inputs, block). Wait for `collect` when two blocks are on their way."""
         if self.submitted - self.collected >= DEPTH:
             raise CudaError(f"{DEPTH} blocks are on their way: collect one first")
-        return self._inputs[self.submitted % DEPTH]
+        into: Samples = self._inputs[self.submitted % DEPTH]
+        return into
 
     def submit(self) -> None:
         """Let the block in `into` go its way; returns at once."""
@@ -136,16 +137,23 @@ class StreamBank:
         self.submitted += 1
 
     def collect(self) -> Samples:
-        """Wait for the oldest block on its way; return its output, (streams, outputs, block * phases), valid until two more are submitted."""
+        """Wait for the oldest block on its way; return its output, valid until two more are submitted.
+
+        Of shape (streams, outputs, block * phases).
+        """
         if self.collected == self.submitted:
             raise CudaError("no block is on its way")
         at = self.collected % DEPTH
         self.device.synchronize(self._gone[at])
         self.collected += 1
-        return self._outputs[at]
+        out: Samples = self._outputs[at]
+        return out
 
     def run(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Yield the output of each block, (streams, outputs, frames), valid until the next is asked for; two blocks are on their way at once."""
+        """Yield the output of each block, (streams, outputs, frames), valid until the next is asked for.
+
+        Two are on their way at once.
+        """
         for samples in blocks:
             self.into[:] = samples
             self.submit()

@@ -43,9 +43,10 @@ class CudaConvolver:
     ) -> None:
         """Copy `taps`, float32 of shape (outputs, inputs, taps), at the output's rate. [control]
 
-        `block`: input frames of every block. `source`, `sink`: where blocks lie, in the memory `pinned`; its own memory if not given.
-        `most_taps`, `all_paths`: what filters of later changes need; `taps` alone if not given. `fade_frames`: of output, of a change.
-        `growths`: of the stages; chosen if not given. Raises CudaError when the device fails, is full, or a number is out of range.
+        `block`: input frames of every block. `source`, `sink`: where blocks lie, in the memory `pinned`; if not given, memory of
+        its own. `most_taps`, `all_paths`: what filters of later changes need, beyond `taps`. `fade_frames`: of output, of a change.
+        `growths`: of the stages; chosen if not given.
+        Raises CudaError when the device fails, is full, or a number is out of range.
         """
         taps = np.ascontiguousarray(taps, np.float32)
         outputs, inputs, count = taps.shape
@@ -73,7 +74,7 @@ class CudaConvolver:
         return Ring(address, 0, frames, 0, 1)
 
     def process(self, samples: Samples) -> Samples:
-        """Filter a block, float32 of shape (inputs, block); return (outputs, block * phases). [lane, without rings of the caller's]"""
+        """Filter a block, float32 of shape (inputs, block); return (outputs, block * phases). [lane, in memory of its own]"""
         into, out = self._views
         into[:] = samples
         self.submit()
@@ -86,7 +87,10 @@ class CudaConvolver:
         self.session.submit()
 
     def wait(self) -> None:
-        """Wait until the output of all submitted blocks is in the sink ring. Raises CudaError when the device fails or stalls. [lane]"""
+        """Wait until the output of all submitted blocks is in the sink ring. [lane]
+
+        Raises CudaError when the device fails or stalls.
+        """
         session, wanted = self.session, self.session.blocks
         stop = 0.0
         while session.told < wanted:

@@ -1,4 +1,7 @@
-"""One NVIDIA GPU through CuPy. Every call into CUDA goes through here: what fails, fails as CudaError, and a test can put another device in its place."""
+"""One NVIDIA GPU through CuPy.
+
+Every call into CUDA goes through here: what fails, fails as CudaError, and a test can put another device in its place.
+"""
 
 import ctypes as c
 from collections.abc import Callable, Iterator
@@ -100,7 +103,7 @@ class Cuda:
     def __init__(self, number: int = 0) -> None:
         """Open GPU `number`. Raises CudaError, which tells why there is none, or no CuPy."""
         try:
-            import cupy  # noqa: PLC0415
+            import cupy
         except ImportError as why:
             raise CudaError(f"no CuPy ({why}); pip install 'sigrack[gpu]'") from why
         self._cupy, self._runtime, self._number = cupy, cupy.cuda.runtime, number
@@ -136,6 +139,7 @@ class Cuda:
         with self._checked(f"{size / 2**20:.0f} MiB on {self.name}"):
             address = int(self._runtime.malloc(size))
             self._runtime.memset(address, 0, size)
+            self._runtime.deviceSynchronize()  # no queue of ours waits for that
         return address
 
     def free(self, address: int) -> None:
@@ -166,7 +170,7 @@ class Cuda:
             self._runtime.hostUnregister(address)
 
     def kernels(self, source: str, shared_bytes: dict[str, int]) -> dict[str, Kernel]:
-        """Compile `source`, which CuPy keeps on disk; return its kernels, of which each block has so many bytes of shared memory."""
+        """Compile `source`, which CuPy keeps on disk; return its kernels, whose blocks have so many bytes of shared memory."""
         with self._checked("the kernels"):
             module = self._cupy.RawModule(code=source, options=("-std=c++17",))
             return {name: self._kernel(module.get_function(name), size) for name, size in shared_bytes.items()}

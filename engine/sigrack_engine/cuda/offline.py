@@ -69,7 +69,7 @@ class Offline:
         return out
 
     def convolve_in_place(self, source: int, sink: int, frames: int) -> None:
-        """Convolve `frames` frames at the address `source`, (inputs, frames) in memory that the device reaches, into `sink`, (outputs, frames * phases).
+        """Convolve (inputs, frames) at the address `source`, which the device reaches, into (outputs, frames * phases) at `sink`.
 
         Returns when it is queued: `bank.device.synchronize(bank.session.stream)` waits. Both must stay until then.
         """
@@ -77,7 +77,9 @@ class Offline:
         session.reset()
         whole = -(-frames // self.chunk)
         session.bind(
-            Ring(source, 0, frames, self.chunk, whole), Ring(sink, 0, frames * self.phases, self.chunk * self.phases, whole), frames
+            Ring(source, 0, frames, self.chunk, whole),
+            Ring(sink, 0, frames * self.phases, self.chunk * self.phases, whole),
+            frames,
         )
         for _ in range(whole):
             session.submit()

@@ -205,7 +205,7 @@ class Plan:
         return self.macros + (Path(__file__).parent / "kernels.cu").read_text()
 
     def bytes_of(self) -> dict[str, int]:
-        """Return the size of each array on the device, in the order in which they lie; from `history` on they change with the input."""
+        """Return the size of each array on the device, in their order; from `history` on they change with the input."""
         shape, floats = self.shape, self.hop * self.segments
         sizes = {"roots": LONGEST * COMPLEX, "routes": shape.streams * 24, "owners": shape.slots * 8}
         for number, stage in enumerate(self.stages):
@@ -226,14 +226,16 @@ def _power(number: int) -> int:
 
 
 def _cut(block: int, offline: bool) -> tuple[int, int]:
-    """Return the frames and the number of a block's segments: equal ones, as long as transforms can be if latency does not count."""
+    """Return the frames and the number of a block's segments: equal ones, long if latency does not count."""
     if block <= LONGEST_WHOLE:
         return block, 1
     most = LONGEST if offline else MOST_SEGMENT
     for segments in range(-(-block // most), block // LEAST + 1):
         if block % segments == 0:
             return block // segments, segments
-    raise CudaError(f"block: {block} frames cannot be cut into equal segments of {LEAST} to {most}; take a multiple of a power of two")
+    raise CudaError(
+        f"block: {block} frames cannot be cut into equal segments of {LEAST} to {most}; take a multiple of a power of two"
+    )
 
 
 def _stages(shape: Shape, hop: int, segments: int, growths: tuple[int, ...]) -> tuple[Stage, ...]:
@@ -259,7 +261,7 @@ def _products_us(shape: Shape, stages: tuple[Stage, ...], lanes: int) -> float:
 
 
 def _division(shape: Shape, bins: int, tiles: int, limits: Limits) -> tuple[int, int]:
-    """Return columns and lanes of a block that multiplies: few streams have more lanes, so that all processors have something to do.
+    """Return columns and lanes of a thread block that multiplies: few streams have more lanes, to keep all processors busy.
 
     `tiles`: of a block's segments.
     """
@@ -275,11 +277,17 @@ def _tile(shape: Shape, segments: int) -> int:
 
 
 def plan_for(
-    shape: Shape, limits: Limits | None = None, growths: tuple[int, ...] | None = None, *, live: bool = False, offline: bool = False
+    shape: Shape,
+    limits: Limits | None = None,
+    growths: tuple[int, ...] | None = None,
+    *,
+    live: bool = False,
+    offline: bool = False,
 ) -> Plan:
     """Plan for `shape`; `growths`: of the stages, from 1, rising powers of two; the cheapest by the model if not given.
 
-    `live`: input and output are in host memory. `offline`: latency does not count, so that segments may be as long as transforms. Raises CudaError when a number is out of range.
+    `live`: input and output are in host memory. `offline`: latency does not count, so that segments may be as long as transforms.
+    Raises CudaError when a number is out of range.
     """
     shape.check()
     limits = limits or Limits()

@@ -1,4 +1,4 @@
-"""One activation of the convolver on a GPU: it owns everything there, allocates nothing afterwards, and gives all back when closed."""
+"""One activation of the convolver on a GPU: owns everything there, allocates nothing afterwards, gives all back when closed."""
 
 import ctypes as c
 from collections import deque
@@ -23,12 +23,12 @@ Taps = npt.NDArray[np.float32]
 EVER = 2**56
 PIECE = 256
 MOST_WRITERS = 64
-"""Thread blocks that write a channel's output to the host: no more are needed to fill the bus, and each of them must wait for it."""
+"""Thread blocks that write a channel's output to the host: enough to fill the bus; each of them must wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """Memory that the device reaches, where blocks come from or go to, float32: block n is at n % depth. Strides are in floats."""
+    """Memory that the device reaches, where blocks come from or go to: block n is at n % depth. Strides are in float32s."""
 
     address: int
     stream: int
@@ -80,7 +80,8 @@ def roots() -> npt.NDArray[np.complex64]:
     for level in range(1, LONGEST.bit_length() - 1):
         above = angles[1 << (level - 1) : 1 << level] / 2
         angles[1 << level : 2 << level] = np.stack([above, above + 0.5], axis=1).ravel()
-    return np.exp(1j * np.pi * angles).astype(np.complex64)
+    made: npt.NDArray[np.complex64] = np.exp(1j * np.pi * angles).astype(np.complex64)
+    return made
 
 
 @dataclass(slots=True)
@@ -111,8 +112,8 @@ class Session:
     ) -> None:
         """Take all that `plan` needs. All filters are zeros.
 
-        `pinned`: host memory in which `source` and `sink` lie. `fade_frames`: of output, of a change. `limit`: input frames that there
-        are. `tells`: the host waits for each block by `wait`. Raises CudaError; then nothing is left behind.
+        `pinned`: host memory in which `source` and `sink` lie. `fade_frames`: of output, of a change. `limit`: input frames that
+        there are. `tells`: `told` says how far blocks are. Raises CudaError; then nothing is left behind.
         """
         self.device, self.plan = device, plan
         self.blocks = 0
@@ -196,7 +197,7 @@ class Session:
         self._upload(at["owners"], owners.tobytes())
 
     def bind(self, source: Ring, sink: Ring, limit: int = EVER) -> None:
-        """Let blocks come from and go to other memory, from now on as if none had been submitted: without `reset` history stays. [lane]"""
+        """Let blocks come from and go to other memory, counted from 0 again; history stays without `reset`. [lane]"""
         header, device = self._header, self.device
         device.synchronize(self._main)
         header.in_, header.out = (_Ring(*(getattr(ring, name) for name in Ring.__slots__)) for ring in (source, sink))
@@ -309,7 +310,8 @@ class Session:
                     paths[number] = taps[o, i]
                     seen.add(number)
                 if not np.array_equal(taps[o, i], paths[number]) if number >= 0 else taps[o, i].any():
-                    raise CudaError(f"the path from input {i} to output {o} is not as when this session was made: {'equal to another' if number >= 0 else 'zeros'}")
+                    was = "equal to another" if number >= 0 else "zeros"
+                    raise CudaError(f"the path from input {i} to output {o} is not {was}, as it was when this session was made")
         return paths
 
     def _prepare(self, slot: int, taps: Taps) -> None:

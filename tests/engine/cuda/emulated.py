@@ -1,4 +1,4 @@
-"""A device that runs the kernels on this CPU, slowly: for machines without a GPU. Queues do everything at once, when it is asked for."""
+"""A device that runs the kernels on this CPU, slowly: for machines without a GPU. Queues do everything at once."""
 
 import ctypes as c
 import hashlib
@@ -6,6 +6,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\([^)]*\) )
 
 
 class _Graph:
-    def __init__(self, device: "Emulated", work: list[Callable[[], None]]) -> None:
+    def __init__(self, device: "Emulated", work: list[Callable[[], object]]) -> None:
         self._device, self._work = device, work
 
     def launch(self, stream: Any) -> None:
@@ -42,7 +43,7 @@ class Emulated:
         self.calls = 0
         self.fails_at = -1
         """Which call fails, counted from 0, and all after it; -1: none."""
-        self._recording: list[Callable[[], None]] | None = None
+        self._recording: list[Callable[[], object]] | None = None
         self._folder = Path(tempfile.gettempdir()) / "sigrack-emulated"
         self._folder.mkdir(exist_ok=True)
 
@@ -96,15 +97,16 @@ class Emulated:
             types = [parameter.rsplit(maxsplit=1) for parameter in parameters.split(",")]
             casts = (f"({kind}{'*' if '*' in last else ''})values[{number}]" for number, (kind, last) in enumerate(types))
             wrappers.append(f'extern "C" void call_{name}(const long long *values) {{ {name}({", ".join(casts)}); }}')
-        macros, _, rest = source.partition("/* kernels.cu")
-        optional = "\n".join(self._guarded(wrapper) for wrapper in wrappers)
-        text = f"{HEADER.read_text()}\n{macros}/*{rest}\nfloat2 shared[{SHARED // 8}];\nextern \"C\" void *shared_memory() {{ return shared; }}\n{optional}"
+        memory = f'float2 shared[{SHARED // 8}];\nextern "C" void *shared_memory() {{ return shared; }}'
+        text = "\n".join([HEADER.read_text(), source, memory, *map(self._guarded, wrappers)])
         built = self._folder / f"{hashlib.sha256(text.encode()).hexdigest()[:20]}.so"
         if not built.exists():
-            made = built.with_suffix(".cpp")
-            made.write_text(text)
-            command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", str(built), str(made)]
-            subprocess.run(command, check=True, capture_output=True, text=True)
+            with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+                made = Path(folder) / "kernels.cpp"
+                made.write_text(text)
+                command = ["g++", "-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-o", f"{folder}/kernels.so", str(made)]
+                subprocess.run(command, check=True, capture_output=True, text=True)
+                Path(folder, "kernels.so").rename(built)
         return c.CDLL(str(built))
 
     @staticmethod
@@ -131,7 +133,7 @@ class Emulated:
 
         return launch
 
-    def _do(self, work: Callable[[], None]) -> None:
+    def _do(self, work: Callable[[], object]) -> None:
         if self._recording is None:
             work()
         else:
@@ -150,12 +152,12 @@ class Emulated:
     def copy(self, to: int, origin: int, size: int, stream: Any) -> None:
         """Copy."""
         self.called("a copy")
-        self._do(lambda: c.memmove(to, origin, size) and None)
+        self._do(partial(c.memmove, to, origin, size))
 
     def clear(self, address: int, size: int, stream: Any) -> None:
         """Fill with zeros."""
         self.called("zeros")
-        self._do(lambda: c.memset(address, 0, size) and None)
+        self._do(partial(c.memset, address, 0, size))
 
     def record(self, event: Any, stream: Any) -> None:
         """Everything before is over."""

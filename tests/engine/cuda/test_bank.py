@@ -15,8 +15,10 @@ from sigrack_engine.cuda.session import Samples
 BLOCK, BLOCKS, TAPS = 64, 70, 2000
 
 
-def outputs(device: Device, streams: int, samples: Samples, changes: dict[int, list[int]], spare: int = 2) -> tuple[Samples, list[Samples]]:
-    """Return (streams, 2, frames) of a bank; before the blocks in `changes` so many streams get their second filter; and all filters."""
+def outputs(
+    device: Device, streams: int, samples: Samples, changes: dict[int, list[int]], spare: int = 2
+) -> tuple[Samples, list[Samples]]:
+    """Return (streams, 2, frames) of a bank, and all filters; before the blocks in `changes` those streams get a second one."""
     generator = np.random.default_rng(20)
     filters = [decaying(generator, 2, 2, TAPS) for _ in range(2 * streams)]
     with StreamBank(streams, taps=TAPS, block=BLOCK, spare=spare, fade_frames=200, growths=(1, 2, 8), device=device) as bank:
@@ -44,7 +46,7 @@ def test_each_stream_has_its_own_filter(device: Device) -> None:
 
 
 def test_some_streams_change_and_the_others_do_not_notice(device: Device) -> None:
-    """The changed ones fade from the start of some block on; the others' samples are the same bits; more changes than spare filters wait."""
+    """The changed ones fade from the start of some block on, one later, as two filters are spare; the others are the same bits."""
     samples = noise(np.random.default_rng(22), 5, 2, BLOCK * BLOCKS)
     still, _ = outputs(device, 5, samples, {})
     found, filters = outputs(device, 5, samples, {20: [1, 3, 4]})

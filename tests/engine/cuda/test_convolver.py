@@ -1,6 +1,5 @@
-"""One stream on a GPU, against the definition in float64: the same promises as the core's convolver (tests/engine/test_fir.py)."""
+"""One stream on a GPU, against the definition in float64: what the core's convolver promises (tests/engine/test_fir.py)."""
 
-import ctypes as c
 import mmap
 import time
 
@@ -53,7 +52,8 @@ def test_long_filters_are_the_convolution(gpu: Device, seed: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("taps", "phases", "block"), [(640_000, 1, 4096), (2_097_152, 1, 4096), (65_536, 1, 64), (640_000, 16, 1408), (640_000, 16, 25_536)]
+    ("taps", "phases", "block"),
+    [(640_000, 1, 4096), (2_097_152, 1, 4096), (65_536, 1, 64), (640_000, 16, 1408), (640_000, 16, 25_536)],
 )
 def test_the_longest_filters_are_the_convolution(gpu: Device, taps: int, phases: int, block: int) -> None:
     """Those that the benchmark measures."""
@@ -184,7 +184,12 @@ def test_a_filter_that_does_not_fit_is_refused_by_name_and_nothing_changes(devic
     unequal[1, 1, 3] = 1.0
     samples = noise(generator, 2, 64 * 20)
     with CudaConvolver(taps, block=64, device=device) as convolver:
-        for bad, why in [(np.ones((2, 2, 501), np.float32), "501 taps"), (across, "input 1 to output 0"), (unequal, "input 1 to output 1"), (taps[:1], "outputs")]:
+        for why, bad in {
+            "501 taps": np.ones((2, 2, 501), np.float32),
+            "input 1 to output 0 is not zeros": across,
+            "input 1 to output 1 is not equal to another": unequal,
+            "outputs": taps[:1],
+        }.items():
             with pytest.raises(CudaError, match=why):
                 convolver.change(bad)
         assert not convolver.changing
@@ -230,18 +235,17 @@ def test_blocks_lie_in_rings_of_the_caller(device: Device) -> None:
     taps, samples = decaying(generator, 2, 2, 1000), noise(generator, 2, block * 30)
     size = 2 * 2 * block * depth * 4
     with mmap.mmap(-1, max(size, mmap.PAGESIZE)) as shared:
-        anchor = (c.c_char * size).from_buffer(shared)
-        address = c.addressof(anchor)
-        rings = np.frombuffer(anchor, np.float32).reshape(2, 2, depth, block)
+        rings = np.frombuffer(shared, np.float32, size // 4).reshape(2, 2, depth, block)
+        address = rings.ctypes.data
         source, sink = (Ring(address + k * size // 2, 0, block * depth, block, depth) for k in (0, 1))
-        found = []
-        with CudaConvolver(taps, block=block, device=device, source=source, sink=sink, pinned=[Pinned(address, len(shared))]) as convolver:
+        found, pinned = [], [Pinned(address, len(shared))]
+        with CudaConvolver(taps, block=block, device=device, source=source, sink=sink, pinned=pinned) as convolver:
             for number in range(30):
                 rings[0, :, number % depth] = samples[:, number * block : (number + 1) * block]
                 convolver.submit()
                 convolver.wait()
                 found.append(rings[1, :, number % depth].copy())
-        del rings, anchor
+        del rings
 
     assert change_error_db(np.concatenate(found, axis=1), convolved(samples, taps)) < LIMIT_DB
 
@@ -315,11 +319,11 @@ def test_a_thousand_activations_leave_no_memory_behind(gpu: Device) -> None:
 def test_numbers_out_of_range_are_refused_by_name(emulated: Emulated) -> None:
     """Phases, channels, a block that cannot be cut, stages that do not fit."""
     one = np.ones((1, 1, 10), np.float32)
-    for why, taps, options in [
-        ("phases: 33", one, {"phases": 33, "block": 64}),
-        ("inputs: 9", np.ones((1, 9, 10), np.float32), {"block": 64}),
-        ("block: 8209", one, {"block": 8209}),
-        ("growths: \\(1, 3\\)", one, {"block": 64, "growths": (1, 3)}),
-    ]:
-        with pytest.raises(CudaError, match=why):
-            CudaConvolver(taps, device=emulated, **options)
+    with pytest.raises(CudaError, match="phases: 33 is not between 1 and 32"):
+        CudaConvolver(one, phases=33, block=64, device=emulated)
+    with pytest.raises(CudaError, match="inputs: 9"):
+        CudaConvolver(np.ones((1, 9, 10), np.float32), block=64, device=emulated)
+    with pytest.raises(CudaError, match="block: 8209 frames cannot be cut"):
+        CudaConvolver(one, block=8209, device=emulated)
+    with pytest.raises(CudaError, match=r"growths: \(1, 3\)"):
+        CudaConvolver(one, block=64, growths=(1, 3), device=emulated)

@@ -13,7 +13,8 @@ from sigrack_engine.cuda.offline import Offline
 
 
 @pytest.mark.parametrize(
-    ("phases", "taps", "frames", "chunk"), [(1, 3000, 5000, 1024), (4, 5000, 3001, 512), (1, 30_000, 70_000, 32_768), (3, 10, 1, 64)]
+    ("phases", "taps", "frames", "chunk"),
+    [(1, 3000, 5000, 1024), (4, 5000, 3001, 512), (1, 30_000, 70_000, 32_768), (3, 10, 1, 64)],
 )
 def test_a_signal_in_chunks_is_the_convolution(device: Device, phases: int, taps: int, frames: int, chunk: int) -> None:
     """Also when it does not end with a chunk; twice the same bits."""
