@@ -90,7 +90,8 @@ class StreamBank:
     def load(self, stream: int, taps: Taps) -> None:
         """Give a stream its filter, (outputs, inputs, taps).
 
-        At once if nothing has run yet, else it fades over when the filter has caught up. Of changes of one stream that come faster the newest counts. Raises CudaError when the bank cannot hold it.
+        At once if nothing has run yet, else it fades over when the filter has caught up. Of changes of one stream that come
+        faster the newest counts. Raises CudaError when the bank cannot hold it.
         """
         if not 0 <= stream < self.streams:
             raise CudaError(f"stream {stream}: this bank has 0 to {self.streams - 1}")

@@ -44,8 +44,8 @@ class CudaConvolver:
         """Copy `taps`, float32 of shape (outputs, inputs, taps), at the output's rate. [control]
 
         `block`: input frames of every block. `source`, `sink`: where blocks lie, in the memory `pinned`; if not given, memory of
-        its own. `most_taps`, `all_paths`: what filters of later changes need, beyond `taps`. `fade_frames`: of output, of a change.
-        `growths`: of the stages; chosen if not given.
+        its own. `most_taps`, `all_paths`: what filters of later changes need, beyond `taps`. `fade_frames`: of output, of a
+        change. `growths`: of the stages; chosen if not given.
         Raises CudaError when the device fails, is full, or a number is out of range.
         """
         taps = np.ascontiguousarray(taps, np.float32)

@@ -37,7 +37,7 @@ class Emulated:
 
     def __init__(self, limits: Limits | None = None) -> None:
         """`limits` of a small GPU, if not given."""
-        self.limits = limits or Limits(threads=8, columns=8, lanes=2, processors=2)
+        self.limits = limits or Limits(threads=4, columns=4, lanes=2, processors=2)
         self.held: dict[int, Any] = {}
         self.pinned: set[int] = set()
         self.calls = 0

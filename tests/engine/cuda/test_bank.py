@@ -46,7 +46,7 @@ def test_each_stream_has_its_own_filter(device: Device) -> None:
 
 
 def test_some_streams_change_and_the_others_do_not_notice(device: Device) -> None:
-    """The changed ones fade from the start of some block on, one later, as two filters are spare; the others are the same bits."""
+    """The changed ones fade from the start of some block on, one later: two filters are spare; the others are the same bits."""
     samples = noise(np.random.default_rng(22), 5, 2, BLOCK * BLOCKS)
     still, _ = outputs(device, 5, samples, {})
     found, filters = outputs(device, 5, samples, {20: [1, 3, 4]})
