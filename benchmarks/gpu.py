@@ -202,7 +202,7 @@ class Measurement:
     def _alone(self, session: Session, name: str) -> float:
         """What one kernel takes, repeated, in us."""
         repeat = 20
-        with session.stream:
+        with session.queue:
             return device_us(session.measured(name, repeat), 10) / repeat
 
     def _kernels(self, session: Session) -> dict[str, float]:
@@ -284,7 +284,7 @@ class Measurement:
 
     @staticmethod
     def _copies(bank: StreamBank) -> list[float]:
-        (into, out), device, queue = bank._sizes, bank.device, bank.session.stream
+        (into, out), device, queue = bank._sizes, bank.device, bank.session.queue
         host, staged = bank._host, bank._staged
         with queue:
             return [

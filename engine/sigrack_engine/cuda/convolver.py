@@ -77,13 +77,13 @@ class CudaConvolver:
         """Filter a block, float32 of shape (inputs, block); return (outputs, block * phases). [lane, in memory of its own]"""
         into, out = self._views
         into[:] = samples
+        self.tend()
         self.submit()
         self.wait()
         return out.copy()
 
     def submit(self) -> None:
         """Queue the next block, which is in the source ring. [lane]"""
-        self.tend()
         self.session.submit()
 
     def wait(self) -> None:
@@ -97,7 +97,7 @@ class CudaConvolver:
             for _ in range(LOOKS):
                 if session.told >= wanted:
                     return
-            if not self.device.busy(session.stream) and session.told < wanted:
+            if not self.device.busy(session.queue) and session.told < wanted:
                 raise CudaError(f"{self.device.name}: block {wanted} is over without output")
             stop = stop or time.monotonic() + self.patience_s
             if time.monotonic() > stop:
@@ -114,7 +114,7 @@ class CudaConvolver:
         self.tend()
 
     def tend(self) -> None:
-        """Let a change begin that could not before. [control]"""
+        """Let a change begin that could not before: to be called now and then while `changing`. [control]"""
         if self._wanted is not None and self.session.change(0, self._wanted):
             self._wanted = None
 

@@ -100,16 +100,15 @@ class Device(Protocol):
 class Cuda:
     """A GPU through CuPy."""
 
-    def __init__(self, number: int = 0) -> None:
-        """Open GPU `number`. Raises CudaError, which tells why there is none, or no CuPy."""
+    def __init__(self) -> None:
+        """Open the first GPU (CUDA_VISIBLE_DEVICES). Raises CudaError, which tells why there is none, or no CuPy."""
         try:
             import cupy
         except ImportError as why:
             raise CudaError(f"no CuPy ({why}); pip install 'sigrack[gpu]'") from why
-        self._cupy, self._runtime, self._number = cupy, cupy.cuda.runtime, number
+        self._cupy, self._runtime = cupy, cupy.cuda.runtime
         with self._checked("no GPU"):
-            self._runtime.setDevice(number)
-            properties = self._runtime.getDeviceProperties(number)
+            properties = self._runtime.getDeviceProperties(0)
             self._runtime.free(0)
         self.name = properties["name"].decode()
         self.limits = Limits(processors=properties["multiProcessorCount"])
@@ -122,11 +121,6 @@ class Cuda:
             yield
         except (self._runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.compiler.CompileException) as why:
             raise CudaError(f"{what}: {why}") from why
-
-    def use(self) -> None:
-        """Let the calling thread use this GPU."""
-        with self._checked(self.name):
-            self._runtime.setDevice(self._number)
 
     def memory(self) -> tuple[int, int]:
         """Return the free and all memory, in bytes."""

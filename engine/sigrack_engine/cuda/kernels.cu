@@ -456,11 +456,11 @@ extern "C" __global__ void __launch_bounds__(THREADS_0) inverse(Session *s) {
 /* WIDTH output frames with each thread at once. */
 extern "C" __global__ void interleave(Session *s) {
     constexpr int frames = SEGMENTS * HOP * PHASES;
-    size_type channel = blockIdx.y, stream = channel / OUTPUTS; /* stream * OUTPUTS + output */
+    size_type channel = blockIdx.x, stream = channel / OUTPUTS; /* stream * OUTPUTS + output */
     const float *planes = s->planes + channel * frames;
     float *out = block_of(s->out, stream, channel % OUTPUTS, s->block);
     size_type left = (s->limit - (size_type)s->block * SEGMENTS * HOP) * PHASES, end = left < frames ? left : frames;
-    for (int n = (blockIdx.x * blockDim.x + threadIdx.x) * WIDTH; n < end; n += gridDim.x * blockDim.x * WIDTH) {
+    for (int n = (blockIdx.y * blockDim.x + threadIdx.x) * WIDTH; n < end; n += gridDim.y * blockDim.x * WIDTH) {
         const float *from = planes + (size_type)(n % PHASES) * (SEGMENTS * HOP) + n / PHASES;
 #if WIDTH == 4
         constexpr int plane = SEGMENTS * HOP;

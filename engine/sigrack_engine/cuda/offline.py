@@ -71,7 +71,7 @@ class Offline:
     def convolve_in_place(self, source: int, sink: int, frames: int) -> None:
         """Convolve (inputs, frames) at the address `source`, which the device reaches, into (outputs, frames * phases) at `sink`.
 
-        Returns when it is queued: `bank.device.synchronize(bank.session.stream)` waits. Both must stay until then.
+        Returns when it is queued: `bank.device.synchronize(bank.session.queue)` waits. Both must stay until then.
         """
         session = self.bank.session
         session.reset()

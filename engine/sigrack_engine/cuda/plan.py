@@ -18,6 +18,8 @@ MOST_STAGES = 4
 MOST_CHANNELS = 8
 MOST_PHASES = 32
 MOST_TAPS = 4 << 20
+MOST_FRAMES = 1 << 28
+"""Of output, in a block: the kernels count them in 32 bits."""
 LONGEST_WHOLE, MOST_SEGMENT = 8192, 4096
 """Frames of a block beyond which it is cut into segments, and of these: shorter ones keep more processors busy."""
 BYTES_PER_US = 3.5e6
@@ -92,7 +94,7 @@ class Shape:
             ("outputs", self.outputs, MOST_CHANNELS),
             ("phases", self.phases, MOST_PHASES),
             ("taps", self.taps, MOST_TAPS),
-            ("block", self.block, 1 << 26),
+            ("block", self.block, MOST_FRAMES // max(1, self.phases)),
             ("streams", self.streams, 1 << 20),
         ):
             if not 1 <= value <= most:

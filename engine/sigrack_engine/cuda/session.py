@@ -96,7 +96,7 @@ class _Fade:
 
 
 class Session:
-    """Runs one plan. [control, unless said otherwise; `submit` and `wait` on one thread, here called lane]"""
+    """Runs one plan. [control, unless said otherwise; lane: the one thread that submits blocks]"""
 
     def __init__(
         self,
@@ -144,6 +144,7 @@ class Session:
         for queue in (self._main, self._side):
             owned.callback(device.synchronize, queue)
         self._staged, self._freed = device.event(), device.event()
+        self._marks = deque(device.event() for _ in range(plan.shape.spare))
         self._write_header(source, sink, limit)
         self._graph = device.record_graph(self._main, self._queue_block)
         device.synchronize(self._main)
@@ -246,7 +247,7 @@ class Session:
         work["inverse"] = ((voices * plan.segments, 1, 1), plan.threads(0))
         if shape.phases > 1:
             parts = -(-plan.hop * plan.segments * shape.phases // (4 * few))
-            work["interleave"] = ((min(parts, MOST_WRITERS), shape.streams * shape.outputs, 1), few)
+            work["interleave"] = ((shape.streams * shape.outputs, min(parts, MOST_WRITERS), 1), few)
         for number, stage in enumerate(plan.stages[1:], 1):
             members = -(-shape.streams // stage.growth)
             work[f"ahead_{number}"] = ((members * (shape.inputs + shape.voices), 1, 1), plan.threads(number))
@@ -276,7 +277,7 @@ class Session:
         except BaseException:
             self._free.append(slot)
             raise
-        fade = _Fade(stream, slot, self.device.event())
+        fade = _Fade(stream, slot, self._marks.popleft())
         self.device.record(fade.prepared, self._side)
         self._coming.append(fade)
         return True
@@ -337,7 +338,7 @@ class Session:
         self.blocks += 1
 
     @property
-    def stream(self) -> Stream:
+    def queue(self) -> Stream:
         """The queue in which blocks run."""
         return self._main
 
@@ -347,17 +348,19 @@ class Session:
         while self._fading and self._fading[0].end_block <= self.blocks:
             self._end(self._fading.popleft())
         if self._coming and self.device.passed(self._coming[0].prepared):
-            fade = self._coming.popleft()
+            fade = self._coming[0]
             start = (self.blocks * shape.block + self.plan.lead_frames) * shape.phases
             fade.end_block = -(-(start + self._fade_frames) // (shape.block * shape.phases)) + 1
             self._assign(fade.stream, int(self._slots[fade.stream]), fade.slot, start, -1)
             self._fading.append(fade)
+            self._coming.popleft()  # not before: `change` looks for the stream in both
 
     def _end(self, fade: _Fade) -> None:
         old = int(self._slots[fade.stream])
         self._assign(fade.stream, fade.slot, -1, 0, old)
         self.device.record(self._freed, self._main)
         self._slots[fade.stream] = fade.slot
+        self._marks.append(fade.prepared)
         self._free.append(old)
 
     def _assign(self, stream: int, slot: int, incoming: int, fade_from: int, freed: int) -> None:

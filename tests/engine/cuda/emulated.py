@@ -53,9 +53,6 @@ class Emulated:
         if 0 <= self.fails_at < self.calls:
             raise CudaError(f"{what}: told to fail")
 
-    def use(self) -> None:
-        """Nothing to do."""
-
     def memory(self) -> tuple[int, int]:
         """Return the free and all memory."""
         return (1 << 40) - sum(len(each) for each in self.held.values()), 1 << 40
