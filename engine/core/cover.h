@@ -24,6 +24,8 @@ struct core_cover_setup {
     uint32_t late_frames;    /* that go out, by which the child's processor itself is late: the input that stands for it is, too */
     uint32_t fade_frames;    /* that go out: of cross-fades, and of what is left of the last output */
     uint32_t patient;        /* freewheel: the engine waits for a child that is alive */
+    uint32_t silent;         /* without a fallback silence stands for the child, also where the input could */
+    uint32_t warm_frames;    /* that go in, which a life must have heard before it takes over: how far back its output depends on them */
 };
 
 /* Frames that went out since the beginning: wet + dry = processed. [any] */

@@ -311,6 +311,8 @@ class CoverSetup(c.Structure):
         ("late_frames", c.c_uint32),
         ("fade_frames", c.c_uint32),
         ("patient", c.c_uint32),
+        ("silent", c.c_uint32),
+        ("warm_frames", c.c_uint32),
     ]
 
 

@@ -109,6 +109,8 @@ class ChildExchange:
         child = checked(lib.core_map_guarded(descriptors[1], sizes.child, True), "a lane's output")
         self.struct = ExchangeStruct()
         lib.core_exchange_open(self.struct, host, child, self.shape, descriptors[2])
+        self.parts = (host, int(sizes.host)), (child, int(sizes.child))
+        """Address and size in bytes of what it can only read, and of what it writes: whole pages."""
         self._events = (Event * BLOCK_EVENTS)()
 
     def rings(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
