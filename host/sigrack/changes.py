@@ -297,7 +297,6 @@ class Changes:
         """Put a plan into force. Raises RackError; then nothing has changed. [main]"""
         rack = self._rack
         check_rates(rack.document, rack.setup, plan.slots)
-        check_latency(rack.document, rack.slots, plan.slots)
         for old in plan.heirs.values():
             await _pause(old)
         self._committing = True
@@ -311,6 +310,7 @@ class Changes:
         prepared: Prepared = await self.beside.build("the run list", rack.prepare, plan.slots, plan.signals, plan.heirs)
         try:
             self._check_running()
+            check_latency(rack.document, rack, prepared)
             rack.coming = tuple(plan.things)
             started = time.perf_counter_ns()
             _start(plan.fresh)

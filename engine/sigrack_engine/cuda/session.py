@@ -289,8 +289,9 @@ class Session:
 
     @property
     def ready(self) -> bool:
-        """Whether no filter is being turned into spectra: the next block begins the change. [lane]"""
-        return not self._coming or self.device.passed(self._coming[-1].prepared)
+        """Whether no filter is being turned into spectra: the next block begins the change. [any]"""
+        coming = tuple(self._coming)
+        return not coming or self.device.passed(coming[-1].prepared)
 
     def check(self, taps: Taps) -> None:
         """Raise CudaError when the plan cannot hold these taps. [any]"""

@@ -1,0 +1,169 @@
+"""What runs in a child of a group on a GPU: a control thread, and an audio thread that lets the device make quanta.
+
+The keeper forks before anything of CUDA is loaded: the child imports CuPy itself.
+"""
+
+import importlib
+import os
+import resource
+import threading
+import time
+from contextlib import suppress
+from typing import NoReturn
+
+import numpy as np
+
+from sigrack.errors import ConfigError
+from sigrack.lanes.child import REAL_TIME_US, RLIMIT_RTTIME
+from sigrack.lanes.messages import Message
+from sigrack.lanes.serving import LOST, Serving
+from sigrack_engine.core import lib
+from sigrack_engine.cuda.convolver import CudaConvolver
+from sigrack_engine.cuda.device import Device
+from sigrack_engine.cuda.errors import CudaError
+from sigrack_engine.cuda.session import Pinned, Ring, Taps
+from sigrack_engine.exchange import ChildExchange, Shape
+
+__all__ = ["FAILED", "main"]
+
+DEVICE = "SIGRACK_CUDA_DEVICE"
+"""Environment variable with `module:function`: what opens the device, if not `OPENED`."""
+OPENED = "sigrack_engine.cuda.device:opened"
+FAILED = 72
+"""Exit code of a child whose device has failed; it has left in the stack's file what the device said."""
+LOOK_S = 0.0005
+
+
+class _GpuChild(Serving):
+    """The rings of the exchange are pinned in place: the device reads and writes them itself."""
+
+    def __init__(self, descriptors: list[int], argument: Message) -> None:
+        end, host, own, wake, self._stack = descriptors
+        super().__init__(end, self._stack)
+        self._exchange = ChildExchange(Shape(*argument["shape"]), (host, own, wake))
+        self._priority, self._patient = argument["priority"], argument["patient"]
+        self._device: Device | None = None
+        self._convolver: CudaConvolver | None = None
+        self._audio: threading.Thread | None = None
+        self._wanted: Taps | None = None
+        """Of a change that could not begin yet."""
+        self._fading = False
+
+    # The control thread
+
+    def _open(self, _: Message) -> str:
+        module, function = os.environ.get(DEVICE, OPENED).split(":")
+        try:
+            device: Device = getattr(importlib.import_module(module), function)()
+        except CudaError as error:
+            raise ConfigError(str(error)) from None
+        self._device = device
+        return device.name
+
+    def _load(self, order: Message) -> Message:
+        exchange = self._exchange.struct
+        quantum, capacity, ratio = exchange.quantum, exchange.capacity, exchange.ratio
+        depth = capacity // quantum
+        given, made = self._exchange.parts
+        try:
+            self._convolver = CudaConvolver(
+                _taps(order),
+                phases=ratio,
+                block=quantum,
+                device=self._device,
+                source=Ring(exchange.in_, 0, capacity, quantum, depth),
+                sink=Ring(exchange.out, 0, capacity * ratio, quantum * ratio, depth),
+                pinned=(Pinned(*given, read_only=True), Pinned(*made)),
+                most_taps=order["most_taps"],
+                all_paths=order["all_paths"],
+                fade_frames=order["fade_frames"],
+            )
+        except CudaError as error:
+            raise ConfigError(str(error)) from None
+        self._audio = threading.Thread(target=self._run, args=(self._convolver,), name="audio", daemon=True)
+        self._audio.start()
+        return {"device_bytes": self._convolver.bytes}
+
+    def _change(self, order: Message) -> None:
+        """Answer when the next block begins the change, unless another one is still being faded in."""
+        assert self._convolver
+        self._wanted = _taps(order)
+        self._begin_change(self._convolver)
+        while self._patient and self._wanted is None and not self._is_ready(self._convolver):
+            time.sleep(LOOK_S)
+
+    def _begin_change(self, convolver: CudaConvolver) -> None:
+        """Let the taps that are wanted fade in, unless others still do."""
+        if self._wanted is None:
+            return
+        self._fading = True  # before it begins: the audio thread tells when it is over
+        try:
+            if convolver.session.change(0, self._wanted):
+                self._wanted = None
+        except CudaError as error:
+            self._fail(error)
+
+    def _is_ready(self, convolver: CudaConvolver) -> bool:
+        try:
+            return convolver.session.ready
+        except CudaError as error:
+            self._fail(error)
+
+    def _deliver(self) -> None:
+        if not self._convolver or self._convolver.session.changing:
+            return
+        if self._fading:
+            self._fading = False
+            self._channel.send({"note": "changed"})
+        self._begin_change(self._convolver)
+
+    def _save(self, _: Message) -> None:
+        """Nothing: what a filter has heard is not kept."""
+
+    def _end(self, _: Message) -> None:
+        if self._audio:
+            self._audio.join()
+        if self._convolver:
+            self._convolver.close()
+
+    def _fail(self, error: CudaError) -> NoReturn:
+        """End the process, and leave behind what the device said. [any]"""
+        os.pwrite(self._stack, str(error).encode(), 0)
+        os._exit(FAILED)
+
+    # The audio thread
+
+    def _run(self, convolver: CudaConvolver) -> None:
+        assert self._device
+        if self._priority:
+            with suppress(OSError, ValueError):  # not permitted: as the host's own thread, it runs without
+                resource.setrlimit(RLIMIT_RTTIME, (REAL_TIME_US, REAL_TIME_US))
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(self._priority))
+        try:
+            self._device.use()
+            self._make_quanta(convolver)
+        except CudaError as error:
+            with suppress(CudaError):
+                convolver.close()
+            self._fail(error)
+
+    def _make_quanta(self, convolver: CudaConvolver) -> None:
+        exchange, tick_ns = self._exchange, lib.core_tick_ns()
+        while (at := exchange.wait()) >= 0:
+            begun = time.perf_counter_ns()
+            convolver.submit()
+            convolver.wait()
+            exchange.done(refused=False, ticks=int((time.perf_counter_ns() - begun) / tick_ns))
+            if self._fading and not convolver.session.changing:
+                self._bell.ring()
+        if at != -1:
+            os._exit(LOST)
+
+
+def _taps(order: Message) -> Taps:
+    return np.frombuffer(order["taps"], np.float32).reshape(order["paths"])
+
+
+def main(descriptors: list[int], argument: Message) -> None:
+    """Be a child: `descriptors` are its end of the channel, of the exchange, and where stacks are written. [control]"""
+    _GpuChild(descriptors, argument).serve()
