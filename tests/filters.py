@@ -1,8 +1,13 @@
 """A plugin with a filter of noise, for racks of tests."""
 
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
 from fades import slot
 
-__all__ = ["FILTER", "filtered"]
+__all__ = ["FILTER", "filtered", "taps_of"]
 
 FILTER = '''
 import numpy as np
@@ -40,3 +45,11 @@ class Filter(Plugin):
 def filtered(name: str, **config: int) -> str:
     """Return the table of a slot with a random filter."""
     return slot(name, config="\n".join(f"{key} = {str(value).lower()}" for key, value in config.items()))
+
+
+def taps_of(seed: int, taps: int, late: int = 0) -> npt.NDArray[np.float32]:
+    """Return what filter.py makes of these settings."""
+    space: dict[str, Any] = {}
+    exec(FILTER, space)
+    made: npt.NDArray[np.float32] = space["taps_of"](seed, taps, late)
+    return made

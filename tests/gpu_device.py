@@ -6,6 +6,8 @@ more calls succeed. A file `none` tells why there is no device.
 """
 
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.cuda.emulated import Emulated
@@ -19,6 +21,7 @@ class Noted(Emulated):
 
     def __init__(self, folder: Path) -> None:
         super().__init__()
+        self._busy = threading.Lock()
         self._notes = folder
         orders = folder / "fails_at"
         if orders.exists() and (numbers := orders.read_text().split()):
@@ -35,6 +38,14 @@ class Noted(Emulated):
             super().called(what)
         except CudaError:
             raise CudaError("device lost") from None
+
+    def _do(self, work: Callable[[], None]) -> None:
+        """Run one kernel at a time, whichever thread has launched it: they share the emulated memory of a block."""
+        super()._do(lambda: self._alone(work))
+
+    def _alone(self, work: Callable[[], None]) -> None:
+        with self._busy:
+            work()
 
     def register(self, address: int, size: int, *, read_only: bool = False) -> None:
         """Note it."""

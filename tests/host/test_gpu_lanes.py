@@ -4,7 +4,10 @@ The device is emulated: it runs the real kernels, slowly, in the real child.
 """
 
 import asyncio
+import json
 import os
+import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,20 +17,24 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from fades import Signal, beginning, changed, faded
-from filters import FILTER, filtered
+from command import sigrack
+from fades import Signal, beginning, changed, faded, slot
+from filters import FILTER, filtered, taps_of
 from oracles.chain import error_db
 from racks import noise, write
 from sigrack import render
 from sigrack.config import load
 from sigrack.drivers import built
 from sigrack.errors import EngineError
-from sigrack.lanes.gpu import GpuGroup
+from sigrack.groups import variant_of
+from sigrack.lanes.gpu import BUDGET, GpuGroup
+from sigrack.quarantine import Quarantine
 from sigrack.rack import Rack
+from sigrack.session import Session
 from sigrack.status import stats, status
+from sigrack_engine.compiler import Linear
 from sigrack_engine.engine import FreewheelBuffers
 from sigrack_plugins import Setup
-
 
 TESTS = Path(__file__).parents[1]
 LIMIT_DB = -120.0
@@ -49,9 +56,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def rack_file(folder: Path, tables: str, sound: Samples, *, rack: str = "", driver: str = "file", block: int = BLOCK) -> Path:
+def rack_file(
+    folder: Path, tables: str, sound: Samples, *, rack: str = "", driver: str = "file", block: int = BLOCK, rate_hz: int = 48_000
+) -> Path:
     head = f"[rack]\nblock_frames = {block}\nfade_ms = 1.0\npriority = 0\n{rack}\n"
-    return write(folder, f'{head}[source]\ndriver = "{driver}"\npath = "in.wav"\n[control]\nenabled = false\n{tables}', sound)
+    return write(
+        folder, f'{head}[source]\ndriver = "{driver}"\npath = "in.wav"\n[control]\nenabled = false\n{tables}', sound, rate_hz
+    )
 
 
 def rendered(path: Path, backend: str) -> Signal:
@@ -256,3 +267,226 @@ def test_the_cpu_covers_from_the_block_of_the_failure_on(folder: Path, ratio: in
     assert same
     assert [0, 0] == pinned(folder)
     assert pid and not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize("calls", [0, 1, 7, 40, -1])
+def test_a_life_that_fails_while_it_loads_is_counted_and_followed(folder: Path, calls: int) -> None:
+    """The second device fails at its first call, amid its memory, its kernels, the recording, or in its first block; the third works."""
+    tables = filtered("a", taps=500)
+    calls = calls if calls >= 0 else calls_to_load(rack_file(folder, tables, noise(1), rack='backend = "cuda"'))
+    (folder / "fails_at").write_text(f"-1 {calls} -1")
+    stepped = live(folder, tables)
+    stepped.steps(5)
+    (folder / "fails_in").write_text("1")
+    stepped.until(lambda: stepped.dry_frames > 0)
+    stepped.until(lambda: stepped.gpu.lane.state == "running" and stepped.gpu.lane.deaths == {"device lost": 2})
+    stepped.until(lambda: bool(stepped.gpu.cover.stats.is_wet))
+
+    error, same = compared(folder, tables, stepped)
+    assert error < LIMIT_DB
+    assert same
+    assert {0} == set(pinned(folder))
+
+
+@pytest.mark.parametrize("calls", [0, 1, 2, 3, 5, 8, 12])
+def test_a_device_that_fails_in_a_change_is_covered_for(folder: Path, calls: int) -> None:
+    """Whatever of the change was done: the CPU has made it, and the next life begins with the new filter."""
+    tables = filtered("a", taps=500)
+    stepped = live(folder, tables)
+    stepped.steps(20)
+    (folder / "fails_in").write_text(str(calls))
+    change(stepped, 2)
+    stepped.until(lambda: stepped.gpu.cover.stats.lives == 2)
+    stepped.until(lambda: bool(stepped.gpu.cover.stats.is_wet) and not stepped.gpu.changing)
+    begun = len(stepped.given)
+    stepped.steps(20)
+
+    assert {"device lost": 1} == stepped.gpu.lane.deaths
+    given = stepped.given
+    heard, wanted = stepped.close(), cpus(folder, filtered("a", taps=500, seed=2), given)
+    assert error_db(heard[begun * BLOCK :], wanted[(begun - 1) * BLOCK : -BLOCK]) < LIMIT_DB
+
+
+def change(stepped: Stepped, seed: int) -> None:
+    """Give group a another filter, as a swap would."""
+    (group,) = stepped.rack.groups
+    (slot, out), *_ = group.parts
+    slot.linear = Linear(taps_of(seed, 500), 1, 0)
+    group.change(group.parts, variant_of(stepped.rack, group.parts))
+
+
+def test_a_change_reaches_gpu_and_cpu(folder: Path) -> None:
+    """Once both have it, either is heard, and a life that follows has it as well."""
+    stepped = live(folder, filtered("a", taps=500))
+    stepped.steps(20)
+    for seed in (2, 3, 4):
+        change(stepped, seed)
+    stepped.until(lambda: not stepped.gpu.changing)
+    begun = len(stepped.given)
+    stepped.steps(20)
+    assert 0 == stepped.dry_frames
+    (folder / "fails_in").write_text("0")
+    stepped.until(lambda: stepped.gpu.cover.stats.lives == 2 and bool(stepped.gpu.cover.stats.is_wet))
+    stepped.steps(20)
+    given = stepped.given
+
+    heard, wanted = stepped.close(), cpus(folder, filtered("a", taps=500, seed=4), given)
+    assert error_db(heard[begun * BLOCK :], wanted[(begun - 1) * BLOCK : -BLOCK]) < LIMIT_DB
+
+
+def test_a_killed_child_is_covered_for(folder: Path) -> None:
+    """As it is when the device fails."""
+    tables = filtered("a", taps=500)
+    stepped = live(folder, tables)
+    stepped.steps(10)
+    os.kill(stepped.gpu.lane.pid or 0, signal.SIGKILL)
+    stepped.until(lambda: stepped.gpu.cover.stats.lives == 2 and bool(stepped.gpu.cover.stats.is_wet))
+
+    assert {"SIGKILL": 1} == stepped.gpu.lane.deaths
+    error, same = compared(folder, tables, stepped)
+    assert error < LIMIT_DB
+    assert same
+
+
+def test_a_gpu_that_fails_too_often_is_given_up(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The group stays on the CPU, with the lane's latency, and says so; nothing is put into quarantine."""
+    tables = filtered("a", taps=500)
+    (folder / "fails_at").write_text(f"-1 {' '.join('0' for _ in range(BUDGET))}")
+    stepped = live(folder, tables)
+    (folder / "fails_in").write_text("3")
+    stepped.until(lambda: stepped.gpu.lane.state == "given up")
+    stepped.steps(20)
+
+    assert {"device lost": BUDGET} == stepped.gpu.lane.deaths
+    assert f"a: {BUDGET} deaths in 60 s, the last: device lost: it stays on the CPU" in [r.message for r in caplog.records]
+    assert not Quarantine.open().entries()
+    assert BLOCK == stepped.rack.latency_frames
+    error, same = compared(folder, tables, stepped)
+    assert error < LIMIT_DB
+    assert same
+
+
+@pytest.mark.parametrize("ratio", [1, 4])
+def test_without_a_fallback_a_failure_is_a_fade_to_silence(folder: Path, ratio: int) -> None:
+    """Not to the input, which may be far louder than what the filter makes of it; and the next life fades in at once."""
+    tables = filtered("a", taps=500, ratio=ratio)
+    stepped = live(folder, tables, "fallback = false")
+    stepped.steps(20)
+    (folder / "fails_in").write_text("0")
+    stepped.until(lambda: stepped.dry_frames > 0)
+    failed = len(stepped.given) - 1
+    stepped.until(lambda: stepped.gpu.cover.stats.lives == 2)
+    returns = len(stepped.given) - 1
+    stepped.until(lambda: bool(stepped.gpu.cover.stats.is_wet))
+    stepped.steps(20 + 500 // BLOCK)
+    given, block = stepped.given, BLOCK * ratio
+    heard, wanted = stepped.close(), cpus(folder, tables, given)
+
+    assert error_db(heard[2 * block : failed * block], wanted[block : (failed - 1) * block]) < LIMIT_DB
+    assert not heard[(failed + 2) * block : returns * block].any()
+    assert error_db(heard[-10 * block :], wanted[-11 * block : -block]) < LIMIT_DB
+
+
+# What is told
+
+
+def test_without_a_gpu_the_cpu_runs_and_one_line_tells_why(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """For all groups together; there is no latency then."""
+    (folder / "none").write_text("no CuPy (No module named 'cupy'); pip install 'sigrack[gpu]'")
+    tables = filtered("a", taps=50) + slot("meter", "level") + filtered("b", taps=50)
+    path = rack_file(folder, tables, noise(3000), rack='backend = "cuda"')
+    wanted, heard = (rendered(path, backend) for backend in ("cpu", "cuda"))
+
+    assert np.array_equal(wanted, heard)
+    assert ["there is no GPU to run on: no CuPy (No module named 'cupy'); pip install 'sigrack[gpu]'; the CPU runs"] == [
+        record.message for record in caplog.records if record.levelname == "WARNING"
+    ]
+    stepped = live(folder, tables)
+    assert 0 == stepped.rack.latency_frames
+    stepped.rack.close()
+
+
+@pytest.mark.parametrize(("worth", "backend"), [(1e-9, "cuda"), (1.0, "cpu")])
+def test_auto_measures_and_tells(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, worth: float, backend: str
+) -> None:
+    """A GPU is taken for what takes more than a share of a core on this machine."""
+    monkeypatch.setattr("sigrack.backends.WORTH", worth)
+    caplog.set_level("INFO", "sigrack")
+    with built(load(rack_file(folder, filtered("a", taps=500), noise(10), rack='backend = "auto"'))) as rack:
+        assert [backend] == [group.backend for group in rack.groups]
+    told = [record.message for record in caplog.records]
+
+    assert re.fullmatch(r"a: it takes [0-9.e-]+ % of a core here, and a GPU is worth it from .* % on: it .*", told[0])
+    assert (backend == "cuda") == (told[1:] == ["a: runs on emulated"])
+
+
+def test_recursions_stay_on_the_cpu(folder: Path) -> None:
+    """A GPU runs taps."""
+    equalizer = slot("eq", "equalizer", 'text = "Filter 1: ON PK Fc 30 Hz Gain 6 dB Q 8"')
+    with built(load(rack_file(folder, equalizer, noise(10), rack='backend = "cuda"'))) as rack:
+        assert ["cpu"] == [group.backend for group in rack.groups]
+
+
+def test_the_lanes_latency_is_in_every_sum(folder: Path) -> None:
+    """A block at the group's input rate, at the rate that goes out; other channels of the bus are as late."""
+    tables = filtered("a", taps=50) + slot("meter", "level") + filtered("up", taps=90, ratio=4, late=20)
+    path = rack_file(folder, tables, noise(1000), rack='backend = "cuda"')
+    session = Session(load(path))
+    told, counted = status(session), stats(session)
+    session.rack.close()
+    session.driver.close()
+    shown = sigrack("info", path, "--json")
+
+    assert 8 * BLOCK + 20 == told["latency_frames"]
+    assert [("a", "cuda", BLOCK), ("up", "cuda", 4 * BLOCK + 20)] == [
+        (group["name"], group["backend"], group["latency_frames"]) for group in told["groups"]
+    ]
+    assert [("emulated", "running"), None, ("emulated", "running")] == [
+        (each["lane"]["device"], each["lane"]["state"]) if each["lane"] else None for each in counted["slots"]
+    ]
+    info = json.loads(shown.stdout)
+    assert 8 * BLOCK + 20 == info["latency_frames"]
+    assert [("cuda", "emulated", BLOCK), ("cuda", "emulated", 4 * BLOCK + 20)] == [
+        (group["backend"], group["device"], group["latency_frames"]) for group in info["groups"]
+    ]
+
+
+def test_channels_beside_a_group_are_as_late(folder: Path) -> None:
+    """What one channel goes through on a GPU and another passes by comes out together."""
+    tables = slot("a", "./thrice.py", rest='in = ["left"]')
+    (folder / "thrice.py").write_text(THRICE)
+    bus = '[bus]\nchannels = ["left", "right"]\n'
+    sound = noise(2000)
+    heard = rendered(rack_file(folder, bus + tables, sound), "cuda")
+
+    assert error_db(heard, sound.astype(np.float64) * [3.0, 1.0]) < LIMIT_DB
+
+
+THRICE = """
+from sigrack_plugins import Plugin
+class Thrice(Plugin):
+    def fir(self, setup):
+        return [[[3.0]]]
+"""
+
+
+@pytest.mark.parametrize(
+    ("rack", "taps", "warning"),
+    [
+        ('backend = "cuda"', 500, ""),
+        ('backend = "cuda"\nfallback = false', 500, "silence is heard when the GPU fails: set fallback = true in [rack]"),
+        ('backend = "cuda"', 64_000, "the CPU cannot cover for the GPU: that would take"),
+        ('backend = "auto"\nfallback = false', 500, ""),
+    ],
+)
+def test_check_warns_of_what_the_cpu_cannot_cover(folder: Path, rack: str, taps: int, warning: str) -> None:
+    """In a live rack, and whether there is a GPU here or not."""
+    (folder / "none").write_text("no GPU")
+    tables = "".join(filtered(f"a{number}", taps=taps) + slot(f"border{number}", "level") for number in range(7))
+    path = rack_file(folder, tables, noise(10), rack=f"{rack}\nlimiter = true", driver="clock", block=16, rate_hz=768_000)
+    told = sigrack("check", path)
+
+    assert 0 == told.returncode
+    assert warning in told.stderr
+    assert bool(warning) == ("sigrack: warning" in told.stderr)

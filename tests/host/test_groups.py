@@ -12,7 +12,7 @@ import soundfile
 
 from director import DIRECTOR
 from fades import FADE, Signal, beginning, changed, faded, slot
-from filters import FILTER, filtered
+from filters import FILTER, filtered, taps_of
 from oracles.chain import error_db, gain, interpolated, matrix_fir
 from racks import freewheel, noise, write
 from sigrack import render
@@ -22,14 +22,6 @@ from sigrack.session import Session
 from sigrack.status import stats
 
 LIMIT_DB = -120.0
-
-
-def taps_of(seed: int, taps: int, late: int = 0) -> npt.NDArray[np.float32]:
-    """Return what filter.py makes of these settings."""
-    space: dict[str, Any] = {}
-    exec(FILTER, space)
-    made: npt.NDArray[np.float32] = space["taps_of"](seed, taps, late)
-    return made
 
 
 @pytest.fixture

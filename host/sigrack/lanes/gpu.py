@@ -68,6 +68,8 @@ class GpuLane(Lane):
         self.device_bytes = 0
         self.changing = False
         """Other taps are on their way, or being faded in."""
+        self._number = 0
+        """Of the change that was asked for last."""
         self.on_change: Callable[[], object] = lambda: None
         """Called when other taps are in force. [minder]"""
 
@@ -90,7 +92,7 @@ class GpuLane(Lane):
         self.device_bytes = said["device_bytes"]
         while taps is not self._taps:  # changed meanwhile
             taps = self._taps
-            await self._ask(life, "change", **_packed(taps))
+            await self._ask(life, "change", number=self._number, **_packed(taps))
         return life, said
 
     async def _again(self) -> Life[Exchange]:
@@ -110,18 +112,19 @@ class GpuLane(Lane):
     async def change(self, taps: Taps) -> None:
         """Let other taps fade in; the next life begins with them."""
         self._taps = taps
+        self._number += 1
         if not (life := self._life) or self.state != "running":
             return
         self.changing = True
         try:
-            await life.ask("change", BUILD_S, **_packed(taps))
+            await life.ask("change", BUILD_S, number=self._number, **_packed(taps))
         except RefusedError as error:
             life.kill(str(error))
         except EndedError:
             pass
 
     def _hear(self, message: Message) -> None:
-        if message["note"] == "changed":
+        if message["note"] == "changed" and message["number"] == self._number:
             self.changing = False
             self.on_change()
 

@@ -47,7 +47,11 @@ class _GpuChild(Serving):
         self._audio: threading.Thread | None = None
         self._wanted: Taps | None = None
         """Of a change that could not begin yet."""
+        self._number = 0
+        """Of the change that was asked for last."""
         self._fading = False
+        self._control = threading.Lock()
+        """Held by the control thread inside the session, and for good by an audio thread that has failed."""
 
     # The control thread
 
@@ -87,7 +91,7 @@ class _GpuChild(Serving):
     def _change(self, order: Message) -> None:
         """Answer when the next block begins the change, unless another one is still being faded in."""
         assert self._convolver
-        self._wanted = _taps(order)
+        self._wanted, self._number = _taps(order), order["number"]
         self._begin_change(self._convolver)
         while self._patient and self._wanted is None and not self._is_ready(self._convolver):
             time.sleep(LOOK_S)
@@ -98,24 +102,27 @@ class _GpuChild(Serving):
             return
         self._fading = True  # before it begins: the audio thread tells when it is over
         try:
-            if convolver.session.change(0, self._wanted):
-                self._wanted = None
+            with self._control:
+                if convolver.session.change(0, self._wanted):
+                    self._wanted = None
         except CudaError as error:
             self._fail(error)
 
     def _is_ready(self, convolver: CudaConvolver) -> bool:
         try:
-            return convolver.session.ready
+            with self._control:
+                return convolver.session.ready
         except CudaError as error:
             self._fail(error)
 
     def _deliver(self) -> None:
         if not self._convolver or self._convolver.session.changing:
             return
-        if self._fading:
+        if self._wanted is not None:
+            self._begin_change(self._convolver)
+        elif self._fading:
             self._fading = False
-            self._channel.send({"note": "changed"})
-        self._begin_change(self._convolver)
+            self._channel.send({"note": "changed", "number": self._number})
 
     def _save(self, _: Message) -> None:
         """Nothing: what a filter has heard is not kept."""
@@ -143,6 +150,7 @@ class _GpuChild(Serving):
             self._device.use()
             self._make_quanta(convolver)
         except CudaError as error:
+            self._control.acquire()
             with suppress(CudaError):
                 convolver.close()
             self._fail(error)
