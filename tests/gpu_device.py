@@ -37,13 +37,13 @@ class Noted(Emulated):
         try:
             super().called(what)
         except CudaError:
-            raise CudaError("device lost") from None
+            raise CudaError(f"{what}: cudaErrorDevicesUnavailable: device lost") from None
 
-    def _do(self, work: Callable[[], None]) -> None:
+    def _do(self, work: Callable[[], object]) -> None:
         """Run one kernel at a time, whichever thread has launched it: they share the emulated memory of a block."""
         super()._do(lambda: self._alone(work))
 
-    def _alone(self, work: Callable[[], None]) -> None:
+    def _alone(self, work: Callable[[], object]) -> None:
         with self._busy:
             work()
 

@@ -42,9 +42,6 @@ class Device(Protocol):
     name: str
     limits: Limits
 
-    def use(self) -> None:
-        """Let the calling thread use it. [any]"""
-
     def memory(self) -> tuple[int, int]:
         """Return the free and all memory, in bytes."""
 

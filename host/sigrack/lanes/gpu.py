@@ -1,6 +1,7 @@
 """A group's filter on a GPU, in a child, life after life; and beside it the same filter on the CPU, which covers for it."""
 
 import asyncio
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ class GpuLane(Lane):
         try:
             await life.ask("change", BUILD_S, number=self._number, **_packed(taps))
         except RefusedError as error:
-            life.kill(str(error))
+            life.kill("refused", str(error))
         except EndedError:
             pass
 
@@ -128,10 +129,11 @@ class GpuLane(Lane):
             self.changing = False
             self.on_change()
 
-    def _note(self, cause: str, stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
-        if cause == f"exit code {FAILED}" and stack:
-            cause, stack = stack[0], ()
-        super()._note(cause, stack, pid=pid, core=core)
+    def _note(self, cause: str, detail: str = "", stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
+        said = detail if cause == "did not begin" else stack[0] if cause == f"exit code {FAILED}" and stack else ""
+        if said:
+            cause, detail, stack = _cause(said), said, ()
+        super()._note(cause, detail, stack, pid=pid, core=core)
 
     def _quarantine(self, why: str) -> None:
         """Nothing: a GPU is no plugin."""
@@ -141,7 +143,7 @@ class GpuLane(Lane):
         stop = asyncio.get_running_loop().time() + CAUSE_S
         while not self.last_death and asyncio.get_running_loop().time() < stop:
             await asyncio.sleep(0.001)
-        return str(self.last_death["cause"]) if self.last_death else "what it gave was no sound"
+        return str(self.last_death["detail"] or self.last_death["cause"]) if self.last_death else "what it gave was no sound"
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -251,6 +253,12 @@ class GpuGroup:
             self._fallback.close()
         else:
             self.filter.close()
+
+
+def _cause(said: str) -> str:
+    """Return what a device has said without where and when: deaths are counted by it."""
+    found = re.search(r"(?:cudaError|CUDA_ERROR_)\w*: ([^\n(]+)", said)
+    return found[1].strip() if found else "no output" if "output of" in said or "without output" in said else "CUDA error"
 
 
 def _packed(taps: Taps) -> Message:

@@ -8,8 +8,10 @@ import os
 import resource
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from functools import partial
+from typing import NoReturn, TypeVar
 
 import numpy as np
 
@@ -33,6 +35,8 @@ FAILED = 72
 """Exit code of a child whose device has failed; it has left in the stack's file what the device said."""
 LOOK_S = 0.0005
 
+Result = TypeVar("Result")
+
 
 class _GpuChild(Serving):
     """The rings of the exchange are pinned in place: the device reads and writes them itself."""
@@ -45,11 +49,9 @@ class _GpuChild(Serving):
         self._device: Device | None = None
         self._convolver: CudaConvolver | None = None
         self._audio: threading.Thread | None = None
-        self._wanted: Taps | None = None
-        """Of a change that could not begin yet."""
         self._number = 0
         """Of the change that was asked for last."""
-        self._fading = False
+        self._changing = False
         self._control = threading.Lock()
         """Held by the control thread inside the session, and for good by an audio thread that has failed."""
 
@@ -91,38 +93,26 @@ class _GpuChild(Serving):
     def _change(self, order: Message) -> None:
         """Answer when the next block begins the change, unless another one is still being faded in."""
         assert self._convolver
-        self._wanted, self._number = _taps(order), order["number"]
-        self._begin_change(self._convolver)
-        while self._patient and self._wanted is None and not self._is_ready(self._convolver):
+        convolver = self._convolver
+        self._number, self._changing = order["number"], True
+        self._tend(partial(convolver.change, _taps(order)))
+        while self._patient and not self._tend(lambda: convolver.session.ready):
             time.sleep(LOOK_S)
 
-    def _begin_change(self, convolver: CudaConvolver) -> None:
-        """Let the taps that are wanted fade in, unless others still do."""
-        if self._wanted is None:
-            return
-        self._fading = True  # before it begins: the audio thread tells when it is over
+    def _tend(self, work: Callable[[], Result]) -> Result:
+        """Do something of a change, which ends the process if it fails."""
         try:
             with self._control:
-                if convolver.session.change(0, self._wanted):
-                    self._wanted = None
-        except CudaError as error:
-            self._fail(error)
-
-    def _is_ready(self, convolver: CudaConvolver) -> bool:
-        try:
-            with self._control:
-                return convolver.session.ready
+                return work()
         except CudaError as error:
             self._fail(error)
 
     def _deliver(self) -> None:
-        if not self._convolver or self._convolver.session.changing:
-            return
-        if self._wanted is not None:
-            self._begin_change(self._convolver)
-        elif self._fading:
-            self._fading = False
-            self._channel.send({"note": "changed", "number": self._number})
+        if self._convolver and self._changing:
+            self._tend(self._convolver.tend)
+            if not self._convolver.changing:
+                self._changing = False
+                self._channel.send({"note": "changed", "number": self._number})
 
     def _save(self, _: Message) -> None:
         """Nothing: what a filter has heard is not kept."""
@@ -141,13 +131,11 @@ class _GpuChild(Serving):
     # The audio thread
 
     def _run(self, convolver: CudaConvolver) -> None:
-        assert self._device
         if self._priority:
             with suppress(OSError, ValueError):  # not permitted: as the host's own thread, it runs without
                 resource.setrlimit(RLIMIT_RTTIME, (REAL_TIME_US, REAL_TIME_US))
                 os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(self._priority))
         try:
-            self._device.use()
             self._make_quanta(convolver)
         except CudaError as error:
             self._control.acquire()
@@ -162,7 +150,7 @@ class _GpuChild(Serving):
             convolver.submit()
             convolver.wait()
             exchange.done(refused=False, ticks=int((time.perf_counter_ns() - begun) / tick_ns))
-            if self._fading and not convolver.session.changing:
+            if self._changing and not convolver.session.changing:
                 self._bell.ring()
         if at != -1:
             os._exit(LOST)
