@@ -1,8 +1,8 @@
 """The emulated GPU in the children of lanes: it fails where a test wants it to, and writes down what it has pinned.
 
-The environment variable GPU_FOLDER names a folder. Its file `fails_at` has a number for each device that is opened, one after the
-other: which of its calls fails, and all after it; -1: none. One in a file `fails_in` is taken by the device that is open: how many
-more calls succeed. A file `none` tells why there is no device.
+The environment variable GPU_FOLDER names a folder. Its file `fails_at` has a number for each device that is opened, one after
+the other: which of its calls fails, and all after it; -1: none. One in a file `fails_in` is taken by the device that is open: how
+many more calls succeed. A file `none` tells why there is no device.
 """
 
 import os
@@ -47,9 +47,11 @@ class Noted(Emulated):
         with self._busy:
             work()
 
-    def register(self, address: int, size: int, *, read_only: bool = False) -> None:
-        """Note it."""
-        super().register(address, size, read_only=read_only)
+    def register(self, address: int, size: int) -> None:
+        """Note it; drivers pin only what the process may write."""
+        if not _may_write(address):
+            raise CudaError(f"pinning {size} bytes: cudaErrorInvalidValue: invalid argument")
+        super().register(address, size)
         self._note()
 
     def unregister(self, address: int) -> None:
@@ -59,6 +61,15 @@ class Noted(Emulated):
 
     def _note(self) -> None:
         (self._notes / f"{os.getpid()}.pinned").write_text(str(len(self.pinned)))
+
+
+def _may_write(address: int) -> bool:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, rights = line.split()[:2]
+        begin, end = (int(number, 16) for number in span.split("-"))
+        if begin <= address < end:
+            return "w" in rights
+    return False
 
 
 def opened() -> Noted:

@@ -101,7 +101,7 @@ class Exchange:
 class ChildExchange:
     """The child's side."""
 
-    def __init__(self, shape: Shape, descriptors: tuple[int, int, int]) -> None:
+    def __init__(self, shape: Shape, descriptors: tuple[int, int, int], *, trusted: bool = False) -> None:
         """Map what the host has made. Raises CoreError. [child]"""
         self.shape = ExchangeShape(*shape)
         sizes = lib.core_exchange_sizes(self.shape)

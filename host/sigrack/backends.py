@@ -29,8 +29,8 @@ MARGIN_S = 0.5
 LEAST_S = 2.0
 """Input that one keeps in any case that runs as biquads: those that follow may ring longer."""
 WORTH = 0.25
-"""Share of a core from which `auto` takes a GPU. Below, a block's latency and a process more buy little; above, the worst block, which
-takes up to three times the mean, comes near what a core can do beside others."""
+"""Share of a core from which `auto` takes a GPU. Below, a block's latency and a process more buy little; above, the worst
+block, which takes up to three times the mean, comes near what a core can do beside others."""
 MOST = 0.7
 """Share of a core that the fallbacks of a rack may take by the cost model: the engine has more to do, and the model errs."""
 DOUBT = 4.0

@@ -103,10 +103,10 @@ def test_a_render_ends_when_its_gpu_fails(folder: Path) -> None:
     path = rack_file(folder, filtered("a", taps=500), noise(20_000), rack='backend = "cuda"')
     (folder / "fails_at").write_text(str(calls_to_load(path) + 20))
 
-    with pytest.raises(
-        EngineError, match=r'^a: the GPU failed: device lost; backend = "cpu" in \[rack\], or --backend cpu, does'
-    ):
+    why = "a block: cudaErrorDevicesUnavailable: device lost"
+    with pytest.raises(EngineError) as raised:
         rendered(path, "cuda")
+    assert f'a: the GPU failed: {why}; backend = "cpu" in [rack], or --backend cpu, does without it' == str(raised.value)
     assert not (folder / "out.wav").exists()
     assert {0} == set(pinned(folder))
 
@@ -266,12 +266,13 @@ def test_the_cpu_covers_from_the_block_of_the_failure_on(folder: Path, ratio: in
     assert error < LIMIT_DB
     assert same
     assert [0, 0] == pinned(folder)
-    assert pid and not Path(f"/proc/{pid}").exists()
+    assert pid
+    assert not Path(f"/proc/{pid}").exists()
 
 
 @pytest.mark.parametrize("calls", [0, 1, 7, 40, -1])
 def test_a_life_that_fails_while_it_loads_is_counted_and_followed(folder: Path, calls: int) -> None:
-    """The second device fails at its first call, amid its memory, its kernels, the recording, or in its first block; the third works."""
+    """The second device fails at its first call, amid memory, kernels, the recording, or in its first block; the third works."""
     tables = filtered("a", taps=500)
     calls = calls if calls >= 0 else calls_to_load(rack_file(folder, tables, noise(1), rack='backend = "cuda"'))
     (folder / "fails_at").write_text(f"-1 {calls} -1")
@@ -310,7 +311,7 @@ def test_a_device_that_fails_in_a_change_is_covered_for(folder: Path, calls: int
 def change(stepped: Stepped, seed: int) -> None:
     """Give group a another filter, as a swap would."""
     (group,) = stepped.rack.groups
-    (slot, out), *_ = group.parts
+    slot = group.members[0]
     slot.linear = Linear(taps_of(seed, 500), 1, 0)
     group.change(group.parts, variant_of(stepped.rack, group.parts))
 
@@ -483,7 +484,7 @@ class Thrice(Plugin):
 def test_check_warns_of_what_the_cpu_cannot_cover(folder: Path, rack: str, taps: int, warning: str) -> None:
     """In a live rack, and whether there is a GPU here or not."""
     (folder / "none").write_text("no GPU")
-    tables = "".join(filtered(f"a{number}", taps=taps) + slot(f"border{number}", "level") for number in range(7))
+    tables = "".join(filtered(f"a{number}", taps=taps) + slot(f"border{number}", "level") for number in range(10))
     path = rack_file(folder, tables, noise(10), rack=f"{rack}\nlimiter = true", driver="clock", block=16, rate_hz=768_000)
     told = sigrack("check", path)
 

@@ -43,7 +43,6 @@ class Pinned:
 
     address: int
     size: int
-    read_only: bool = False
 
 
 class _Ring(c.Structure):
@@ -130,7 +129,7 @@ class Session:
     def _build(self, source: Ring, sink: Ring, pinned: Sequence[Pinned], limit: int, tells: bool) -> None:
         device, plan, owned = self.device, self.plan, self._owned
         for piece in pinned:
-            device.register(piece.address, piece.size, read_only=piece.read_only)
+            device.register(piece.address, piece.size)
             owned.callback(device.unregister, piece.address)
         self._kernels = device.kernels(plan.source, self._shared_bytes())
         self.work = self._work_of_block()

@@ -81,7 +81,7 @@ class GpuLane(Lane):
     async def _new_life(self) -> tuple[Life[Exchange], Message]:
         orders, taps = self._orders, self._taps
         argument = {"priority": orders.priority, "patient": orders.patient, "shape": orders.shape}
-        life = await self._minder.start(CHILD, partial(Exchange, orders.shape), orders.memory_mb, argument)
+        life = await self._minder.start(CHILD, partial(Exchange, orders.shape, trusted=True), orders.memory_mb, argument)
         self._life = life
         life.on_note = self._hear
         try:
@@ -144,6 +144,14 @@ class GpuLane(Lane):
         while not self.last_death and asyncio.get_running_loop().time() < stop:
             await asyncio.sleep(0.001)
         return str(self.last_death["detail"] or self.last_death["cause"]) if self.last_death else "what it gave was no sound"
+
+    async def end(self) -> None:
+        """End the child in order, unless it still loads: that may take long, and nobody needs it any more."""
+        if self.state == "restarting" and self._task and self._life and not self._life.ended.done():
+            self._task.cancel()
+            self._life.kill("not wanted")
+            await self._life.ended
+        await super().end()
 
     @property
     def facts(self) -> dict[str, Any]:

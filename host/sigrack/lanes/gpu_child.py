@@ -39,12 +39,15 @@ Result = TypeVar("Result")
 
 
 class _GpuChild(Serving):
-    """The rings of the exchange are pinned in place: the device reads and writes them itself."""
+    """The rings of the exchange are pinned in place, so that the device reads and writes them itself.
+
+    Drivers pin only what may be written, so this child may write where others only read. It runs nothing but our own code.
+    """
 
     def __init__(self, descriptors: list[int], argument: Message) -> None:
         end, host, own, wake, self._stack = descriptors
         super().__init__(end, self._stack)
-        self._exchange = ChildExchange(Shape(*argument["shape"]), (host, own, wake))
+        self._exchange = ChildExchange(Shape(*argument["shape"]), (host, own, wake), trusted=True)
         self._priority, self._patient = argument["priority"], argument["patient"]
         self._device: Device | None = None
         self._convolver: CudaConvolver | None = None
@@ -79,7 +82,7 @@ class _GpuChild(Serving):
                 device=self._device,
                 source=Ring(exchange.in_, 0, capacity, quantum, depth),
                 sink=Ring(exchange.out, 0, capacity * ratio, quantum * ratio, depth),
-                pinned=(Pinned(*given, read_only=True), Pinned(*made)),
+                pinned=(Pinned(*given), Pinned(*made)),
                 most_taps=order["most_taps"],
                 all_paths=order["all_paths"],
                 fade_frames=order["fade_frames"],

@@ -40,7 +40,7 @@ class Room:
 
 
 def extent(frames: int, rate_hz: int, blocks: int = 1) -> tuple[int, int, int]:
-    """Return a quantum, how many of them a ring holds, and the latency, for a child that may take `blocks` of `frames` for one. [any]"""
+    """Return a quantum, how many a ring holds, and the latency, for a child that may take `blocks` of `frames` for one. [any]"""
     quantum = 1 << (min(frames, MOST_QUANTUM).bit_length() - 1)
     latency_frames = latency_of(quantum, frames) + (blocks - 1) * frames
     reach = latency_frames + frames + round(RING_S * rate_hz)
