@@ -96,6 +96,8 @@ struct core_exchange *core_cover_collect(struct core_cover *cover) { return atom
 void core_cover_reset(void *self) {
     struct core_cover *cover = self;
     cover->residue.left = 0;
+    if (cover->setup.reset)
+        cover->setup.reset(cover->setup.self);
 }
 
 /* Note how far the last of so many frames is from what stands for the child: what a miss begins with. */

@@ -18,6 +18,7 @@ struct core_cover;
 
 struct core_cover_setup {
     core_process fallback; /* as late as the child's processor; or NULL */
+    core_reset reset;      /* the fallback's; may be NULL */
     void *self;            /* the fallback's */
     uint32_t channels, outputs, ratio, max_frames; /* the last of what goes in */
     uint32_t latency_frames; /* that go in: at least max_frames and a quantum, see core_cover_latency */

@@ -302,6 +302,7 @@ class CoverSetup(c.Structure):
 
     _fields_ = [
         ("fallback", c.c_void_p),
+        ("reset", c.c_void_p),
         ("self", c.c_void_p),
         ("channels", c.c_uint32),
         ("outputs", c.c_uint32),

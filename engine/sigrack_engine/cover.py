@@ -41,6 +41,7 @@ class Cover:
         """
         setup = CoverSetup(
             fallback=fallback.process if fallback else None,
+            reset=fallback.reset if fallback else None,
             self=fallback.instance if fallback else None,
             channels=shape.channels,
             outputs=shape.outputs,

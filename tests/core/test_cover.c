@@ -262,6 +262,21 @@ static int smear(void *self, const struct sigrack_block *block) {
     return 0;
 }
 
+static void forget(void *self) { memset(self, 0, sizeof(struct smear)); }
+
+static void a_reset_reaches_the_fallback(void) {
+    struct smear fallback = {{1, 2, 3, 4, 5}};
+    struct core_cover_setup setup = setup_of(CHANNELS, QUANTUM, QUANTUM);
+    setup.fallback = smear;
+    setup.reset = forget;
+    setup.self = &fallback;
+    struct core_cover *cover = core_cover_new(&setup);
+    core_cover_reset(cover);
+    for (int k = 0; k < 5; k++)
+        CHECK(fallback.past[k] == 0);
+    core_cover_free(cover);
+}
+
 /* A child that makes one channel of three times the rate out of two; it dies for good in block DIES, and an heir comes in block HEIR.
    With a fallback, the very same samples are heard throughout; without one, silence after what was left. */
 static void a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(int has_fallback) {
@@ -459,6 +474,7 @@ int main(void) {
     a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one();
     a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(1);
     a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(0);
+    a_reset_reaches_the_fallback();
     an_heir_takes_over_when_it_is_warm(1000, 0);
     an_heir_takes_over_when_it_is_warm(1000, 1);
     an_heir_takes_over_when_it_is_warm(0, 1);
