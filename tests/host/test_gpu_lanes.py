@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,8 @@ Samples = npt.NDArray[np.float32]
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Holds the plugins of these tests, and what the device is told and tells."""
+    if not shutil.which("g++"):
+        pytest.skip("no g++: the kernels cannot be compiled for this CPU")
     (tmp_path / "filter.py").write_text(FILTER)
     monkeypatch.setenv("SIGRACK_CUDA_DEVICE", "gpu_device:opened")
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
@@ -96,6 +99,18 @@ def test_a_render_on_the_gpu_is_the_cpus(folder: Path, tables: str, block: int) 
 
     assert error_db(heard, wanted) < LIMIT_DB
     assert [0] == pinned(folder)
+
+
+def test_a_render_on_a_real_gpu_is_the_cpus(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one."""
+    monkeypatch.delenv("SIGRACK_CUDA_DEVICE")
+    with built(load(rack_file(folder, filtered("a"), noise(10), rack='backend = "cuda"'))) as rack:
+        if not rack.groups[0].lane:
+            pytest.skip("there is no GPU")
+    path = rack_file(folder, filtered("a", taps=5000) + filtered("up", taps=20_000, ratio=4, late=20), noise(48_000), block=256)
+    wanted, heard = (rendered(path, backend) for backend in ("cpu", "cuda"))
+
+    assert error_db(heard, wanted) < LIMIT_DB
 
 
 def test_a_render_ends_when_its_gpu_fails(folder: Path) -> None:

@@ -89,7 +89,6 @@ def groups_table(described: Sequence[dict[str, Any]]) -> str:
         "group",
         "rate",
         "taps",
-        "runs on",
         "stages: partition x number",
         "latency",
         "memory",
@@ -99,6 +98,8 @@ def groups_table(described: Sequence[dict[str, Any]]) -> str:
     )
     if described and "load" in described[0]:
         head = (*head, "measured ns", "load")
+    if any(group["device"] for group in described):
+        return table((*head, "runs on"), [(*_row(group), group["device"] or "CPU") for group in described])
     return table(head, map(_row, described))
 
 
@@ -111,7 +112,6 @@ def _row(group: dict[str, Any]) -> tuple[object, ...]:
         " + ".join(group["members"]),
         rates(group["in_rate_hz"], group["out_rate_hz"]),
         group["taps"] or "",
-        group["device"] or group["backend"].upper(),
         stages if group["why"] is None else f"biquads x {group['sections']}: {group['why']}",
         group["latency_frames"],
         f"{group['memory_bytes'] / 1e6:.1f} MB",
