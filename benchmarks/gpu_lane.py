@@ -1,4 +1,4 @@
-"""A rack on a GPU: what is missed in real time, how long the CPU plays when its process is killed, and that a render is the CPU's.
+"""A rack on a GPU: misses in real time, how long the CPU plays when its process is killed, and that a render is the CPU's.
 
 python benchmarks/gpu_lane.py [--quick] [--json] [--check]; benchmarks/README.md explains the keys.
 """

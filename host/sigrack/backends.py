@@ -78,7 +78,7 @@ class Backends:
             share = ns_per_frame(playing, block) * rate_hz * 1e-9
         worth = share >= WORTH
         log.info(
-            "%s: it takes %.2g %% of a core here, and a GPU is worth it from %.0f %% on: %s",
+            "%s: it takes about %.2g %% of a core, and a GPU is worth it from %.0f %% on: %s",
             _name(run),
             100 * share,
             100 * WORTH,

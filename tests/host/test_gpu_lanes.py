@@ -433,7 +433,7 @@ def test_auto_measures_and_tells(
         assert [backend] == [group.backend for group in rack.groups]
     told = [record.message for record in caplog.records]
 
-    assert re.fullmatch(r"a: it takes [0-9.e-]+ % of a core here, and a GPU is worth it from .* % on: it .*", told[0])
+    assert re.fullmatch(r"a: it takes about [0-9.e-]+ % of a core, and a GPU is worth it from .* % on: it .*", told[0])
     assert (backend == "cuda") == (told[1:] == ["a: runs on emulated"])
 
 
