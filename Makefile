@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 override INPUT := $(value INPUT)
 export INPUT
 
-.PHONY: setup build run test ctest lint asan tsan bench clean
+.PHONY: setup build run test ctest lint asan tsan bench soak clean
 
 # Once, and again when pyproject.toml changes. The build tools live in the venv, so that `make build` finds them later.
 setup: .venv/ready
@@ -44,6 +44,11 @@ bench: build
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/dispatch.py
 	$(BIN)/python benchmarks/fused_chain.py
+
+# Plugins come and go, do everything that is bad, and the host is killed, in turn: `make soak HOURS=24`. The page: build/soak.html.
+HOURS ?= 1
+soak: build
+	$(BIN)/sigrack soak --kind all --seconds $$(($(HOURS) * 3600)) --report build/soak.html --json
 
 clean:
 	rm -rf .venv build

@@ -10,18 +10,23 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import cupy
 import numpy as np
 import numpy.typing as npt
-from cupyx.scipy.signal import oaconvolve
 
 from harness import Report, finish, machine, options, pinned
 from sigrack_engine.cuda.bank import StreamBank
 from sigrack_engine.cuda.convolver import CudaConvolver
 from sigrack_engine.cuda.device import opened
+from sigrack_engine.cuda.errors import CudaError
 from sigrack_engine.cuda.offline import Offline
 from sigrack_engine.cuda.plan import Shape, plan_for
 from sigrack_engine.cuda.session import Session
+
+try:
+    import cupy
+    from cupyx.scipy.signal import oaconvolve
+except ImportError as why:
+    sys.exit(f"this compares with CuPy, which is not whole: {why}")
 
 __all__ = ["main"]
 
@@ -379,6 +384,11 @@ def main() -> int:
     """Measure, print, return the exit code."""
     chosen = options("The convolver on a GPU")
     report = Report()
+    try:
+        opened()
+    except CudaError as why:
+        print(why, file=sys.stderr)
+        return 1
     with pinned():
         measurement = Measurement(report, quick=chosen.quick)
         for case in LIVE:

@@ -1,6 +1,7 @@
 """What stands in the run list for a processor that runs in a child's process."""
 
 import ctypes as c
+import threading
 
 from sigrack_engine.core import CoverSetup, CoverStats, address, checked, lib
 from sigrack_engine.exchange import Exchange, Shape
@@ -56,6 +57,9 @@ class Cover:
         )
         self.pointer = checked(lib.core_cover_new(setup), "a lane")
         self._lives: dict[int, Exchange] = {}
+        self._lock = threading.Lock()
+        self._last: CoverStats | None = None
+        """The counters, once it is freed."""
 
     def give(self, life: Exchange) -> Exchange | None:
         """Let the next block begin with `life`; return one that was given and never begun. [minder]"""
@@ -73,12 +77,18 @@ class Cover:
     def stats(self) -> CoverStats:
         """Counters, in frames and blocks. [any]"""
         stats = CoverStats()
-        lib.core_cover_stats(self.pointer, stats)
+        with self._lock:
+            if self._last:
+                return self._last
+            lib.core_cover_stats(self.pointer, stats)
         return stats
 
     def close(self) -> None:
         """Free it and the lives that it has: the engine has left it. [control]"""
-        lib.core_cover_free(self.pointer)
+        last = self.stats
+        with self._lock:
+            self._last = last
+            lib.core_cover_free(self.pointer)
         for life in self._lives.values():
             life.free()
         self._lives.clear()

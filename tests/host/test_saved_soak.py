@@ -12,10 +12,10 @@ from concurrent.futures import Future
 from sigrack.saved.database import Database
 submit = Database.submit
 
-def hasty(self, statements):
+def hasty(self, statements, whole=False):
     done = Future()
     done.set_result("")
-    submit(self, [("select ?", (1,)), *statements])
+    submit(self, statements, whole=whole)
     return done
 
 serve = Database._write

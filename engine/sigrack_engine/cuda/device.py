@@ -104,7 +104,8 @@ class Cuda:
         try:
             import cupy
         except ImportError as why:
-            raise CudaError(f"no CuPy ({why}); pip install 'sigrack[gpu]'") from why
+            reason = str(why).partition("\n")[0]
+            raise CudaError(f"no CuPy ({reason}); pip install 'sigrack[gpu]'") from why
         self._cupy, self._runtime = cupy, cupy.cuda.runtime
         with self._checked("no GPU"):
             properties = self._runtime.getDeviceProperties(0)

@@ -264,11 +264,9 @@ class _Watch:
         if stats.lies > self._lies:
             return "false counters", "it claims to have done what it was not given"
         if stats.soundless > self._orders.soundless_blocks:
-            return (
-                ("refused", "")
-                if self._life.exchange.progress.refused
-                else ("bad samples", "NaN, infinity or beyond all measure")
-            )
+            if self._life.exchange.progress.refused >= stats.soundless:
+                return "refused", ""
+            return "bad samples", "NaN, infinity or beyond all measure"
         return self._look_at_quantum()
 
     def _look_at_quantum(self) -> tuple[str, str] | None:
