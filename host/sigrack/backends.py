@@ -120,7 +120,12 @@ class Backends:
             log.warning("%s: cannot run on the GPU: %s; it runs on the CPU", name, error)
         else:
             group.lane.tell = rack.tell
-            group.begin(max_frames=frames, latency_frames=latency_frames, fade_frames=fade_frames)
+            try:
+                group.begin(max_frames=frames, latency_frames=latency_frames, fade_frames=fade_frames)
+            except BaseException:
+                group.destroy()
+                group.close()
+                raise
             log.info("%s: runs on %s%s", name, group.lane.device, ", and on the CPU, which covers for it" if fallback else "")
             return group
         return None

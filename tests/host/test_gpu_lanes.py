@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 
-from command import sigrack
+from command import refused, sigrack
 from fades import Signal, beginning, changed, faded, slot
 from filters import FILTER, filtered, taps_of
 from oracles.chain import error_db
@@ -157,6 +157,8 @@ def test_a_change_that_would_part_a_group_is_refused_in_a_render(folder: Path) -
     assert ["the latency cannot change while a file source runs, and there would be other groups with a GPU's latency each"] == [
         str(error).partition(": ")[2].removesuffix("; start again") for error in refused
     ]
+    assert 3 <= len(pinned(folder))  # two lanes were begun for nothing
+    assert {0} == set(pinned(folder))
 
 
 # Racks in real time, whose engine is run by hand
@@ -435,6 +437,13 @@ def test_auto_measures_and_tells(
 
     assert re.fullmatch(r"a: it takes about [0-9.e-]+ % of a core, and a GPU is worth it from .* % on: it .*", told[0])
     assert (backend == "cuda") == (told[1:] == ["a: runs on emulated"])
+
+
+def test_a_fallback_needs_a_gpu(folder: Path) -> None:
+    """Without one it would mean nothing."""
+    path = rack_file(folder, filtered("a"), noise(10), rack="fallback = false")
+
+    assert 'rack.toml:5: fallback needs backend = "cuda" or "auto"' in refused(101, "check", path)
 
 
 def test_recursions_stay_on_the_cpu(folder: Path) -> None:

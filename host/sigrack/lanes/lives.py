@@ -49,7 +49,7 @@ class Lives(ABC, Generic[Memory]):
         """The last that has begun."""
         self._task: asyncio.Task[None] | None = None
         self.state = "loading"
-        """loading, running, restarting, changed, quarantined, ended."""
+        """loading, running, restarting, changed, `last`, ended."""
         self.deaths: dict[str, int] = {}
         """How many lives ended of what."""
         self.last_death: dict[str, Any] | None = None
