@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,24 @@ def test_a_benchmark_prints_its_figures(script: str, names: tuple[str, ...]) -> 
     report = json.loads(done.stdout.splitlines()[-1])
 
     for name in names:
+        assert math.isfinite(report[name]), name
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++: the GPU's kernels cannot be compiled for this CPU")
+def test_the_gpu_lanes_benchmark_prints_its_figures(tmp_path: Path) -> None:
+    """On an emulated GPU; the child is killed, and another one is heard."""
+    device = {
+        "SIGRACK_CUDA_DEVICE": "gpu_device:opened",
+        "GPU_FOLDER": str(tmp_path),
+        "PYTHONPATH": str(BENCHMARKS.parent / "tests"),
+    }
+    command = [sys.executable, str(BENCHMARKS / "gpu_lane.py"), "--quick", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False, env=os.environ | device)
+    assert 0 == done.returncode, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+
+    assert report["error_db"] < -120.0
+    for name in ("render_cpu_rtf", "render_cuda_rtf", "misses", "dry_ms", "engine_load", "again_ms", "heard_ms"):
         assert math.isfinite(report[name]), name
 
 

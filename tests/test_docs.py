@@ -207,6 +207,11 @@ def test_the_rack_reference_is_valid_and_complete() -> None:
             assert re.search(rf"^{field.encode_name} = ", text, re.MULTILINE), f"{name}Table.{field.name}"
 
 
+def test_the_rack_on_a_gpu_is_valid() -> None:
+    """As docs/gpu.md shows it."""
+    parse(Path("gpu.toml"), snippets("docs/gpu.md", "toml")[0])
+
+
 @pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
 def test_examples_parse(example: Path) -> None:
     """Every example is a valid rack with plugins that exist."""

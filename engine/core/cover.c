@@ -96,6 +96,8 @@ struct core_exchange *core_cover_collect(struct core_cover *cover) { return atom
 void core_cover_reset(void *self) {
     struct core_cover *cover = self;
     cover->residue.left = 0;
+    if (cover->setup.reset)
+        cover->setup.reset(cover->setup.self);
 }
 
 /* Note how far the last of so many frames is from what stands for the child: what a miss begins with. */
@@ -140,7 +142,7 @@ static void remember(struct core_cover *cover, const struct sigrack_block *block
     struct sigrack_block own = *block;
     own.out = planes;
     own.channels = setup->channels > setup->outputs ? setup->channels : setup->outputs;
-    int silent = setup->fallback ? setup->fallback(setup->self, &own) != 0 : !keeps_shape(setup);
+    int silent = setup->fallback ? setup->fallback(setup->self, &own) != 0 : setup->silent || !keeps_shape(setup);
     for (uint32_t c = 0; c < setup->outputs; c++) {
         if (silent)
             memset(planes[c], 0, made * sizeof(float));
@@ -272,7 +274,8 @@ int core_cover_process(void *self, const struct sigrack_block *block) {
         atomic_store_explicit(&cover->soundless, 0, memory_order_relaxed);
     }
     cover->steady = have == frames ? cover->steady + made : 0;
-    int wet = cover->gain > 0 || (cover->steady >= cover->setup.fade_frames && at >= cover->setup.latency_frames);
+    uint64_t warm = (uint64_t)cover->setup.latency_frames + cover->setup.warm_frames;
+    int wet = cover->gain > 0 || (cover->steady >= cover->setup.fade_frames && at >= warm);
     uint32_t play = wet ? have * ratio : 0;
     if (play)
         play_wet(cover, block->out, play);

@@ -18,12 +18,15 @@ struct core_cover;
 
 struct core_cover_setup {
     core_process fallback; /* as late as the child's processor; or NULL */
+    core_reset reset;      /* the fallback's; may be NULL */
     void *self;            /* the fallback's */
     uint32_t channels, outputs, ratio, max_frames; /* the last of what goes in */
     uint32_t latency_frames; /* that go in: at least max_frames and a quantum, see core_cover_latency */
     uint32_t late_frames;    /* that go out, by which the child's processor itself is late: the input that stands for it is, too */
     uint32_t fade_frames;    /* that go out: of cross-fades, and of what is left of the last output */
     uint32_t patient;        /* freewheel: the engine waits for a child that is alive */
+    uint32_t silent;         /* without a fallback silence stands for the child, also where the input could */
+    uint32_t warm_frames;    /* that go in, which a life must have heard before it takes over: how far back its output depends on them */
 };
 
 /* Frames that went out since the beginning: wet + dry = processed. [any] */

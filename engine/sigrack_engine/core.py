@@ -302,6 +302,7 @@ class CoverSetup(c.Structure):
 
     _fields_ = [
         ("fallback", c.c_void_p),
+        ("reset", c.c_void_p),
         ("self", c.c_void_p),
         ("channels", c.c_uint32),
         ("outputs", c.c_uint32),
@@ -311,6 +312,8 @@ class CoverSetup(c.Structure):
         ("late_frames", c.c_uint32),
         ("fade_frames", c.c_uint32),
         ("patient", c.c_uint32),
+        ("silent", c.c_uint32),
+        ("warm_frames", c.c_uint32),
     ]
 
 

@@ -31,14 +31,18 @@ class Cover:
         fade_frames: int,
         patient: bool,
         fallback: Processor | None = None,
+        silent: bool = False,
+        warm_frames: int = 0,
     ) -> None:
         """Make what needs `latency_frames` (that go in) to exchange audio with a processor that is itself `late_frames` late.
 
         `patient`: the engine waits for a child that lives, in freewheel. `fallback`: as late as the child's processor, and runs
-        beside it. Raises CoreError. [control]
+        beside it. `silent`: without one silence stands for the child, not its input. `warm_frames`: that go in, which a life must
+        have heard before it takes over. Raises CoreError. [control]
         """
         setup = CoverSetup(
             fallback=fallback.process if fallback else None,
+            reset=fallback.reset if fallback else None,
             self=fallback.instance if fallback else None,
             channels=shape.channels,
             outputs=shape.outputs,
@@ -48,6 +52,8 @@ class Cover:
             late_frames=late_frames,
             fade_frames=fade_frames,
             patient=patient,
+            silent=silent,
+            warm_frames=warm_frames,
         )
         self.pointer = checked(lib.core_cover_new(setup), "a lane")
         self._lives: dict[int, Exchange] = {}

@@ -48,8 +48,8 @@ class Shape(NamedTuple):
 class Exchange:
     """The host's side. `descriptors` go to the child, which can read its input but not write it."""
 
-    def __init__(self, shape: Shape) -> None:
-        """Make the rings. Raises OSError, CoreError. [control]"""
+    def __init__(self, shape: Shape, *, trusted: bool = False) -> None:
+        """Make the rings. `trusted`: the child may map all of it for writing. Raises OSError, CoreError. [control]"""
         self.shape = ExchangeShape(*shape)
         self._sizes = lib.core_exchange_sizes(self.shape)
         self.struct = ExchangeStruct()
@@ -59,7 +59,7 @@ class Exchange:
             for name, size in (("sigrack-in", self._sizes.host), ("sigrack-out", self._sizes.child)):
                 self._open.append(memory_file(name, size))
                 self._maps.append((checked(lib.core_map_guarded(self._open[-1], size, True), "a lane's memory"), size))
-            fcntl.fcntl(self._open[0], fcntl.F_ADD_SEALS, SEALS | FUTURE_WRITE | fcntl.F_SEAL_SEAL)
+            fcntl.fcntl(self._open[0], fcntl.F_ADD_SEALS, SEALS | (0 if trusted else FUTURE_WRITE) | fcntl.F_SEAL_SEAL)
             fcntl.fcntl(self._open[1], fcntl.F_ADD_SEALS, SEALS | fcntl.F_SEAL_SEAL)
             self._open.append(os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC))
             (host, _), (child, _) = self._maps
@@ -101,14 +101,16 @@ class Exchange:
 class ChildExchange:
     """The child's side."""
 
-    def __init__(self, shape: Shape, descriptors: tuple[int, int, int]) -> None:
+    def __init__(self, shape: Shape, descriptors: tuple[int, int, int], *, trusted: bool = False) -> None:
         """Map what the host has made. Raises CoreError. [child]"""
         self.shape = ExchangeShape(*shape)
         sizes = lib.core_exchange_sizes(self.shape)
-        host = checked(lib.core_map_guarded(descriptors[0], sizes.host, False), "a lane's input")
+        host = checked(lib.core_map_guarded(descriptors[0], sizes.host, trusted), "a lane's input")
         child = checked(lib.core_map_guarded(descriptors[1], sizes.child, True), "a lane's output")
         self.struct = ExchangeStruct()
         lib.core_exchange_open(self.struct, host, child, self.shape, descriptors[2])
+        self.parts = (host, int(sizes.host)), (child, int(sizes.child))
+        """Address and size in bytes of what the host writes, and of what the child does: whole pages."""
         self._events = (Event * BLOCK_EVENTS)()
 
     def rings(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

@@ -21,6 +21,8 @@ class GroupCore:
 
     process_address = address("core_group_process")
     reset_address = address("core_group_reset")
+    late_frames = 0
+    """By which what goes out is late."""
 
     def __init__(self, coming: Filter, *, max_frames: int, history_frames: int, fade_frames: int) -> None:
         """Take `coming` over. `history_frames`: of input, kept for others to catch up; `fade_frames`: of output. [control]"""
@@ -133,6 +135,9 @@ class GroupCore:
         if (thread := self._thread) is not None:
             thread.join(limit_s)
         return self._thread is None
+
+    def destroy(self) -> None:
+        """Nothing: it has no process. [control]"""
 
     def close(self) -> None:
         """Free it and its filters: the engine has left it, and `join` has returned True. [control]"""

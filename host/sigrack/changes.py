@@ -18,6 +18,7 @@ from sigrack.lanes import LanePlugin
 from sigrack.lifecycle import AbandonedError
 from sigrack.loading import NativePlugin
 from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, check_rates, in_words
+from sigrack.prepared import Prepared
 from sigrack.reaper import Thing
 from sigrack.requests import Requests
 from sigrack.signals import SignalEngine
@@ -29,7 +30,6 @@ from sigrack.tables import SignalTable, SlotTable
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
-    from sigrack.prepared import Prepared
     from sigrack.rack import Rack
 
 __all__ = ["Changes"]
@@ -297,7 +297,6 @@ class Changes:
         """Put a plan into force. Raises RackError; then nothing has changed. [main]"""
         rack = self._rack
         check_rates(rack.document, rack.setup, plan.slots)
-        check_latency(rack.document, rack.slots, plan.slots)
         for old in plan.heirs.values():
             await _pause(old)
         self._committing = True
@@ -311,6 +310,7 @@ class Changes:
         prepared: Prepared = await self.beside.build("the run list", rack.prepare, plan.slots, plan.signals, plan.heirs)
         try:
             self._check_running()
+            check_latency(rack.document, rack, prepared)
             rack.coming = tuple(plan.things)
             started = time.perf_counter_ns()
             _start(plan.fresh)
@@ -320,7 +320,7 @@ class Changes:
             begun = time.perf_counter_ns()  # from here on without a pause
             _hand_over(plan)
         except BaseException:
-            prepared.free()
+            self._let_go(prepared)
             raise
         finally:
             rack.coming = ()
@@ -354,8 +354,11 @@ class Changes:
         if isinstance(result, Slot | SignalEngine):
             result.close_hooks()
             self._rack.reaper.take([result], 0, drain=False)
-        else:
-            result.free()
+            return
+        if isinstance(result, Prepared):  # a lane's end takes longer than the main loop may wait
+            fresh, result.plan.fresh = result.plan.fresh, []
+            self._rack.reaper.take(fresh, 0, drain=False)
+        result.free()
 
     # A whole configuration
 

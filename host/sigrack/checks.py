@@ -27,6 +27,8 @@ def check(document: "Document") -> None:
     seen = {table.name: f"slot of the rack's own ([rack] {table.name})" for table in config.own_slots}
     if not config.rack.limiter and config.rack.ceiling_db != RackTable().ceiling_db:
         document.fail(("rack", "ceiling_db"), "ceiling_db needs limiter = true")
+    if not config.rack.fallback and config.rack.backend == "cpu":
+        document.fail(("rack", "fallback"), 'fallback needs backend = "cuda" or "auto"')
     named: dict[str, Sequence[SlotTable | SignalTable | FeedTable]] = {
         "slot": config.slot,
         "signal": config.signal,

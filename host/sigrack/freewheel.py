@@ -118,6 +118,7 @@ class FileDriver:
             if time.monotonic() - self._yielded > TURN_S:
                 await asyncio.sleep(0)
                 self._yielded = time.monotonic()
+        self._rack.check_gpus()
         self._write(self._buffers.output[:, : frames * self._rack.engine.ratio].T)
 
     def _time_ns(self, frame: int) -> int:

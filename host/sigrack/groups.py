@@ -10,6 +10,7 @@ from weakref import ref
 import numpy as np
 
 from sigrack.forms import alone
+from sigrack.lanes.gpu import GpuGroup, GpuLane
 from sigrack.parting import pieces, runs
 from sigrack_engine.biquads import Biquads
 from sigrack_engine.compiler import Linear, compiled
@@ -29,11 +30,6 @@ __all__ = ["Group", "GroupPlan", "Morph", "Parts", "Variant", "plan_groups", "va
 Parts = tuple[tuple["Slot", bool], ...]
 """Members, each with whether it is left out."""
 
-MARGIN_S = 0.5
-"""Input that a group keeps beyond the length of its filter, for another one to catch up in peace."""
-LEAST_S = 2.0
-"""Input that one keeps in any case that runs as biquads: those that follow may ring longer."""
-
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class Group:
@@ -45,7 +41,7 @@ class Group:
     linear: Linear | Recursion
     """What it does now: the product of the members that are not bypassed, or the biquads of its only one."""
     core: SlotCore
-    convolver: GroupCore
+    convolver: GroupCore | GpuGroup
     parts: "Parts" = ()
     """The members, and whether each was bypassed, of which it was compiled."""
     ahead: "dict[Parts, Variant]" = field(default_factory=dict, init=False)
@@ -95,8 +91,44 @@ class Group:
     def stop(self) -> None:
         """Nothing. [main]"""
 
+    @property
+    def lane(self) -> GpuLane | None:
+        """Of one that runs on a GPU. [any]"""
+        return self.convolver.lane if isinstance(self.convolver, GpuGroup) else None
+
+    @property
+    def out_rate_hz(self) -> int:
+        """The rate that it puts out."""
+        return self.setup.rate_hz * self.linear.ratio
+
+    @property
+    def backend(self) -> str:
+        """Where it runs: `cpu` or `cuda`."""
+        return "cuda" if self.lane else "cpu"
+
+    @property
+    def latency_frames(self) -> int:
+        """By how much its output is behind its input, in frames of its output. [any]"""
+        return self.linear.latency_frames + self.convolver.late_frames
+
+    def change(self, parts: "Parts", variant: "Variant") -> None:
+        """Fade over to another filter, as soon as that has caught up. [main]"""
+        self.parts, self.linear = parts, variant.linear
+        if isinstance(self.convolver, GpuGroup):
+            assert isinstance(variant.linear, Linear)
+            self.convolver.change(variant.filter, variant.linear.taps)
+        else:
+            self.convolver.change(variant.filter)
+
+    def takes(self, linear: Linear | Recursion) -> bool:
+        """Whether it has enough history, and its lane room, for another filter. [any]"""
+        if isinstance(self.convolver, GpuGroup) and not (isinstance(linear, Linear) and self.convolver.takes(linear.taps)):
+            return False
+        return linear.memory_frames <= self.convolver.history_frames
+
     def destroy(self) -> None:
-        """Nothing: it has no instance of a plugin's. [control]"""
+        """End its lane, if it has one. [control]"""
+        self.convolver.destroy()
 
     def free(self) -> None:
         """Free what the engine used, and what was made for later. [main, worker]"""
@@ -157,6 +189,7 @@ class GroupPlan:
     def free(self) -> None:
         """It is not to be. [main, worker]"""
         for group in self.fresh:
+            group.destroy()
             group.free()
         for morph in self.morphs:
             morph.variant.free()
@@ -241,26 +274,19 @@ def _bypassed_whole(members: "Sequence[Slot]") -> bool:
 
 
 def _fits(group: Group, setup: Setup, linear: Linear | Recursion) -> bool:
-    """Whether a group can fade over to another filter: same rates, channels, latency, and enough history."""
+    """Whether a group can fade over to another filter: same rates, channels, latency, and room for it."""
     same = (setup, linear.ratio, linear.latency_frames) == (group.setup, group.linear.ratio, group.linear.latency_frames)
-    return same and linear.memory_frames <= group.convolver.history_frames
+    return same and group.takes(linear)
 
 
 def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "Parts", variant: Variant) -> Group:
     setup, linear = run[0].setup, variant.linear
-    least = round(LEAST_S * setup.rate_hz) if isinstance(linear, Recursion) else 0
-    fade_frames = rack.fade_at(setup.rate_hz)
-    convolver = GroupCore(
-        variant.filter,
-        max_frames=rack.block_at(setup.rate_hz),
-        history_frames=max(linear.memory_frames, least) + round(MARGIN_S * setup.rate_hz),
-        fade_frames=fade_frames * linear.ratio,
-    )
+    convolver = rack.backends.convolver(run, linear, variant.filter)
     processor = Processor(
-        GroupCore.process_address,
-        GroupCore.reset_address,
+        convolver.process_address,
+        convolver.reset_address,
         convolver.pointer,
-        latency_frames=linear.latency_frames,
+        latency_frames=linear.latency_frames + convolver.late_frames,
         ratio=linear.ratio,
     )
     try:
@@ -268,11 +294,12 @@ def _build(rack: "Rack", run: "tuple[Slot, ...]", parts: "Parts", variant: Varia
             processor,
             channels=setup.channels,
             max_frames=rack.block_at(setup.rate_hz),
-            fade_frames=fade_frames,
+            fade_frames=rack.fade_at(setup.rate_hz),
             active=not _bypassed_whole(run),
             place=rack.bus.place(setup),
         )
     except BaseException:
+        convolver.destroy()
         convolver.close()
         raise
     group = Group(run, setup, linear, core, convolver, parts)

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Protocol
 
 from sigrack.config import Document
 from sigrack.errors import ConfigError
+from sigrack.groups import Group
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
@@ -77,15 +80,31 @@ def check_rates(document: Document, setup: Setup, slots: Sequence[Slot]) -> None
         rate_hz = slot.out_rate_hz
 
 
-def check_latency(document: Document, before: Sequence[Slot], after: Sequence[Slot]) -> None:
+class Late(Protocol):
+    """What holds slots, and the groups that run them."""
+
+    @property
+    def slots(self) -> Sequence[Slot]:
+        """In their order."""
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """In their order."""
+
+
+def check_latency(document: Document, before: Late, after: Late) -> None:
     """Raise ConfigError if the latency changes where the head of the output was trimmed by it: with a file source. [main]"""
-    if document.config.source.driver == "file" and _latency(before) != _latency(after):
-        raise ConfigError(f"{document.path}: the latency cannot change while a file source runs; start again")
+    if document.config.source.driver != "file" or _latency(before) == _latency(after):
+        return
+    why = "" if len(before.groups) == len(after.groups) else ", and there would be other groups with a GPU's latency each"
+    why = why if any(group.lane for group in (*before.groups, *after.groups)) else ""
+    raise ConfigError(f"{document.path}: the latency cannot change while a file source runs{why}; start again")
 
 
-def _latency(slots: Sequence[Slot]) -> float:
+def _latency(rack: Late) -> Fraction:
     """Return the latency of all in seconds."""
-    return sum(slot.latency_frames / slot.out_rate_hz for slot in slots)
+    late = [Fraction(slot.latency_frames, slot.out_rate_hz) for slot in rack.slots]
+    return sum([*late, *(Fraction(group.convolver.late_frames, group.out_rate_hz) for group in rack.groups)], Fraction())
 
 
 def in_words(before: Sequence[Thing], plan: Plan) -> list[str]:

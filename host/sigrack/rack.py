@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from weakref import ref
 
 from sigrack.accounts import Accounts
+from sigrack.backends import Backends
 from sigrack.building import Builder
 from sigrack.bus import bus_of
 from sigrack.changes import Changes
@@ -24,6 +25,7 @@ from sigrack.groups import Group, GroupPlan
 from sigrack.guards import tell_failures
 from sigrack.headroom import Headroom
 from sigrack.lanes import Minder
+from sigrack.lanes.gpu import GpuGroup
 from sigrack.lifecycle import ControlThread
 from sigrack.prepared import Prepared, Steps, prepare, snapshot_of
 from sigrack.quarantine import QuarantinedError
@@ -90,6 +92,7 @@ class Rack:
         self.dispatcher.inbox.patient = not live
         self.watch = HookWatch(config.rack.hook_budget_ms, config.rack.hook_limit_ms, self.notes)
         self.builder = Builder(self)
+        self.backends = Backends(self)
         self.changes = Changes(self)
         self.reaper = Reaper(self)
         self.headroom = Headroom(self)
@@ -250,9 +253,7 @@ class Rack:
     def _regroup(self, plan: GroupPlan) -> None:
         """Let groups that stay fade over to their new filters, and slots know their groups."""
         for morph in plan.morphs:
-            group = morph.group
-            group.parts, group.linear = morph.parts, morph.variant.linear
-            group.convolver.change(morph.variant.filter)
+            morph.group.change(morph.parts, morph.variant)
         for run, group in plan.runs:
             group.members = run
             for slot in run:
@@ -292,8 +293,10 @@ class Rack:
 
     @property
     def latency_frames(self) -> int:
-        """From source to sink, over all slots, in frames that go out. [main]"""
-        return sum(slot.latency_frames * (self.out_setup.rate_hz // slot.out_rate_hz) for slot in self.slots)
+        """From source to sink, over all slots and lanes, in frames that go out. [main]"""
+        rate_hz = self.out_setup.rate_hz
+        own = sum(slot.latency_frames * (rate_hz // slot.out_rate_hz) for slot in self.slots)
+        return own + sum(group.convolver.late_frames * (rate_hz // group.out_rate_hz) for group in self.groups)
 
     @property
     def engines(self) -> list[SignalEngine]:
@@ -335,6 +338,14 @@ class Rack:
             return False
         heirs = [source for source in self.dispatcher.sources if source.after]
         return not heirs or not any(heir.crowded(self.engine.stats.running) for heir in heirs)
+
+    def check_gpus(self) -> None:
+        """Raise EngineError if a GPU has failed that nothing covers for. [main, in freewheel]"""
+        for group in self.groups:
+            if isinstance(group.convolver, GpuGroup) and (why := group.convolver.failure()):
+                raise EngineError(
+                    f'{group.name}: the GPU failed: {why}; backend = "cpu" in [rack], or --backend cpu, does without it'
+                )
 
     def tell_failures(self) -> None:
         """Log which slots and groups had to be replaced for a block, once for each. [main]"""

@@ -38,13 +38,15 @@ def render(
     *,
     overwrite: bool = False,
     samples: str | None = None,
+    backend: str | None = None,
     progress: Callable[[int, int, int], None] | None = None,
 ) -> RenderResult:
     """Send the file `source` through the rack described in the file `rack` into the new file `target`.
 
-    The rack's own [source], [sink], [control] and [publish] are not used. `samples`: float32, int16, int24 or int32. `progress`
-    is called with (frames done since the last call, frames in all, rate in Hz). Raises ConfigError, EngineError; no half-written
-    target is left, and with `overwrite` the old one stays until the new one is whole. [main]
+    The rack's own [source], [sink], [control] and [publish] are not used. `samples`: float32, int16, int24 or int32. `backend`:
+    cpu, cuda or auto, in place of the one in [rack]. `progress` is called with (frames done since the last call, frames in all,
+    rate in Hz). Raises ConfigError, EngineError; no half-written target is left, and with `overwrite` the old one stays until the
+    new one is whole. [main]
     """
     base = load(Path(rack))
     source, target = Path(source).absolute(), Path(target).absolute()
@@ -60,6 +62,8 @@ def render(
         control=ControlTable(enabled=False),
         publish=None,
     )
+    if backend:
+        config = msgspec.structs.replace(config, rack=msgspec.structs.replace(config.rack, backend=backend))
     document = Document(base.path, base.text, config, given=("source", "sink", "control"))
     check_feeds(document)
     done = 0

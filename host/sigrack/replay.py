@@ -59,6 +59,7 @@ class ReplayDriver:
                 self._rack.drain_all()
                 await asyncio.sleep(WAIT_S)
             self._buffers.run(0, min(left, block))
+            self._rack.check_gpus()
             self._rack.drain_all()
             await self._breathe()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sigrack.ends import STANDARD
 from sigrack.hooks import Hooked
+from sigrack.lanes.lane import Lane
 from sigrack.loading.libraries import kept
 from sigrack.slot import Slot
 from sigrack.tally import Tally
@@ -50,7 +51,7 @@ def status(session: "Session") -> dict[str, Any]:
                 "name": slot.name,
                 "plugin": slot.plugin.id,
                 "version": slot.plugin.version,
-                "lane": "process" if slot.lane else "inline" if slot.core or slot.is_linear else None,
+                "lane": "process" if _lane(slot) else "inline" if slot.core or slot.is_linear else None,
                 "group": slot.group.name if slot.group else None,
                 "in": slot.setup.inputs,
                 "out": slot.written,
@@ -60,6 +61,9 @@ def status(session: "Session") -> dict[str, Any]:
                 "params": slot.values,
             }
             for slot in rack.slots
+        ],
+        "groups": [
+            {"name": group.name, "backend": group.backend, "latency_frames": group.latency_frames} for group in rack.groups
         ],
         "saved": session.desired.facts,
         "signals": [
@@ -122,6 +126,11 @@ def _core(slot: Slot) -> SlotCore | None:
     return slot.group.core if slot.group else slot.core
 
 
+def _lane(slot: Slot) -> Lane | None:
+    """Return the process in which it runs: its own, or its group's."""
+    return slot.lane or (slot.group.lane if slot.group else None)
+
+
 def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:
     meters = core.meters if (core := _core(slot)) else None
     hooked = slot.hooked
@@ -133,7 +142,7 @@ def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:
         "group": slot.group.name if slot.group else None,
         "load": meters.mean_ns / period_ns if meters else 0.0,
         "meters": asdict(meters) if meters else None,
-        "lane": slot.lane.facts if slot.lane else None,
+        "lane": lane.facts if (lane := _lane(slot)) else None,
         "lost_frames": total.lost_frames,
         "hooks": _hook_stats(hooked, total) if hooked else None,
         "pool": _pool_stats(slot.hook_tap.pool) if slot.hook_tap else None,

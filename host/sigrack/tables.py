@@ -68,6 +68,10 @@ class RackTable(_Table, frozen=True, kw_only=True):
     """What it keeps true peaks below, in dBTP."""
     ahead_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 256
     """Memory for filters that are compiled ahead, so that a switch in a group of slots answers at once; MiB."""
+    backend: Literal["cpu", "cuda", "auto"] = "cpu"
+    """Where filters run as taps; `auto`: on a GPU what takes much of a core, if there is one."""
+    fallback: bool = True
+    """Whether the CPU runs beside the GPU in a live rack, so that nothing is missing when that fails."""
     priority: Annotated[int, Meta(ge=0, le=90)] = 70
     """SCHED_FIFO priority of the engine thread; 0 asks for none."""
     hook_budget_ms: Annotated[float, Meta(gt=0, le=1e6)] = 10.0

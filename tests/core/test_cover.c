@@ -262,6 +262,21 @@ static int smear(void *self, const struct sigrack_block *block) {
     return 0;
 }
 
+static void forget(void *self) { memset(self, 0, sizeof(struct smear)); }
+
+static void a_reset_reaches_the_fallback(void) {
+    struct smear fallback = {{1, 2, 3, 4, 5}};
+    struct core_cover_setup setup = setup_of(CHANNELS, QUANTUM, QUANTUM);
+    setup.fallback = smear;
+    setup.reset = forget;
+    setup.self = &fallback;
+    struct core_cover *cover = core_cover_new(&setup);
+    core_cover_reset(cover);
+    for (int k = 0; k < 5; k++)
+        CHECK(fallback.past[k] == 0);
+    core_cover_free(cover);
+}
+
 /* A child that makes one channel of three times the rate out of two; it dies for good in block DIES, and an heir comes in block HEIR.
    With a fallback, the very same samples are heard throughout; without one, silence after what was left. */
 static void a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(int has_fallback) {
@@ -319,6 +334,35 @@ static void a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(int
     core_cover_free(cover);
     for (int i = 0; i < 4; i++)
         free(memory[i]);
+}
+
+/* A child dies, and its heir hears all from the next block on: what stands for them is heard until the heir is warm, to the frame. */
+static void an_heir_takes_over_when_it_is_warm(uint32_t warm, int silent) {
+    enum { DIES = 10 * QUANTUM };
+    struct core_cover_setup setup = setup_of(CHANNELS, QUANTUM, QUANTUM);
+    setup.warm_frames = warm;
+    setup.silent = (uint32_t)silent;
+    struct core_cover *cover = core_cover_new(&setup);
+    struct child children[2];
+    child_open(&children[0], 0);
+    child_open(&children[1], DIES);
+    core_cover_give(cover, &children[0].exchange);
+    for (uint64_t at = 0; at + QUANTUM <= FRAMES; at += QUANTUM) {
+        if (at == DIES)
+            core_cover_give(cover, &children[1].exchange);
+        process(cover, at, QUANTUM);
+        child_work(&children[at >= DIES], UINT32_MAX);
+    }
+    uint64_t kept_up = DIES + (FADE + QUANTUM - 1) / QUANTUM * QUANTUM - QUANTUM, until = DIES + QUANTUM + (warm + QUANTUM - 1) / QUANTUM * QUANTUM;
+    until = until > kept_up ? until : kept_up;
+    for (uint64_t n = DIES + FADE; n < until; n++)
+        CHECK(output[0][n] == (silent ? 0 : delayed(0, n, QUANTUM)));
+    CHECK(stats_of(cover).dry == until - DIES);
+    for (uint64_t n = until + FADE + QUANTUM; n < FRAMES / QUANTUM * QUANTUM; n++)
+        CHECK(output[0][n] == -0.75f * delayed(0, n, QUANTUM));
+    core_cover_free(cover);
+    child_close(&children[0]);
+    child_close(&children[1]);
 }
 
 static void what_a_child_claims_is_not_believed(uint64_t lie) {
@@ -430,6 +474,10 @@ int main(void) {
     a_patient_engine_waits_for_a_slow_child_but_not_for_a_lost_one();
     a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(1);
     a_child_that_changes_the_rate_has_a_fallback_or_fades_to_silence(0);
+    a_reset_reaches_the_fallback();
+    an_heir_takes_over_when_it_is_warm(1000, 0);
+    an_heir_takes_over_when_it_is_warm(1000, 1);
+    an_heir_takes_over_when_it_is_warm(0, 1);
     what_a_child_claims_is_not_believed(UINT64_MAX);
     what_a_child_claims_is_not_believed(1u << 20);
     for (uint64_t seed = 1; seed <= 50; seed++)

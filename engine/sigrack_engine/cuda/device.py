@@ -14,7 +14,6 @@ from sigrack_engine.cuda.plan import Limits
 __all__ = ["Cuda", "Device", "Event", "Graph", "Kernel", "Stream", "opened"]
 
 MAPPED = 2  # cudaHostAllocMapped, cudaHostRegisterMapped
-READ_ONLY = 8  # cudaHostRegisterReadOnly
 DEFAULT_COPY = 4  # cudaMemcpyDefault: the addresses tell where they are
 LONG = c.c_int64
 
@@ -57,7 +56,7 @@ class Device(Protocol):
     def free_host(self, address: int) -> None:
         """Give it back."""
 
-    def register(self, address: int, size: int, *, read_only: bool = False) -> None:
+    def register(self, address: int, size: int) -> None:
         """Let the device reach host memory of whole pages in place; it stays mapped until `unregister`."""
 
     def unregister(self, address: int) -> None:
@@ -154,10 +153,10 @@ class Cuda:
         with self._checked(self.name):
             self._runtime.freeHost(address)
 
-    def register(self, address: int, size: int, *, read_only: bool = False) -> None:
+    def register(self, address: int, size: int) -> None:
         """Let the device reach host memory of whole pages in place; it stays mapped until `unregister`."""
         with self._checked(f"pinning {size} bytes"):
-            self._runtime.hostRegister(address, size, MAPPED | (READ_ONLY if read_only else 0))
+            self._runtime.hostRegister(address, size, MAPPED)
 
     def unregister(self, address: int) -> None:
         """End that."""

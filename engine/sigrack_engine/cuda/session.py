@@ -43,7 +43,6 @@ class Pinned:
 
     address: int
     size: int
-    read_only: bool = False
 
 
 class _Ring(c.Structure):
@@ -130,7 +129,7 @@ class Session:
     def _build(self, source: Ring, sink: Ring, pinned: Sequence[Pinned], limit: int, tells: bool) -> None:
         device, plan, owned = self.device, self.plan, self._owned
         for piece in pinned:
-            device.register(piece.address, piece.size, read_only=piece.read_only)
+            device.register(piece.address, piece.size)
             owned.callback(device.unregister, piece.address)
         self._kernels = device.kernels(plan.source, self._shared_bytes())
         self.work = self._work_of_block()
@@ -289,8 +288,9 @@ class Session:
 
     @property
     def ready(self) -> bool:
-        """Whether no filter is being turned into spectra: the next block begins the change. [lane]"""
-        return not self._coming or self.device.passed(self._coming[-1].prepared)
+        """Whether no filter is being turned into spectra: the next block begins the change. [any]"""
+        coming = tuple(self._coming)
+        return not coming or self.device.passed(coming[-1].prepared)
 
     def check(self, taps: Taps) -> None:
         """Raise CudaError when the plan cannot hold these taps. [any]"""

@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sigrack.cli.levels import levels, levels_words, warning
+from sigrack.backends import uncovered
+from sigrack.cli.levels import clipping, levels, levels_words
 from sigrack.config import load
 from sigrack.drivers import built
 from sigrack.ends import check_sink
@@ -26,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Load and build everything that the racks name; no audio runs. The code is that of the first rack that is wrong.
 
-    That a rack may clip is a warning.
+    That a rack may clip, or be silent when a GPU fails, is a warning.
     """
     results = [_check(path) for path in options.rack]
     if options.json:
@@ -42,8 +43,8 @@ def run(options: argparse.Namespace) -> int:
                     + bus(**result["bus"])
                 )
                 print(f"{result['file']}: level: {levels_words(result)}")
-                if result["warning"]:
-                    print("sigrack: warning: {file}: {warning}".format(**result), file=sys.stderr)
+                for warning in result["warnings"]:
+                    print(f"sigrack: warning: {result['file']}: {warning}", file=sys.stderr)
     return next((result["code"] for result in results if "error" in result), 0)
 
 
@@ -66,7 +67,7 @@ def _check(path: Path) -> dict[str, Any]:
                 "bus": {"channels": rack.bus.channels, "out": rack.bus.out},
                 "latency_frames": rack.latency_frames,
                 **described,
-                "warning": warning(described),
+                "warnings": [*clipping(described), *uncovered(rack)],
             }
     except RackError as error:
         return {"file": str(path), "error": " ".join(str(error).split("\n")), "code": error.exit_code}

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sigrack.cli.measure import ns_per_frame
 from sigrack.cli.table import table
 from sigrack.forms import MOST_FIR_CHANNELS, cost_alone_ns
 from sigrack.groups import Group
+from sigrack.measuring import ns_per_frame
 from sigrack.rack import Rack
 from sigrack.slot import Slot
 from sigrack.wording import rates
@@ -24,7 +24,7 @@ def groups(rack: Rack, *, measured: bool = False) -> list[dict[str, Any]]:
     `model_ns` is the work for one of the group's output frames by the cost models, in nanoseconds of the processor that they
     know; `model_ns_apart` the same for its members, each by itself. Only proportions travel. One that runs as biquads has
     `sections` in place of `taps` and `stages`, and `why`. `measured`: `measured_ns` is what that frame took on this machine, and
-    `load` the share of a core that the group needs.
+    `load` the share of a core that the group needs. Of one that runs on a GPU all that is told of the CPU that covers for it.
     """
     return [_described(rack, group) | (_measured(rack, group) if measured else {}) for group in rack.groups]
 
@@ -58,7 +58,9 @@ def _described(rack: Rack, group: Group) -> dict[str, Any]:
         "in_rate_hz": group.setup.rate_hz,
         "out_rate_hz": out_rate_hz,
         **form,
-        "latency_frames": linear.latency_frames,
+        "backend": group.backend,
+        "device": group.lane.device if group.lane else None,
+        "latency_frames": group.latency_frames,
         "memory_bytes": group.memory_bytes,
         "model_ns": together / out_rate_hz,
         "model_ns_apart": apart / out_rate_hz,
@@ -96,6 +98,8 @@ def groups_table(described: Sequence[dict[str, Any]]) -> str:
     )
     if described and "load" in described[0]:
         head = (*head, "measured ns", "load")
+    if any(group["device"] for group in described):
+        return table((*head, "runs on"), [(*_row(group), group["device"] or "CPU") for group in described])
     return table(head, map(_row, described))
 
 

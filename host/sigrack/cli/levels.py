@@ -8,7 +8,7 @@ from sigrack.headroom import measured
 from sigrack.rack import Rack
 from sigrack.stages import level
 
-__all__ = ["levels", "levels_table", "levels_words", "warning"]
+__all__ = ["clipping", "levels", "levels_table", "levels_words"]
 
 AUDIBLE_DB = 0.1
 """A rack that raises the level by less gets no warning: the ripple of a filter is no gain."""
@@ -45,8 +45,8 @@ def levels_words(described: dict[str, Any]) -> str:
     )
 
 
-def warning(described: dict[str, Any]) -> str | None:
+def clipping(described: dict[str, Any]) -> list[str]:
     """Return what is to be said of a rack that raises tones above full scale. [any]"""
     if (tone_db := described["level"]["tone_db"]) <= AUDIBLE_DB:
-        return None
-    return f'full scale may come out {tone_db:.1f} dB louder, and clip: set limiter = true or headroom = "auto" in [rack]'
+        return []
+    return [f'full scale may come out {tone_db:.1f} dB louder, and clip: set limiter = true or headroom = "auto" in [rack]']

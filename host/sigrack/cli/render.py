@@ -17,6 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", type=Path, metavar="IN", help="any file that libsndfile reads")
     parser.add_argument("output", type=Path, metavar="OUT", help=".wav, .flac, .w64, .aiff, ...")
     parser.add_argument("--samples", choices=["float32", "int16", "int24", "int32"], help="default: float32 (FLAC: int24)")
+    parser.add_argument("--backend", choices=["cpu", "cuda", "auto"], help="where filters run; default: as the rack says")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it exists")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -53,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
             options.output,
             overwrite=options.overwrite,
             samples=options.samples,
+            backend=options.backend,
             progress=bar,
         )
     finally:

@@ -222,7 +222,7 @@ class Lane(Lives[Exchange]):
             "lives": stats.lives,
             "misses": stats.misses,
             "dry_frames": stats.dry,
-            "dry_ms": 1000 * stats.dry / self._orders.rate_hz,
+            "dry_ms": 1000 * stats.dry / (self._orders.rate_hz * self._orders.shape.ratio),
             "bad_blocks": stats.bad,
             "raised": self.said,
             "lost_records": self.lost_records,

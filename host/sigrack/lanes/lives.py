@@ -35,6 +35,11 @@ class Lives(ABC, Generic[Memory]):
     """What is while there is no child, for the log."""
     given_up: str
     """What is from then on, for the log."""
+    more = "; `sigrack quarantine` tells more"
+    last = "quarantined"
+    """The state from then on."""
+    load_s = LOAD_S
+    """What a child may take for what it must begin with; below the control thread's limit, where that waits for it."""
 
     def __init__(self, minder: Minder, name: str, target: str, budget: int) -> None:
         """`target`: what a child loads; `budget`: deaths within a minute after which it is given up, 0: never."""
@@ -44,7 +49,7 @@ class Lives(ABC, Generic[Memory]):
         """The last that has begun."""
         self._task: asyncio.Task[None] | None = None
         self.state = "loading"
-        """loading, running, restarting, changed, quarantined, ended."""
+        """loading, running, restarting, changed, `last`, ended."""
         self.deaths: dict[str, int] = {}
         """How many lives ended of what."""
         self.last_death: dict[str, Any] | None = None
@@ -66,7 +71,7 @@ class Lives(ABC, Generic[Memory]):
     async def _ask(self, life: Life[Memory], what: str, **arguments: object) -> Any:
         """Let a child do what it must begin with. Raises ConfigError; then it is gone."""
         try:
-            return await life.ask(what, LOAD_S, **arguments)
+            return await life.ask(what, self.load_s, **arguments)
         except EndedError as error:
             self._discard(life)
             raise ConfigError(f"{self._target}: its child died in {what}: {life.detail or error}") from error
@@ -149,14 +154,14 @@ class Lives(ABC, Generic[Memory]):
 
     def _give_up(self) -> None:
         assert self.last_death
-        self.state = "quarantined"
+        self.state = self.last
         why = f"{self._policy.recent} deaths in {WINDOW_S:g} s, the last: {self.last_death['cause']}"
-        log.error("%s: %s: %s; `sigrack quarantine` tells more", self._name, why, self.given_up)
+        log.error("%s: %s: %s%s", self._name, why, self.given_up, self.more)
         try:
             self._quarantine(why)
         except RackError as error:
             log.warning("%s: it cannot be put into quarantine: %s", self._name, error)
-        self._tell(state="quarantined", cause=why)
+        self._tell(state=self.state, cause=why)
 
     def _tell(self, **data: object) -> None:
         self.tell("lane", **{self.table: self._name}, **data)

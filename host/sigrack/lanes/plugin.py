@@ -21,11 +21,11 @@ from sigrack_plugins import Setup, abi
 if TYPE_CHECKING:
     from sigrack.rack import Rack
 
-__all__ = ["LaneInstance", "LanePlugin", "Room", "lane_orders"]
+__all__ = ["LaneInstance", "LanePlugin", "Room", "extent", "lane_orders"]
 
 RING_S = 0.25
 """By how much a child may fall behind before it gets no more input."""
-MOST_QUANTA = 1024
+MOST_QUANTUM, MOST_QUANTA = 65_536, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,26 @@ class Room:
     fade_frames: int
 
 
+def extent(frames: int, rate_hz: int, blocks: int = 1) -> tuple[int, int, int]:
+    """Return a quantum, how many a ring holds, and the latency, for a child that may take `blocks` of `frames` for one. [any]"""
+    quantum = 1 << (min(frames, MOST_QUANTUM).bit_length() - 1)
+    latency_frames = latency_of(quantum, frames) + (blocks - 1) * frames
+    reach = latency_frames + frames + round(RING_S * rate_hz)
+    return quantum, min(-(-reach // quantum), MOST_QUANTA), latency_frames
+
+
 def lane_orders(rack: "Rack", document: Document, table: SlotTable, target: Path | str, setup: Setup) -> tuple[Orders, Room]:
     """Return how the lane of a slot is to be. Raises ConfigError. [any]"""
     if setup.out_channels != setup.channels:
         raise ConfigError(f"{table.name}: a processor gives as many channels as it takes: name as many in out as in in", ("out",))
     frames = rack.block_at(setup.rate_hz)
-    quantum = 1 << (frames.bit_length() - 1)
-    latency_frames = latency_of(quantum, frames) + (table.lane_blocks - 1) * frames
-    reach = latency_frames + frames + round(RING_S * setup.rate_hz)
+    quantum, quanta, latency_frames = extent(frames, setup.rate_hz, table.lane_blocks)
     orders = Orders(
         name=table.name,
         target=str(target),
         is_file=isinstance(target, Path),
         file=str(document.path.absolute()),
-        shape=Shape(setup.channels, setup.channels, 1, quantum, min(-(-reach // quantum), MOST_QUANTA)),
+        shape=Shape(setup.channels, setup.channels, 1, quantum, quanta),
         rate_hz=setup.rate_hz,
         inputs=setup.inputs,
         outputs=setup.outputs,

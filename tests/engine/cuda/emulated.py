@@ -71,7 +71,7 @@ class Emulated:
 
     allocate_host, free_host = allocate, free
 
-    def register(self, address: int, size: int, *, read_only: bool = False) -> None:
+    def register(self, address: int, size: int) -> None:
         """Note it."""
         self.called("pinning")
         if address in self.pinned:
