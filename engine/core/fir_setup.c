@@ -92,6 +92,7 @@ static void set_sizes(struct core_fir *fir, const struct core_fir_spec *spec) {
         /* An odd number of slots keeps neighbouring tiles from competing for the same lines of a cache. */
         stage->filter_stride = (size_t)(stage->partitions | 1) * TILE_FLOATS;
         stage->signal_stride = (size_t)(stage->slots | 1) * TILE_FLOATS;
+        stage->paired = s && fir->plan.stage[s].partitions > 2;
         stage->silent = true;
     }
     fir->spectral = fir->stages > 1 || fir->stage[0].partitions > 1;
@@ -136,6 +137,10 @@ static void lay_out_stage(const struct core_fir *fir, struct fir_stage *stage, s
         if (stage != &fir->stage[0]) /* the first stage's is played at once */
             stage->im[0][counting ? 0 : voice] = floats(arena, stage->partition);
     }
+    stage->early = stage->paired ? pointers(arena, fir->voices, spare) : NULL;
+    for (uint32_t voice = 0; stage->paired && voice < fir->voices; voice++)
+        if (fir->used_out[voice / fir->phases])
+            stage->early[counting ? 0 : voice] = floats(arena, 2 * (size_t)stage->partition);
     stage->work = floats(arena, 2 * (size_t)stage->partition);
     stage->steps = piece(arena, stage->step_count, sizeof *stage->steps);
 }
@@ -235,7 +240,8 @@ static bool take_transforms(struct core_fir *fir, const struct paths *paths) {
             return false;
         fir->bytes += KERNEL(fft_class).bytes(stage->fft);
         uint32_t products = TILE_BINS * stage->partitions * (paths->count ? paths->count : 1);
-        stage->sum_tiles = products < STEP_PRODUCTS ? STEP_PRODUCTS / products : 1;
+        uint32_t tiles = STEP_PRODUCTS / products, most = stage->tiles / 2; /* pairs of segments are made by two steps at least */
+        stage->sum_tiles = tiles < 1 ? 1 : tiles < most ? tiles : most;
         struct script counting = {.partition = stage->partition};
         if (s)
             write_script(fir, stage, paths, &counting);

@@ -1,8 +1,15 @@
 /* fir_stage.c - spectra: sums of products, and the stages that do their work ahead, a share with each block. Engine thread; compiled
-   once per level. */
+   once per level.
+
+   Sums take as long as it takes to read the spectra. A paired stage reads them once for two segments: it sums for the newest one
+   and, but for the partition that meets what has not come yet, for the next one. That part waits in `early`; with the next segment
+   only the one partition is read. The steps of even number do the much in one segment, those of odd number in the other, so that
+   all segments take the same time. */
 #include "fir_state.h"
 
 #include <string.h>
+
+static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
 
 /* The four products of complex sums, kept apart: as many independent chains as the processor needs to multiply at full speed. */
 struct sums {
@@ -58,6 +65,75 @@ static void sum_tile(const struct core_fir *fir, const struct fir_stage *stage, 
     }
 }
 
+/* The sums of two segments. They are chains enough without keeping the four products apart. */
+struct pair {
+    lane re[2], im[2], early_re[2], early_im[2];
+};
+
+/* Add the products of `count` partitions with the segments from `signal` on, and with those from `later` on for the next segment. */
+LANE_INLINE void multiply_pair(struct pair *pair, const float *filter, const float *signal, const float *later, uint32_t count) {
+    for (uint32_t p = 0; p < count; p++) {
+        LANE_UNROLL for (int v = 0; v < 2; v++) {
+            lane fr = lane_load(filter + v * LANE_WIDTH), fi = lane_load(filter + TILE_BINS + v * LANE_WIDTH);
+            lane sr = lane_load(signal + v * LANE_WIDTH), si = lane_load(signal + TILE_BINS + v * LANE_WIDTH);
+            lane lr = lane_load(later + v * LANE_WIDTH), li = lane_load(later + TILE_BINS + v * LANE_WIDTH);
+            pair->re[v] += fr * sr;
+            pair->im[v] += fr * si;
+            pair->early_re[v] += fr * lr;
+            pair->early_im[v] += fr * li;
+            pair->re[v] -= fi * si;
+            pair->im[v] += fi * sr;
+            pair->early_re[v] -= fi * li;
+            pair->early_im[v] += fi * lr;
+        }
+        filter += TILE_FLOATS;
+        signal += TILE_FLOATS;
+        later += TILE_FLOATS;
+    }
+}
+
+/* Add all partitions but the first, which meets the segment in `slot`: the next segment takes the place before it. */
+LANE_INLINE void multiply_rest(struct pair *pair, const struct fir_stage *stage, const float *filter, const float *signal,
+                               uint32_t slot) {
+    uint32_t run;
+    for (uint32_t p = 1; p < stage->partitions; p += run) {
+        uint32_t at = (slot + p) % stage->slots, before = (at ? at : stage->slots) - 1;
+        run = at ? least(stage->partitions - p, stage->slots - at) : 1;
+        multiply_pair(pair, filter + (size_t)p * TILE_FLOATS, signal + (size_t)at * TILE_FLOATS,
+                      signal + (size_t)before * TILE_FLOATS, run);
+    }
+}
+
+/* Write the sums of one tile: with `both` for two segments, else with what the last segment has left in `early`. */
+static void sum_pair(const struct core_fir *fir, const struct fir_stage *stage, uint32_t voice, uint32_t tile, uint32_t back,
+                     bool both) {
+    struct sums first = {{{0}}, {{0}}, {{0}}, {{0}}};
+    struct pair pair = {{{0}}, {{0}}, {{0}}, {{0}}};
+    uint32_t slot = (stage->newest + back) % stage->slots;
+    for (uint32_t i = 0; i < fir->inputs; i++) {
+        const float *filter = stage->filters[voice * fir->inputs + i];
+        if (!filter)
+            continue;
+        filter += tile * stage->filter_stride;
+        const float *signal = stage->signals[i] + tile * stage->signal_stride;
+        multiply(&first, filter, signal + (size_t)slot * TILE_FLOATS, 1);
+        if (both)
+            multiply_rest(&pair, stage, filter, signal, slot);
+    }
+    float *early = stage->early[voice] + (size_t)tile * TILE_FLOATS;
+    float *re = stage->re[voice] + tile * TILE_BINS, *im = stage->im[!stage->side][voice] + tile * TILE_BINS;
+    for (int v = 0; v < 2 * LANE_WIDTH; v += LANE_WIDTH) {
+        int n = v / LANE_WIDTH;
+        lane rest_re = both ? pair.re[n] : lane_load(early + v), rest_im = both ? pair.im[n] : lane_load(early + TILE_BINS + v);
+        lane_store(re + v, rest_re + (first.rr[n] - first.ii[n]));
+        lane_store(im + v, rest_im + (first.ri[n] + first.ir[n]));
+        if (both) {
+            lane_store(early + v, pair.early_re[n]);
+            lane_store(early + TILE_BINS + v, pair.early_im[n]);
+        }
+    }
+}
+
 /* The outer loop is the tile, so that its signals, and a filter that several outputs share, are in the nearest cache for all outputs
    but the first. */
 void KERNEL(fir_sum)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t end,
@@ -67,6 +143,21 @@ void KERNEL(fir_sum)(const struct core_fir *fir, const struct fir_stage *stage, 
         for (uint32_t o = 0; o < fir->outputs; o++)
             if (fir->used_out[o])
                 sum_tile(fir, stage, o * fir->phases + phase, tile, &reach, add);
+}
+
+/* Write all sums of some tiles; with `anew` nothing is known of them from the last segment. Until all partitions have a segment,
+   nothing is paired. */
+static void sum_all(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t end,
+                    uint32_t back, bool anew) {
+    bool both = anew || ((tile / stage->sum_tiles + (uint32_t)stage->side) & 1);
+    if (!stage->paired || stage->finished - back < stage->partitions + !both) {
+        KERNEL(fir_sum)(fir, stage, phase, tile, end, 0, stage->partitions, back, false);
+        return;
+    }
+    for (; tile < end; tile++)
+        for (uint32_t o = 0; o < fir->outputs; o++)
+            if (fir->used_out[o])
+                sum_pair(fir, stage, o * fir->phases + phase, tile, back, both);
 }
 
 void KERNEL(fir_put)(const struct fir_stage *stage, float *spectra, size_t stride, uint32_t slot, const float *re, const float *im,
@@ -93,8 +184,6 @@ void KERNEL(fir_load)(const struct core_fir *fir, struct fir_stage *stage, uint3
     memcpy(stage->work + length + from, history + current + from, size);
 }
 
-static uint32_t least(uint32_t a, uint32_t b) { return a < b ? a : b; }
-
 static void run_step(struct core_fir *fir, struct fir_stage *stage, const struct fir_step *step) {
     const struct fft_class *fft = &KERNEL(fft_class);
     float *re = stage->work, *im = stage->work + stage->partition;
@@ -111,8 +200,7 @@ static void run_step(struct core_fir *fir, struct fir_stage *stage, const struct
                         least(step->number + FIR_LOAD_BINS / TILE_BINS, stage->tiles));
         break;
     case FIR_SUM:
-        KERNEL(fir_sum)(fir, stage, step->phase, step->number, least(step->number + stage->sum_tiles, stage->tiles), 0,
-                        stage->partitions, 0, false);
+        sum_all(fir, stage, step->phase, step->number, least(step->number + stage->sum_tiles, stage->tiles), 0, false);
         break;
     default:
         fft->inverse_step(stage->fft, stage->re[voice], stage->im[!stage->side][voice], step->number);
@@ -155,7 +243,7 @@ void KERNEL(fir_resume)(struct core_fir *fir, struct fir_stage *stage) {
     if (stage->primed && !stage->silent) { /* what should have been made during the last segment, into the side that is played */
         stage->side = !stage->side;
         for (uint32_t r = 0; r < fir->phases; r++)
-            KERNEL(fir_sum)(fir, stage, r, 0, stage->tiles, 0, stage->partitions, 1, false);
+            sum_all(fir, stage, r, 0, stage->tiles, 1, true);
         for (uint32_t voice = 0; voice < fir->voices; voice++)
             if (fir->used_out[voice / fir->phases])
                 KERNEL(fft_class).inverse(stage->fft, stage->re[voice], stage->im[!stage->side][voice]);

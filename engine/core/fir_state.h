@@ -50,6 +50,7 @@ struct fir_stage {
     float **signals; /* [input]: spectra of the last segments, each with its predecessor, newest first from slot `newest` around */
     float **re;      /* [voice]: sums of spectra */
     float **im[2];   /* ... whose inverse transform's imaginary part is the output; while one side is played the other is made */
+    float **early;   /* [voice], of a paired stage: sums for the next segment, as one spectrum; see fir_stage.c */
     float *work;     /* two partitions, for the forward transform */
     uint32_t newest;   /* slot of the last finished segment */
     uint32_t finished; /* segments since the last reset, at most `slots`; older slots hold nothing */
@@ -57,6 +58,7 @@ struct fir_stage {
     struct fir_step *steps;
     uint32_t step_count, forward_count; /* all; those that turn input into spectra, which come first */
     uint32_t sum_tiles;                 /* tiles that one step sums */
+    bool paired;                        /* it sums for two segments at once */
     uint32_t next;                      /* step */
     uint32_t position;                  /* frames of the current segment that have arrived */
     uint32_t end;                       /* where the last finished segment ends in the history */
