@@ -22,7 +22,7 @@
 
 /* A part of a transform: a whole branch of the tree, or, where `to` is not 0, columns of the pass above four branches. */
 struct step {
-    uint32_t at, size, node; /* the branch: its first bin, its bins, its node */
+    uint32_t size, node; /* the branch: its bins, its node */
     uint32_t from, to;
 };
 
@@ -34,6 +34,11 @@ struct fft {
     struct step step[MOST_STEPS]; /* in the order of the forward transform */
     float *roots;   /* re, im of each node above the columns, by node */
     float *columns; /* [square][SQUARE_ROOTS][LANE_WIDTH], each lane for its own node */
+};
+
+/* What some levels read. */
+struct source {
+    const float *re, *im;
 };
 
 /* A row of complex values. */
@@ -78,15 +83,15 @@ static void fft_free(struct fft *fft) {
 static void add_step(struct fft *fft, struct step step) { fft->step[fft->steps++] = step; }
 
 /* Passes over more than FFT_STEP_BINS bins are cut into columns, branches that fit are one step. */
-static void cut(struct fft *fft, uint32_t at, uint32_t size, uint32_t node) {
+static void cut(struct fft *fft, uint32_t size, uint32_t node) {
     if (size <= FFT_STEP_BINS) {
-        add_step(fft, (struct step){at, size, node, 0, 0});
+        add_step(fft, (struct step){size, node, 0, 0});
         return;
     }
     for (uint32_t from = 0; from < size / 4; from += FFT_STEP_BINS / 4)
-        add_step(fft, (struct step){at, size, node, from, from + FFT_STEP_BINS / 4});
+        add_step(fft, (struct step){size, node, from, from + FFT_STEP_BINS / 4});
     for (uint32_t way = 0; way < 4; way++)
-        cut(fft, at + way * (size / 4), size / 4, 4 * node + way);
+        cut(fft, size / 4, 4 * node + way);
 }
 
 static struct fft *fft_new(uint32_t bins) {
@@ -99,7 +104,7 @@ static struct fft *fft_new(uint32_t bins) {
     size_t columns = (size_t)squares * SQUARE_ROOTS * LANE_WIDTH;
     size_t size = (columns + 2 * (size_t)nodes) * sizeof(float);
     fft->bins = bins;
-    cut(fft, 0, bins, 1);
+    cut(fft, bins, 1);
     fft->bytes = sizeof *fft + size;
     fft->columns = core_take(size);
     if (!fft->columns) {
@@ -190,86 +195,144 @@ LANE_INLINE void columns_level(const float *columns, struct row *rows, int level
     }
 }
 
+/* The first bin of the branch `node`. */
+static size_t place(const struct fft *fft, size_t size, uint32_t node) { return (node - fft->bins / size) * size; }
+
+/* Where the levels of a branch read: the first ones what is given. */
+static struct source source_of(const struct fft *fft, const struct fft_forward *work, size_t size, size_t at) {
+    return size == fft->bins ? (struct source){work->from_re, work->from_im} : (struct source){work->re + at, work->im + at};
+}
+
+LANE_INLINE const float *columns_of(const struct fft *fft, uint32_t node) {
+    return fft->columns + (size_t)(node - fft->bins / SQUARE) * SQUARE_ROOTS * LANE_WIDTH;
+}
+
 /* All levels of one square, whose node is `node`. */
-LANE_INLINE void square(const struct fft *fft, float *re, float *im, uint32_t node, bool forward) {
+static void forward_square(const struct fft *fft, const struct fft_forward *work, uint32_t node) {
     struct row rows[LANE_WIDTH];
-    const float *columns = fft->columns + (size_t)(node - fft->bins / SQUARE) * SQUARE_ROOTS * LANE_WIDTH;
+    size_t at = place(fft, SQUARE, node);
+    struct source from = source_of(fft, work, SQUARE, at);
+    float *to = work->to + at / TILE_BINS * work->stride;
+    for (int i = 0; i < LANE_WIDTH / 2; i++)
+        tile_prefetch(to + i * work->stride);
+    LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i++)
+        rows[i] = load(from.re, from.im, (size_t)i * LANE_WIDTH);
+    LANE_UNROLL for (int level = 0; level < LANE_LOG; level++)
+        rows_level(fft, rows, node, level, true);
+    transpose(rows);
+    LANE_UNROLL for (int level = 0; level < LANE_LOG; level++)
+        columns_level(columns_of(fft, node), rows, level, true);
+    LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i += 2) {
+        store(to, to + TILE_BINS, 0, rows[i]);
+        store(to, to + TILE_BINS, LANE_WIDTH, rows[i + 1]);
+        to += work->stride;
+    }
+}
+
+static void inverse_square(const struct fft *fft, float *re, float *im, uint32_t node) {
+    struct row rows[LANE_WIDTH];
     LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i++)
         rows[i] = load(re, im, (size_t)i * LANE_WIDTH);
-    if (forward) {
-        LANE_UNROLL for (int level = 0; level < LANE_LOG; level++)
-            rows_level(fft, rows, node, level, true);
-        transpose(rows);
-        LANE_UNROLL for (int level = 0; level < LANE_LOG; level++)
-            columns_level(columns, rows, level, true);
-    } else {
-        LANE_UNROLL for (int level = LANE_LOG - 1; level >= 0; level--)
-            columns_level(columns, rows, level, false);
-        transpose(rows);
-        LANE_UNROLL for (int level = LANE_LOG - 1; level >= 0; level--)
-            rows_level(fft, rows, node, level, false);
-    }
+    LANE_UNROLL for (int level = LANE_LOG - 1; level >= 0; level--)
+        columns_level(columns_of(fft, node), rows, level, false);
+    transpose(rows);
+    LANE_UNROLL for (int level = LANE_LOG - 1; level >= 0; level--)
+        rows_level(fft, rows, node, level, false);
     LANE_UNROLL for (int i = 0; i < LANE_WIDTH; i++)
         store(re, im, (size_t)i * LANE_WIDTH, rows[i]);
 }
 
 /* One level in memory, for the branch that is one level above its squares. */
-LANE_INLINE void level_one(const struct fft *fft, float *re, float *im, size_t size, uint32_t node, bool forward) {
+static void forward_one(const struct fft *fft, const struct fft_forward *work, size_t size, uint32_t node) {
+    size_t start = place(fft, size, node);
+    struct source from = source_of(fft, work, size, start);
+    float *re = work->re + start, *im = work->im + start;
+    struct row root = spread(fft->roots + 2 * node);
+    for (size_t at = 0; at < size / 2; at += LANE_WIDTH) {
+        struct row a = load(from.re, from.im, at), b = load(from.re, from.im, at + size / 2);
+        split(&a, &b, root);
+        store(re, im, at, a);
+        store(re, im, at + size / 2, b);
+    }
+}
+
+static void inverse_one(const struct fft *fft, float *re, float *im, size_t size, uint32_t node) {
     struct row root = spread(fft->roots + 2 * node);
     for (size_t at = 0; at < size / 2; at += LANE_WIDTH) {
         struct row a = load(re, im, at), b = load(re, im, at + size / 2);
-        forward ? split(&a, &b, root) : join(&a, &b, root);
+        join(&a, &b, root);
         store(re, im, at, a);
         store(re, im, at + size / 2, b);
     }
 }
 
 /* Two levels in one pass over memory, for the columns `from` to `to` - 1 of size / 4. */
-LANE_INLINE void level_two(const struct fft *fft, float *re, float *im, size_t size, uint32_t node, size_t from, size_t to,
-                           bool forward) {
+static void forward_two(const struct fft *fft, const struct fft_forward *work, size_t size, uint32_t node, size_t from, size_t to) {
+    size_t step = size / 4, start = place(fft, size, node);
+    struct source source = source_of(fft, work, size, start);
+    float *re = work->re + start, *im = work->im + start;
+    struct row root = spread(fft->roots + 2 * node);
+    struct row left = spread(fft->roots + 4 * node), right = quarter(left);
+    for (size_t at = from; at < to; at += LANE_WIDTH) {
+        struct row row[4];
+        LANE_UNROLL for (int i = 0; i < 4; i++)
+            row[i] = load(source.re, source.im, at + i * step);
+        split(&row[0], &row[2], root);
+        split(&row[1], &row[3], root);
+        split(&row[0], &row[1], left);
+        split(&row[2], &row[3], right);
+        LANE_UNROLL for (int i = 0; i < 4; i++)
+            store(re, im, at + i * step, row[i]);
+    }
+}
+
+/* The `last` pass leaves the real parts, which nobody wants. */
+LANE_INLINE void inverse_columns(const struct fft *fft, float *re, float *im, size_t size, uint32_t node, size_t from, size_t to,
+                                 bool last) {
     size_t step = size / 4;
     struct row root = spread(fft->roots + 2 * node);
     struct row left = spread(fft->roots + 4 * node), right = quarter(left);
     for (size_t at = from; at < to; at += LANE_WIDTH) {
-        struct row a = load(re, im, at), b = load(re, im, at + step);
-        struct row c = load(re, im, at + 2 * step), d = load(re, im, at + 3 * step);
-        if (forward) {
-            split(&a, &c, root);
-            split(&b, &d, root);
-            split(&a, &b, left);
-            split(&c, &d, right);
-        } else {
-            join(&a, &b, left);
-            join(&c, &d, right);
-            join(&a, &c, root);
-            join(&b, &d, root);
+        struct row row[4];
+        LANE_UNROLL for (int i = 0; i < 4; i++)
+            row[i] = load(re, im, at + i * step);
+        join(&row[0], &row[1], left);
+        join(&row[2], &row[3], right);
+        join(&row[0], &row[2], root);
+        join(&row[1], &row[3], root);
+        LANE_UNROLL for (int i = 0; i < 4; i++) {
+            if (!last)
+                lane_store(re + at + i * step, row[i].re);
+            lane_store(im + at + i * step, row[i].im);
         }
-        store(re, im, at, a);
-        store(re, im, at + step, b);
-        store(re, im, at + 2 * step, c);
-        store(re, im, at + 3 * step, d);
     }
 }
 
+static void inverse_two(const struct fft *fft, float *re, float *im, size_t size, uint32_t node, size_t from, size_t to) {
+    if (size == fft->bins)
+        inverse_columns(fft, re, im, size, node, from, to, true);
+    else
+        inverse_columns(fft, re, im, size, node, from, to, false);
+}
+
 /* Depth first, so that a branch that fits a cache is finished while it is there. */
-static void forward_branch(const struct fft *fft, float *re, float *im, size_t size, uint32_t node) {
+static void forward_branch(const struct fft *fft, const struct fft_forward *work, size_t size, uint32_t node) {
     if (size == SQUARE) {
-        square(fft, re, im, node, true);
+        forward_square(fft, work, node);
         return;
     }
     uint32_t ways = size == 2 * SQUARE ? 2 : 4;
     if (ways == 2)
-        level_one(fft, re, im, size, node, true);
+        forward_one(fft, work, size, node);
     else
-        level_two(fft, re, im, size, node, 0, size / 4, true);
-    size /= ways;
+        forward_two(fft, work, size, node, 0, size / 4);
     for (uint32_t way = 0; way < ways; way++)
-        forward_branch(fft, re + way * size, im + way * size, size, ways * node + way);
+        forward_branch(fft, work, size / ways, ways * node + way);
 }
 
 static void inverse_branch(const struct fft *fft, float *re, float *im, size_t size, uint32_t node) {
     if (size == SQUARE) {
-        square(fft, re, im, node, false);
+        inverse_square(fft, re, im, node);
         return;
     }
     uint32_t ways = size == 2 * SQUARE ? 2 : 4;
@@ -277,32 +340,33 @@ static void inverse_branch(const struct fft *fft, float *re, float *im, size_t s
     for (uint32_t way = 0; way < ways; way++)
         inverse_branch(fft, re + way * part, im + way * part, part, ways * node + way);
     if (ways == 2)
-        level_one(fft, re, im, size, node, false);
+        inverse_one(fft, re, im, size, node);
     else
-        level_two(fft, re, im, size, node, 0, size / 4, false);
+        inverse_two(fft, re, im, size, node, 0, size / 4);
 }
 
-static void fft_forward(const struct fft *fft, float *re, float *im) { forward_branch(fft, re, im, fft->bins, 1); }
+static void fft_forward(const struct fft *fft, const struct fft_forward *work) { forward_branch(fft, work, fft->bins, 1); }
 
 static void fft_inverse(const struct fft *fft, float *re, float *im) { inverse_branch(fft, re, im, fft->bins, 1); }
 
 static uint32_t fft_steps(const struct fft *fft) { return fft->steps; }
 
-static void forward_step(const struct fft *fft, float *re, float *im, uint32_t number) {
+static void forward_step(const struct fft *fft, const struct fft_forward *work, uint32_t number) {
     const struct step *step = &fft->step[number];
     if (step->to)
-        level_two(fft, re + step->at, im + step->at, step->size, step->node, step->from, step->to, true);
+        forward_two(fft, work, step->size, step->node, step->from, step->to);
     else
-        forward_branch(fft, re + step->at, im + step->at, step->size, step->node);
+        forward_branch(fft, work, step->size, step->node);
 }
 
 /* The inverse undoes the last step first. */
 static void inverse_step(const struct fft *fft, float *re, float *im, uint32_t number) {
     const struct step *step = &fft->step[fft->steps - 1 - number];
+    size_t at = place(fft, step->size, step->node);
     if (step->to)
-        level_two(fft, re + step->at, im + step->at, step->size, step->node, step->from, step->to, false);
+        inverse_two(fft, re + at, im + at, step->size, step->node, step->from, step->to);
     else
-        inverse_branch(fft, re + step->at, im + step->at, step->size, step->node);
+        inverse_branch(fft, re + at, im + at, step->size, step->node);
 }
 
 static uint32_t step_size(const struct fft *fft, uint32_t number) {
@@ -315,5 +379,5 @@ static uint32_t step_size(const struct fft *fft, uint32_t number) {
     return step->size * levels;
 }
 
-const struct fft_class KERNEL(fft_class) = {fft_new,      fft_free,     fft_forward, fft_inverse, fft_steps,
-                                            forward_step, inverse_step, step_size,   fft_bytes};
+const struct fft_class KERNEL(fft_class) = {TILE_BINS, fft_new,      fft_free,     fft_forward, fft_inverse,
+                                            fft_steps, forward_step, inverse_step, step_size,   fft_bytes};

@@ -20,19 +20,29 @@
 
 struct fft;
 
-/* One level's transform. `re` and `im` hold `bins` floats each, 64-byte aligned, and are overwritten with the result. */
+/* What a forward transform reads, works in and writes. The spectrum lies in tiles of `tile` bins (struct fft_class), `stride` floats
+   from one to the next: the real parts, then the imaginary ones. It may be read from where it works. */
+struct fft_forward {
+    const float *from_re, *from_im;
+    float *re, *im; /* overwritten */
+    float *to;
+    size_t stride;
+};
+
+/* One level's transform. All arrays are 64-byte aligned; `re` and `im` hold `bins` floats each. */
 struct fft_class {
+    uint32_t tile;
     /* Tables for `bins`, a power of two within the bounds; NULL if it is not or memory runs out. [control] */
     struct fft *(*new)(uint32_t bins);
     /* Accepts NULL. [control] */
     void (*free)(struct fft *fft);
     /* Values to bins. [any] */
-    void (*forward)(const struct fft *fft, float *re, float *im);
-    /* Bins to values times `bins`. [any] */
+    void (*forward)(const struct fft *fft, const struct fft_forward *work);
+    /* Bins, in the order of the tiles, to values times `bins`: their imaginary parts, in `im`. `re` is overwritten. [any] */
     void (*inverse)(const struct fft *fft, float *re, float *im);
     /* The same in parts of about FFT_STEP_BINS bins' work: steps 0 to `steps` - 1 in turn are one transform. [any] */
     uint32_t (*steps)(const struct fft *fft);
-    void (*forward_step)(const struct fft *fft, float *re, float *im, uint32_t step);
+    void (*forward_step)(const struct fft *fft, const struct fft_forward *work, uint32_t step);
     void (*inverse_step)(const struct fft *fft, float *re, float *im, uint32_t step);
     /* How much of the whole a step is, as a forward step, in bins times levels. [any] */
     uint32_t (*step_size)(const struct fft *fft, uint32_t step);

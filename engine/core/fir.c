@@ -48,10 +48,8 @@ static void transform_segment(struct core_fir *fir) {
     for (uint32_t i = 0; i < fir->inputs; i++) {
         if (!fir->used_in[i])
             continue;
-        float *re = stage->work, *im = stage->work + stage->partition;
-        KERNEL(fir_load)(fir, stage, i, fir->at, 0, stage->partition);
-        KERNEL(fft_class).forward(stage->fft, re, im);
-        KERNEL(fir_put)(stage, stage->signals[i], stage->signal_stride, stage->newest, re, im, 0, stage->tiles);
+        for (uint32_t step = 0; step < KERNEL(fft_class).steps(stage->fft); step++)
+            KERNEL(fir_forward)(fir, stage, i, fir->at, step);
     }
 }
 

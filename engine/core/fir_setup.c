@@ -7,10 +7,9 @@
 /* Products of bins that one step of a stage sums: some ten microseconds. */
 #define STEP_PRODUCTS 32768u
 
-/* How long a step takes against the others, by bin: loading, putting, a level of a transform, a product. */
-#define LOAD_WEIGHT 1.0
-#define PUT_WEIGHT 2.0
-#define LEVEL_WEIGHT 0.3
+/* How long a step takes against the others, by bin: a level of a transform, a product. */
+#define FORWARD_WEIGHT 0.4
+#define INVERSE_WEIGHT 0.3
 #define PRODUCT_WEIGHT 0.6
 
 /* Hands out pieces of one block of memory, or only counts them while `base` is NULL. */
@@ -202,17 +201,9 @@ static void add_transform(struct script *script, const struct fft *fft, enum fir
     uint32_t steps = KERNEL(fft_class).steps(fft);
     for (uint32_t k = 0; k < steps; k++) {
         uint32_t forward = work == FIR_FORWARD ? k : steps - 1 - k;
-        add_step(script, LEVEL_WEIGHT * KERNEL(fft_class).step_size(fft, forward), work, channel, phase, k);
+        double weight = work == FIR_FORWARD ? FORWARD_WEIGHT : INVERSE_WEIGHT;
+        add_step(script, weight * KERNEL(fft_class).step_size(fft, forward), work, channel, phase, k);
     }
-}
-
-static void add_input(struct script *script, const struct fir_stage *stage, uint32_t i) {
-    uint32_t bins = stage->partition < FIR_LOAD_BINS ? stage->partition : FIR_LOAD_BINS;
-    for (uint32_t from = 0; from < stage->partition; from += bins)
-        add_step(script, LOAD_WEIGHT * bins, FIR_LOAD, i, 0, from);
-    add_transform(script, stage->fft, FIR_FORWARD, i, 0);
-    for (uint32_t tile = 0; tile < stage->tiles; tile += bins / TILE_BINS)
-        add_step(script, PUT_WEIGHT * bins, FIR_PUT, i, 0, tile);
 }
 
 static void write_script(const struct core_fir *fir, struct fir_stage *stage, const struct paths *paths, struct script *script) {
@@ -220,7 +211,7 @@ static void write_script(const struct core_fir *fir, struct fir_stage *stage, co
     script->done = 0;
     for (uint32_t i = 0; i < fir->inputs; i++)
         if (fir->used_in[i])
-            add_input(script, stage, i);
+            add_transform(script, stage->fft, FIR_FORWARD, i, 0);
     stage->forward_count = script->count;
     double tile = PRODUCT_WEIGHT * TILE_BINS * stage->partitions * paths->count;
     for (uint32_t r = 0; r < fir->phases; r++) {
@@ -275,8 +266,8 @@ static void transform_filter(const struct core_fir *fir, const struct core_fir_s
             re[n] = tap_of(fir, spec, voice, path, from + (size_t)p * stage->partition + n) / (float)stage->partition;
             im[n] = 0;
         }
-        KERNEL(fft_class).forward(stage->fft, re, im);
-        KERNEL(fir_put)(stage, spectra, stage->filter_stride, p, re, im, 0, stage->tiles);
+        struct fft_forward work = {re, im, re, im, spectra + (size_t)p * TILE_FLOATS, stage->filter_stride};
+        KERNEL(fft_class).forward(stage->fft, &work);
     }
 }
 

@@ -65,6 +65,9 @@ static void sum_tile(const struct core_fir *fir, const struct fir_stage *stage, 
     }
 }
 
+/* How far ahead tiles are asked for whose partitions are not read in order. */
+#define SOON_TILES 4
+
 /* The sums of two segments. They are chains enough without keeping the four products apart. */
 struct pair {
     lane re[2], im[2], early_re[2], early_im[2];
@@ -116,9 +119,14 @@ static void sum_pair(const struct core_fir *fir, const struct fir_stage *stage, 
             continue;
         filter += tile * stage->filter_stride;
         const float *signal = stage->signals[i] + tile * stage->signal_stride;
-        multiply(&first, filter, signal + (size_t)slot * TILE_FLOATS, 1);
-        if (both)
+        const float *newest = signal + (size_t)slot * TILE_FLOATS;
+        multiply(&first, filter, newest, 1);
+        if (both) {
             multiply_rest(&pair, stage, filter, signal, slot);
+        } else {
+            tile_prefetch(filter + SOON_TILES * stage->filter_stride);
+            tile_prefetch(newest + SOON_TILES * stage->signal_stride);
+        }
     }
     float *early = stage->early[voice] + (size_t)tile * TILE_FLOATS;
     float *re = stage->re[voice] + tile * TILE_BINS, *im = stage->im[!stage->side][voice] + tile * TILE_BINS;
@@ -160,50 +168,31 @@ static void sum_all(const struct core_fir *fir, const struct fir_stage *stage, u
                 sum_pair(fir, stage, o * fir->phases + phase, tile, back, both);
 }
 
-void KERNEL(fir_put)(const struct fir_stage *stage, float *spectra, size_t stride, uint32_t slot, const float *re, const float *im,
-                     uint32_t tile, uint32_t end) {
-    (void)stage;
-    for (; tile < end; tile++) {
-        float *to = spectra + tile * stride + (size_t)slot * TILE_FLOATS;
-        for (uint32_t i = 0; i < TILE_BINS; i += LANE_WIDTH) {
-            lane_store(to + i, lane_load(re + tile * TILE_BINS + i));
-            lane_store(to + TILE_BINS + i, lane_load(im + tile * TILE_BINS + i));
-        }
-    }
-}
-
-void KERNEL(fir_load)(const struct core_fir *fir, struct fir_stage *stage, uint32_t input, uint32_t end, uint32_t from,
-                      uint32_t to) {
-    uint32_t length = stage->partition, size = (to - from) * (uint32_t)sizeof(float);
+void KERNEL(fir_forward)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t input, uint32_t end, uint32_t step) {
+    uint32_t length = stage->partition;
     const float *history = fir->history[input];
     uint32_t current = (end ? end : fir->ring) - length, before = (current ? current : fir->ring) - length;
-    if (stage->finished > 1)
-        memcpy(stage->work + from, history + before + from, size);
-    else
-        memset(stage->work + from, 0, size);
-    memcpy(stage->work + length + from, history + current + from, size);
+    float *to = stage->signals[input] + (size_t)stage->newest * TILE_FLOATS;
+    struct fft_forward work = {history + before, history + current, stage->work, stage->work + length, to, stage->signal_stride};
+    if (stage->finished == 1) { /* nothing has come before */
+        work.from_re = work.re;
+        if (step == 0)
+            memset(work.re, 0, length * sizeof(float));
+    }
+    KERNEL(fft_class).forward_step(stage->fft, &work, step);
 }
 
 static void run_step(struct core_fir *fir, struct fir_stage *stage, const struct fir_step *step) {
-    const struct fft_class *fft = &KERNEL(fft_class);
-    float *re = stage->work, *im = stage->work + stage->partition;
     uint32_t voice = step->channel * fir->phases + step->phase;
     switch (step->work) {
-    case FIR_LOAD:
-        KERNEL(fir_load)(fir, stage, step->channel, stage->end, step->number, least(step->number + FIR_LOAD_BINS, stage->partition));
-        break;
     case FIR_FORWARD:
-        fft->forward_step(stage->fft, re, im, step->number);
-        break;
-    case FIR_PUT:
-        KERNEL(fir_put)(stage, stage->signals[step->channel], stage->signal_stride, stage->newest, re, im, step->number,
-                        least(step->number + FIR_LOAD_BINS / TILE_BINS, stage->tiles));
+        KERNEL(fir_forward)(fir, stage, step->channel, stage->end, step->number);
         break;
     case FIR_SUM:
         sum_all(fir, stage, step->phase, step->number, least(step->number + stage->sum_tiles, stage->tiles), 0, false);
         break;
     default:
-        fft->inverse_step(stage->fft, stage->re[voice], stage->im[!stage->side][voice], step->number);
+        KERNEL(fft_class).inverse_step(stage->fft, stage->re[voice], stage->im[!stage->side][voice], step->number);
     }
 }
 

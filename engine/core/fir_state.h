@@ -18,24 +18,18 @@
 
 /* Spectra are stored as [tile][partition][re, im][TILE_BINS], so that the sum over the partitions of a tile reads memory in order
    while it stays in registers. */
-#define TILE_BINS (2 * LANE_WIDTH)
-#define TILE_FLOATS (2 * TILE_BINS)
-
 /* Frames whose direct sums are held in registers together. */
 #define SPAN_LANES 4
 #define SPAN_FRAMES (SPAN_LANES * LANE_WIDTH)
 
-/* Bins, at most, that one step of a stage loads or puts away. */
-#define FIR_LOAD_BINS 4096
-
-enum fir_work { FIR_LOAD, FIR_FORWARD, FIR_PUT, FIR_SUM, FIR_INVERSE };
+enum fir_work { FIR_FORWARD, FIR_SUM, FIR_INVERSE };
 
 /* A part of a stage's work for one segment. */
 struct fir_step {
     uint8_t work;     /* enum fir_work */
     uint8_t channel;  /* input, or output of FIR_INVERSE */
     uint8_t phase;    /* FIR_SUM, FIR_INVERSE */
-    uint32_t number;  /* FIR_FORWARD, FIR_INVERSE: the transform's step; else the first bin or tile */
+    uint32_t number;  /* FIR_FORWARD, FIR_INVERSE: the transform's step; else the first tile */
     uint32_t due;     /* frames of the segment that have come when it must be done */
 };
 
@@ -93,18 +87,14 @@ struct core_fir {
    partition `from` meets the segment `back` before the newest. */
 void KERNEL(fir_sum)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t end,
                      uint32_t from, uint32_t to, uint32_t back, bool add);
-/* Copy the bins of the tiles `tile` to `end` - 1 from `re` and `im` into slot `slot` of `spectra`. */
-void KERNEL(fir_put)(const struct fir_stage *stage, float *spectra, size_t stride, uint32_t slot, const float *re, const float *im,
-                     uint32_t tile, uint32_t end);
 /* Let `frames` frames pass in a stage after the first, which the history has already; they end no later than its segment. */
 void KERNEL(fir_advance)(struct core_fir *fir, struct fir_stage *stage, uint32_t frames);
 /* The same without output. */
 void KERNEL(fir_skip)(struct core_fir *fir, struct fir_stage *stage, uint32_t frames);
 /* Make up for the output that `fir_skip` has left out. */
 void KERNEL(fir_resume)(struct core_fir *fir, struct fir_stage *stage);
-/* Fill `work`: the segment that ends at `end` in the history and, if any has come, the one before it. */
-void KERNEL(fir_load)(const struct core_fir *fir, struct fir_stage *stage, uint32_t input, uint32_t end, uint32_t from,
-                      uint32_t to);
+/* One step of the transform of `input`: of the segment that ends at `end` in the history with, if any has come, the one before. */
+void KERNEL(fir_forward)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t input, uint32_t end, uint32_t step);
 
 /* fir_head.c. Add the direct taps to `frames` frames of `voice`, which begin at the current position. */
 void KERNEL(fir_add_head)(const struct core_fir *fir, uint32_t voice, float *to, uint32_t frames);

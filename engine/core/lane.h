@@ -13,6 +13,10 @@
 #define LANE_LOG 2
 #endif
 
+/* Bins of a tile of a spectrum: two lanes. */
+#define TILE_BINS (2 * LANE_WIDTH)
+#define TILE_FLOATS (2 * TILE_BINS)
+
 /* `lane` for aligned memory, `lane_loose` for memory at any float. */
 typedef float lane __attribute__((vector_size(LANE_WIDTH * sizeof(float)), may_alias));
 typedef float lane_loose __attribute__((vector_size(LANE_WIDTH * sizeof(float)), aligned(sizeof(float)), may_alias));
@@ -28,6 +32,12 @@ typedef float lane_loose __attribute__((vector_size(LANE_WIDTH * sizeof(float)),
 
 /* All elements equal to `value`; subtracting zero is exact, so compilers drop it. [any] */
 LANE_INLINE lane lane_spread(float value) { return value - (lane){0}; }
+
+/* Ask for a tile's lines, whether to read or to write them: processors foresee only what is read in order. [any] */
+LANE_INLINE void tile_prefetch(const float *tile) {
+    for (int n = 0; n < TILE_FLOATS; n += 16)
+        __builtin_prefetch(tile + n);
+}
 
 LANE_INLINE lane lane_load(const float *from) { return *(const lane *)from; }
 LANE_INLINE lane lane_load_loose(const float *from) { return *(const lane_loose *)from; }
