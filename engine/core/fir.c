@@ -10,20 +10,23 @@
 
 #include "interleave.h"
 
-/* Leave in the first stage's output what its partitions from `first` on give to a segment; partition `first` meets the newest. */
-static void finish_sums(struct core_fir *fir, uint32_t first) {
-    struct fir_stage *stage = &fir->stage[0];
-    bool summed = fir->ahead > 0;
-    for (uint32_t r = 0; r < fir->phases; r++)
-        KERNEL(fir_sum)(fir, stage, r, 0, stage->tiles, first, summed ? 2 : stage->partitions, 0, summed);
-    fir->ahead = 0;
+/* From the first stage's sums to its output. */
+static void invert_sums(const struct core_fir *fir) {
+    const struct fir_stage *stage = &fir->stage[0];
     for (uint32_t voice = 0; voice < fir->voices; voice++)
         if (fir->used_out[voice / fir->phases])
             KERNEL(fft_class).inverse(stage->fft, stage->re[voice], stage->im[!stage->side][voice]);
 }
 
+/* What all partitions but the first give to a segment that begins. */
 static void make_tails(struct core_fir *fir) {
-    finish_sums(fir, 1);
+    const struct fir_stage *stage = &fir->stage[0];
+    bool summed = fir->ahead > 0;
+    for (uint32_t r = 0; r < fir->phases; r++)
+        KERNEL(fir_sum)(fir, stage, r, 0, stage->tiles, 1, summed ? 2 : stage->partitions, 0, summed);
+    fir->ahead = 0;
+    fir->stage[0].early_known = false;
+    invert_sums(fir);
     for (uint32_t voice = 0; voice < fir->voices; voice++)
         if (fir->used_out[voice / fir->phases])
             memcpy(fir->tails[voice], fir->stage[0].im[1][voice], fir->stage[0].partition * sizeof(float));
@@ -150,12 +153,24 @@ static void process_piece(struct core_fir *fir, const struct sigrack_block *bloc
     }
 }
 
+/* Leave in the first stage's output what all partitions give to a segment that is over. */
+static void make_whole(struct core_fir *fir) {
+    struct fir_stage *stage = &fir->stage[0];
+    stage->turn = !stage->turn;
+    for (uint32_t r = 0; r < fir->phases; r++)
+        for (uint32_t tile = 0; tile < stage->tiles; tile += stage->sum_tiles)
+            KERNEL(fir_sum_all)(fir, stage, r, tile, 0);
+    stage->early_known = true;
+    fir->ahead = 0;
+    invert_sums(fir);
+}
+
 static void process_segment(struct core_fir *fir, const struct sigrack_block *block, uint32_t offset) {
     uint32_t frames = fir->stage[0].partition;
     take_input(fir, block->in, offset, frames);
     pass(fir, frames);
     transform_segment(fir);
-    finish_sums(fir, 0);
+    make_whole(fir);
     write_outputs(fir, block->out, offset, frames, false);
     fir->position = 0;
 }
@@ -202,6 +217,7 @@ static void fir_prime(void *self, const float *const *in, uint32_t count) {
 static void fir_catch_up(void *self) {
     struct core_fir *fir = self;
     fir->ahead = 0; /* the next segment's sums are begun anew */
+    fir->stage[0].early_known = false;
     if (fir->spectral && fir->position)
         make_tails(fir);
     for (uint32_t s = 1; s < fir->stages; s++)

@@ -91,7 +91,7 @@ static void set_sizes(struct core_fir *fir, const struct core_fir_spec *spec) {
         /* An odd number of slots keeps neighbouring tiles from competing for the same lines of a cache. */
         stage->filter_stride = (size_t)(stage->partitions | 1) * TILE_FLOATS;
         stage->signal_stride = (size_t)(stage->slots | 1) * TILE_FLOATS;
-        stage->paired = s && fir->plan.stage[s].partitions > 2;
+        stage->paired = fir->plan.stage[s].partitions > 2;
         stage->silent = true;
     }
     fir->spectral = fir->stages > 1 || fir->stage[0].partitions > 1;
@@ -359,7 +359,7 @@ void KERNEL(fir_reset)(void *self) {
         stage->newest = stage->finished = stage->next = stage->position = stage->end = 0;
         stage->side = 0;
         stage->silent = true;
-        stage->primed = false;
+        stage->primed = stage->turn = stage->early_known = false;
     }
     fir->at = fir->position = fir->ahead = 0;
 }

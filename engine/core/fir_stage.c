@@ -153,11 +153,10 @@ void KERNEL(fir_sum)(const struct core_fir *fir, const struct fir_stage *stage, 
                 sum_tile(fir, stage, o * fir->phases + phase, tile, &reach, add);
 }
 
-/* Write all sums of some tiles; with `anew` nothing is known of them from the last segment. Until all partitions have a segment,
-   nothing is paired. */
-static void sum_all(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t end,
-                    uint32_t back, bool anew) {
-    bool both = anew || ((tile / stage->sum_tiles + (uint32_t)stage->side) & 1);
+/* Until all partitions have a segment, nothing is paired. */
+void KERNEL(fir_sum_all)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t back) {
+    uint32_t end = least(tile + stage->sum_tiles, stage->tiles);
+    bool both = !stage->early_known || (tile / stage->sum_tiles + stage->turn) % 2;
     if (!stage->paired || stage->finished - back < stage->partitions + !both) {
         KERNEL(fir_sum)(fir, stage, phase, tile, end, 0, stage->partitions, back, false);
         return;
@@ -189,7 +188,7 @@ static void run_step(struct core_fir *fir, struct fir_stage *stage, const struct
         KERNEL(fir_forward)(fir, stage, step->channel, stage->end, step->number);
         break;
     case FIR_SUM:
-        sum_all(fir, stage, step->phase, step->number, least(step->number + stage->sum_tiles, stage->tiles), 0, false);
+        KERNEL(fir_sum_all)(fir, stage, step->phase, step->number, 0);
         break;
     default:
         KERNEL(fft_class).inverse_step(stage->fft, stage->re[voice], stage->im[!stage->side][voice], step->number);
@@ -204,6 +203,8 @@ static void run_steps(struct core_fir *fir, struct fir_stage *stage, uint32_t en
 /* The segment has ended: what was made during it is played now, and its own work begins. */
 static void end_segment(struct core_fir *fir, struct fir_stage *stage) {
     stage->side = !stage->side;
+    stage->turn = !stage->turn;
+    stage->early_known = true;
     stage->silent = !stage->finished;
     stage->newest = (stage->newest ? stage->newest : stage->slots) - 1;
     if (stage->finished < stage->slots)
@@ -231,12 +232,15 @@ void KERNEL(fir_skip)(struct core_fir *fir, struct fir_stage *stage, uint32_t fr
 void KERNEL(fir_resume)(struct core_fir *fir, struct fir_stage *stage) {
     if (stage->primed && !stage->silent) { /* what should have been made during the last segment, into the side that is played */
         stage->side = !stage->side;
+        stage->early_known = false;
         for (uint32_t r = 0; r < fir->phases; r++)
-            sum_all(fir, stage, r, 0, stage->tiles, 1, true);
+            for (uint32_t tile = 0; tile < stage->tiles; tile += stage->sum_tiles)
+                KERNEL(fir_sum_all)(fir, stage, r, tile, 1);
         for (uint32_t voice = 0; voice < fir->voices; voice++)
             if (fir->used_out[voice / fir->phases])
                 KERNEL(fft_class).inverse(stage->fft, stage->re[voice], stage->im[!stage->side][voice]);
         stage->side = !stage->side;
+        stage->early_known = true;
     }
     stage->primed = false;
     run_steps(fir, stage, stage->finished ? stage->step_count : 0, stage->position);

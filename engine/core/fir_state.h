@@ -48,11 +48,13 @@ struct fir_stage {
     float *work;     /* two partitions, for the forward transform */
     uint32_t newest;   /* slot of the last finished segment */
     uint32_t finished; /* segments since the last reset, at most `slots`; older slots hold nothing */
+    uint32_t sum_tiles; /* tiles that one step sums */
+    bool paired;        /* it sums for two segments at once */
+    bool turn;          /* which half of the steps does so with the current segment */
+    bool early_known;   /* the last segment has left in `early` what it should */
     /* Stages after the first. */
     struct fir_step *steps;
     uint32_t step_count, forward_count; /* all; those that turn input into spectra, which come first */
-    uint32_t sum_tiles;                 /* tiles that one step sums */
-    bool paired;                        /* it sums for two segments at once */
     uint32_t next;                      /* step */
     uint32_t position;                  /* frames of the current segment that have arrived */
     uint32_t end;                       /* where the last finished segment ends in the history */
@@ -87,6 +89,8 @@ struct core_fir {
    partition `from` meets the segment `back` before the newest. */
 void KERNEL(fir_sum)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t end,
                      uint32_t from, uint32_t to, uint32_t back, bool add);
+/* Write one step's sums of all partitions, from tile `tile` on; partition 0 meets the segment `back` before the newest. */
+void KERNEL(fir_sum_all)(const struct core_fir *fir, const struct fir_stage *stage, uint32_t phase, uint32_t tile, uint32_t back);
 /* Let `frames` frames pass in a stage after the first, which the history has already; they end no later than its segment. */
 void KERNEL(fir_advance)(struct core_fir *fir, struct fir_stage *stage, uint32_t frames);
 /* The same without output. */

@@ -311,10 +311,12 @@ static void the_plan_covers_all_taps(void) {
 /* What was primed goes on as if it had been processed, wherever the change falls. */
 static void priming_equals_processing(void) {
     const uint32_t changes[] = {0, 1, 255, 256, 300, 1024, 4095, 4096, 5000, 8192, 9001, 12288, 20000};
+    const uint32_t befores[] = {0, 2500, 5120};
     for (uint32_t phases = 1; phases <= 4; phases *= 4) {
         for (size_t c = 0; c < sizeof changes / sizeof *changes; c++) {
-            for (uint32_t before = 0; before <= 5000; before += 2500) {
-                struct scene scene = interpolation_new(2, 2, phases, 13000 * phases, 256, 4, 26000);
+            for (size_t b = 0; b < sizeof befores / sizeof *befores; b++) {
+                uint32_t before = befores[b], size = before % 256 ? 333 : 256; /* of blocks: pieces of segments, or whole ones */
+                struct scene scene = interpolation_new(2, 2, phases, 13000 * phases, 256, 4, 30000);
                 struct core_filter *fir = make(&scene);
                 const float *in[2] = {scene.in + before, scene.in + scene.frames + before};
                 CHECK(process(fir, &scene, 0, before) == 0);
@@ -325,7 +327,7 @@ static void priming_equals_processing(void) {
                 core_filter_catch_up(fir);
                 uint32_t frames;
                 for (uint32_t at = before + changes[c]; at < scene.frames; at += frames) {
-                    frames = scene.frames - at < 333 ? scene.frames - at : 333;
+                    frames = scene.frames - at < size ? scene.frames - at : size;
                     CHECK(process(fir, &scene, at, frames) == 0);
                 }
                 double error = 0, peak = 0;
