@@ -134,8 +134,12 @@ def _stages(ours: Ours) -> list[dict[str, int]]:
 
 
 def _streamed_bytes(stages: list[dict[str, int]]) -> int:
-    """Return the bytes of spectra per frame: of two inputs and two filters, 8 bytes per bin, as many bins as frames."""
-    return 8 * 4 * sum(stage["partitions"] for stage in stages)
+    """Return the bytes of spectra per frame: of two inputs and two filters, 8 bytes per bin, as many bins as frames.
+
+    Stages of three partitions or more read them with every second segment, the first one with each, and sums with the others.
+    """
+    counts = [stage["partitions"] for stage in stages]
+    return sum(16 * (count + 1) + 8 if count > 2 else 32 * count for count in counts)
 
 
 def _line(result: dict[str, Any]) -> str:
