@@ -93,8 +93,8 @@ def _play(tables: str, work: Callable[[Session], "asyncio.Future[None]"]) -> Non
     head = f'[rack]\nblock_frames = 256\n[source]\ndriver = "none"\nrate_hz = {RATE_HZ}\n[control]\nenabled = false\n'
     with tempfile.TemporaryDirectory() as folder:
         session = Session(parse(Path(folder) / "bench.toml", head + tables))
-        if session.run(lambda: work(session)):  # type: ignore[arg-type,return-value]
-            raise RuntimeError("the rack failed")
+        if session.run(lambda: work(session)) or session.interrupted:  # type: ignore[arg-type,return-value]
+            raise RuntimeError("the rack failed, or was stopped")
 
 
 async def _until(condition: Callable[[], object], what: str) -> None:

@@ -277,9 +277,10 @@ class Commands:
             desired.put(settings, f"loaded {name}", call)
 
         if isinstance(command, s.Load):
-            values = {"name": name, "plugin": command.plugin, "params": command.params, "config": command.config}
-            table: SlotTable | SignalTable = slot_table(values | {"in": command.inputs, "out": command.outputs})
-            await self._changes.load(table, command.before, then=note)
+            values = msgspec.to_builtins(command)
+            before = values.pop("before")
+            table: SlotTable | SignalTable = slot_table(values)
+            await self._changes.load(table, before, then=note)
         else:
             table = signal_table(msgspec.to_builtins(command))
             await self._changes.load(table, then=note)

@@ -228,11 +228,12 @@ class PluginContext:
         before: str | None = None,
         inputs: Sequence[str] | None = None,
         outputs: Sequence[str] | None = None,
+        lane: str | None = None,
     ) -> "Future[None]":
         """Ask for a new slot. Raises ConfigError for a bad table, or when the rack does not run. [any]"""
         channels = {key: list(names) for key, names in (("in", inputs), ("out", outputs)) if names is not None}
         values = {"name": name, "plugin": plugin, "config": dict(config or {}), "params": dict(params or {})}
-        table = slot_table(values | channels)
+        table = slot_table(values | channels | {"lane": lane})
         return self._request(lambda: self._rack.changes.load(table, before))
 
     def load_signal(

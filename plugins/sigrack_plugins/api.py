@@ -295,9 +295,11 @@ class Context(Protocol):
         before: str | None = None,
         inputs: Sequence[str] | None = None,
         outputs: Sequence[str] | None = None,
+        lane: str | None = None,
     ) -> "Future[None]":
         """Ask for a new slot, before the slot `before` or at the end, on all channels or from `inputs` to `outputs`.
 
+        `lane`: "process" for a process of its own.
         All requests for a change are carried out when the hook that asks has returned. The future is done when the change is in
         force; it holds an exception when nothing was changed. Only a coroutine may wait for it (`asyncio.wrap_future`). [any]
         """

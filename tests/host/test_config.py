@@ -205,7 +205,7 @@ def test_a_signal_engine_names_its_feeds() -> None:
         (12, f'{NO_SOURCE}{FEED}{SIGNAL}feed = ["ticks", "audio"]\n', 'there is no feed "audio"; valid: ticks'),
         (12, f'{NO_SOURCE}{FEED}{SIGNAL}feed = ["ticks", "ticks"]\n', "feed: a name is there twice"),
         (7, f"{NO_SOURCE}{SIGNAL}queue = 15\n", "signal.queue: expected int >= 16"),
-        (7, f'{NO_SOURCE}{SIGNAL}lane = "process"\n', 'signal.lane: "process" is not known; valid: inline'),
+        (7, f'{NO_SOURCE}{SIGNAL}lane = "thread"\n', 'signal.lane: "thread" is not known; valid: inline, process'),
         (10, f'{NO_SOURCE}{FEED}speed = "max"\n[sink]\ndriver = "pipe"\npath = "-"\n', "a replay at speed"),
         (4, f'{NO_SOURCE}[publish]\nendpoint = "a"\nfactors = ["a.b"]\n', "publish.endpoint must be ipc:///PATH or tcp://"),
         (7, NO_SOURCE + SOCKET.replace("5555", "0"), "feed.endpoint: tcp://127.0.0.1:0: a PORT is a number from 1 to 65535"),

@@ -57,3 +57,14 @@ def test_a_plugin_that_dies_too_often_is_kept_out_until_it_is_let_out(tmp_path: 
         assert {} == request("GET_STATUS")["data"]["held"]
         assert "running" == lane()["state"]
         assert {} == lane()["deaths"]
+
+
+def test_control_loads_slots_into_lanes(tmp_path: Path) -> None:
+    """LOAD has the keys of a table; a wrong one is told."""
+    with Host(write(tmp_path, HEAD, noise(5000))):
+        wait_until(answers)
+        request("LOAD", name="volume", plugin="gain", lane="process", params={"gain_db": -6})
+        assert "running" == lane()["state"]
+        assert -6.0 == request("GET_STATUS")["data"]["slots"][0]["params"]["gain_db"]
+        with pytest.raises(CommandError, match="lane"):
+            request("LOAD", name="other", plugin="gain", lane="prozess")

@@ -124,13 +124,17 @@ class CrossfeedGenerateWoodworth(Change, frozen=True, kw_only=True):
 
 
 class Load(Change, frozen=True, kw_only=True):
-    """Adds a slot, before another one or at the end; in and out as in a `[[slot]]` table."""
+    """Adds a slot, before another one or at the end; in, out and from lane on as in a `[[slot]]` table."""
 
     name: str
     plugin: str
     before: str | None = None
     inputs: list[str] | None = msgspec.field(default=None, name="in")
     outputs: list[str] | None = msgspec.field(default=None, name="out")
+    lane: str | None = None
+    lane_blocks: int = 1
+    memory_mb: int = 2048
+    crash_budget: int = 5
     params: dict[str, Any] = {}
     config: dict[str, Any] = {}
 

@@ -92,7 +92,7 @@ class Listener(Plugin):
             self.levels.append((block.frame, float(level.min())))
             if level.min() < QUIETEST:
                 self.silent.append(block.frame)
-            self.loud += level.max() > LOUDEST
+            self.loud += bool(level.max() > LOUDEST)
 '''
 
 
