@@ -25,7 +25,7 @@ struct exchange_event {
     uint32_t param;
 };
 
-/* Written by the host; the child can only read it, and the frames behind it. */
+/* Written by the host; the child can only read it, and the frames behind it, unless it is trusted. */
 struct exchange_host {
     _Atomic uint64_t written; /* frames in the ring, ever */
     _Atomic uint64_t began;   /* engine frame of the first of them */

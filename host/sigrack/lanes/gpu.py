@@ -58,7 +58,6 @@ class GpuLane(Lane):
     table = "group"
     more = ""
     last = "given up"
-    load_s = BUILD_S
 
     def __init__(self, minder: Minder, orders: Orders, taps: Taps, room: Room, *, covered: bool) -> None:
         super().__init__(minder, orders)
@@ -73,6 +72,10 @@ class GpuLane(Lane):
         """Of the change that was asked for last."""
         self.on_change: Callable[[], object] = lambda: None
         """Called when other taps are in force. [minder]"""
+
+    @property
+    def _load_s(self) -> float:
+        return BUILD_S
 
     async def open(self) -> None:
         """Begin the first life. Raises NoGpuError, ConfigError, EngineError."""

@@ -38,8 +38,6 @@ class Lives(ABC, Generic[Memory]):
     more = "; `sigrack quarantine` tells more"
     last = "quarantined"
     """The state from then on."""
-    load_s = LOAD_S
-    """What a child may take for what it must begin with; below the control thread's limit, where that waits for it."""
 
     def __init__(self, minder: Minder, name: str, target: str, budget: int) -> None:
         """`target`: what a child loads; `budget`: deaths within a minute after which it is given up, 0: never."""
@@ -68,10 +66,15 @@ class Lives(ABC, Generic[Memory]):
     def _quarantine(self, why: str) -> None:
         """Keep what has died so often out of every rack. Raises ConfigError, EngineError."""
 
+    @property
+    def _load_s(self) -> float:
+        """What a child may take for what it must begin with; below the control thread's limit, where that waits for it."""
+        return LOAD_S
+
     async def _ask(self, life: Life[Memory], what: str, **arguments: object) -> Any:
         """Let a child do what it must begin with. Raises ConfigError; then it is gone."""
         try:
-            return await life.ask(what, self.load_s, **arguments)
+            return await life.ask(what, self._load_s, **arguments)
         except EndedError as error:
             self._discard(life)
             raise ConfigError(f"{self._target}: its child died in {what}: {life.detail or error}") from error
