@@ -185,7 +185,7 @@ def test_every_fault_is_covered_and_nothing_is_left(language: str, tmp_path: Pat
     wait_until(lambda: not living(heirs), what="the end of all processes")
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("kind", FAULTS)
 @pytest.mark.parametrize("language", ["native", "python"])

@@ -66,7 +66,7 @@ def test_a_store_that_forgets_ids_is_caught() -> None:
     assert 1 == verdict.twice or "sent again" in verdict.faults[0]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_two_hundred_kills() -> None:
     """The same for long."""
     verdict = soak(200, seed=7)

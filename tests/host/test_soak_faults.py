@@ -50,14 +50,14 @@ def test_whatever_processors_do_nothing_is_missing() -> None:
     assert found["blocks"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("seed", range(2, 6))
 def test_for_long(seed: int) -> None:
     """The same for half a minute each."""
     assert [] == verdict(f"soak(None, {seed}, 30.0)")["faults"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_incident() -> None:
     """18 crashes a minute: given up within 20 s with the default budget, without one begun anew each time; never a gap."""
     found = verdict("incident(18)")
