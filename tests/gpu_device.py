@@ -30,10 +30,8 @@ class Noted(Emulated):
 
     def called(self, what: str) -> None:
         """Fail as a GPU does that is lost."""
-        (self._notes / "calls").write_text(str(self.calls + 1))
-        if (order := self._notes / "fails_in").exists():
-            self.fails_at = self.calls + int(order.read_text())
-            order.unlink()
+        with self._busy:
+            self._look_for_orders()
         try:
             super().called(what)
         except CudaError:
@@ -46,6 +44,12 @@ class Noted(Emulated):
     def _alone(self, work: Callable[[], object]) -> None:
         with self._busy:
             work()
+
+    def _look_for_orders(self) -> None:
+        (self._notes / "calls").write_text(str(self.calls + 1))
+        if (order := self._notes / "fails_in").exists():
+            self.fails_at = self.calls + int(order.read_text())
+            order.unlink()
 
     def register(self, address: int, size: int) -> None:
         """Note it; drivers pin only what the process may write."""

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,12 @@ FADE = 48
 STEPS_MOST = 40_000
 
 Samples = npt.NDArray[np.float32]
+OPEN: "list[Stepped]" = []
+"""Racks that are not closed."""
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Holds the plugins of these tests, and what the device is told and tells."""
     if not shutil.which("g++"):
         pytest.skip("no g++: the kernels cannot be compiled for this CPU")
@@ -56,7 +58,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SIGRACK_CUDA_DEVICE", "gpu_device:opened")
     monkeypatch.setenv("PYTHONPATH", str(TESTS))
     monkeypatch.setenv("GPU_FOLDER", str(tmp_path))
-    return tmp_path
+    yield tmp_path
+    while OPEN:  # what a test that has failed has left
+        OPEN.pop().rack.close()
 
 
 def rack_file(
@@ -72,6 +76,12 @@ def rendered(path: Path, backend: str) -> Signal:
     render(path, path.parent / "in.wav", path.parent / "out.wav", overwrite=True, backend=backend)
     heard: Signal = soundfile.read(path.parent / "out.wav")[0]
     return heard
+
+
+def fail_in(folder: Path, calls: int) -> None:
+    """Let the device fail after so many more calls."""
+    (folder / "order").write_text(str(calls))
+    (folder / "order").rename(folder / "fails_in")  # it may look at any time
 
 
 def pinned(folder: Path) -> list[int]:
@@ -175,6 +185,7 @@ class Stepped:
         for group in self.rack.groups:
             if group.lane:
                 group.lane.tell = self.rack.tell
+        OPEN.append(self)
         self._buffers = FreewheelBuffers(self.rack.engine, BLOCK)
         self._random = np.random.default_rng(3)
         self.given: list[Samples] = []
@@ -216,9 +227,13 @@ class Stepped:
             self.step()
         raise AssertionError("it did not come")
 
+    def end(self) -> None:
+        OPEN.remove(self)
+        self.rack.close()
+
     def close(self) -> Signal:
         """End the rack; return what was heard."""
-        self.rack.close()
+        self.end()
         return np.concatenate(self.heard, axis=1).T.astype(np.float64)
 
 
@@ -263,7 +278,7 @@ def test_the_cpu_covers_from_the_block_of_the_failure_on(folder: Path, ratio: in
     """No block is missing or different; the next life takes over when it has heard as much as its filter is long."""
     tables = filtered("a", taps=500, ratio=ratio)
     stepped = live(folder, tables)
-    (folder / "fails_in").write_text(str(blocks))
+    fail_in(folder, blocks)
     stepped.until(lambda: stepped.dry_frames > 0)
     facts = stepped.gpu.lane.facts
     assert 1 == facts["misses"]
@@ -295,7 +310,7 @@ def test_a_life_that_fails_while_it_loads_is_counted_and_followed(folder: Path, 
     (folder / "fails_at").write_text(f"-1 {calls} -1")
     stepped = live(folder, tables)
     stepped.steps(5)
-    (folder / "fails_in").write_text("1")
+    fail_in(folder, 1)
     stepped.until(lambda: stepped.dry_frames > 0)
     stepped.until(lambda: stepped.gpu.lane.state == "running" and stepped.gpu.lane.deaths == {"device lost": 2})
     stepped.until(lambda: bool(stepped.gpu.cover.stats.is_wet))
@@ -312,7 +327,7 @@ def test_a_device_that_fails_in_a_change_is_covered_for(folder: Path, calls: int
     tables = filtered("a", taps=500)
     stepped = live(folder, tables)
     stepped.steps(20)
-    (folder / "fails_in").write_text(str(calls))
+    fail_in(folder, calls)
     change(stepped, 2)
     stepped.until(lambda: stepped.gpu.cover.stats.lives == 2)
     stepped.until(lambda: bool(stepped.gpu.cover.stats.is_wet) and not stepped.gpu.changing)
@@ -343,7 +358,7 @@ def test_a_change_reaches_gpu_and_cpu(folder: Path) -> None:
     begun = len(stepped.given)
     stepped.steps(20)
     assert 0 == stepped.dry_frames
-    (folder / "fails_in").write_text("0")
+    fail_in(folder, 0)
     stepped.until(lambda: stepped.gpu.cover.stats.lives == 2 and bool(stepped.gpu.cover.stats.is_wet))
     stepped.steps(20)
     given = stepped.given
@@ -371,7 +386,7 @@ def test_a_gpu_that_fails_too_often_is_given_up(folder: Path, caplog: pytest.Log
     tables = filtered("a", taps=500)
     (folder / "fails_at").write_text(f"-1 {' '.join('0' for _ in range(BUDGET))}")
     stepped = live(folder, tables)
-    (folder / "fails_in").write_text("3")
+    fail_in(folder, 3)
     stepped.until(lambda: stepped.gpu.lane.state == "given up")
     stepped.steps(20)
 
@@ -390,7 +405,7 @@ def test_without_a_fallback_a_failure_is_a_fade_to_silence(folder: Path, ratio: 
     tables = filtered("a", taps=500, ratio=ratio)
     stepped = live(folder, tables, "fallback = false")
     stepped.steps(20)
-    (folder / "fails_in").write_text("0")
+    fail_in(folder, 0)
     stepped.until(lambda: stepped.dry_frames > 0)
     failed = len(stepped.given) - 1
     stepped.until(lambda: stepped.gpu.cover.stats.lives == 2)
@@ -421,7 +436,7 @@ def test_without_a_gpu_the_cpu_runs_and_one_line_tells_why(folder: Path, caplog:
     ]
     stepped = live(folder, tables)
     assert 0 == stepped.rack.latency_frames
-    stepped.rack.close()
+    stepped.end()
 
 
 @pytest.mark.parametrize(("worth", "backend"), [(1e-9, "cuda"), (1.0, "cpu")])
