@@ -103,12 +103,6 @@ class GpuLane(Lane):
         life, _ = await self._new_life()
         return life
 
-    async def play(self, cover: Cover) -> None:
-        """Give the first life to `cover`, and look after it and those that follow."""
-        await self.run(cover, {})
-        while self.state == "loading":
-            await asyncio.sleep(0)
-
     async def _live(self, life: Life[Exchange]) -> Death:
         self.changing = False
         return await super()._live(life)
@@ -210,7 +204,7 @@ class GpuGroup:
             warm_frames=-(-self._most_taps // self.ratio) if fallback else 0,
         )
         self.pointer = self.cover.pointer
-        self._minder.call(self.lane.play(self.cover))
+        self._minder.call(self.lane.run(self.cover, {}))
 
     def takes(self, taps: Taps) -> bool:
         """Whether the lane has room for other taps: not more of them, no other paths, and those equal that were. [any]"""

@@ -138,6 +138,8 @@ class Lane(Lives[Exchange]):
         self._cover, self._values = cover, values
         assert self._life
         self._look_after(self._life)
+        while self.state == "loading" and self._task and not self._task.done():  # a render's first block must find it
+            await asyncio.sleep(0)
 
     async def _again(self) -> Life[Exchange]:
         """Begin one more life, with the parameters as they are. Raises ConfigError, EngineError."""
