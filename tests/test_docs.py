@@ -97,6 +97,17 @@ def test_the_manuals_processor_runs_as_printed(tmp_path: Path) -> None:
     assert np.abs(np.tanh(10 * sound) / 10 - heard).max() < 1e-6
 
 
+def test_the_lanes_example_bends_a_file(tmp_path: Path) -> None:
+    """examples/lanes.toml renders: bent, then 3 dB down."""
+    sound = noise(5000)
+    soundfile.write(tmp_path / "in.wav", sound, 48_000, subtype="FLOAT")
+    render(ROOT / "examples" / "lanes.toml", tmp_path / "in.wav", tmp_path / "out.wav")
+    heard, _ = soundfile.read(tmp_path / "out.wav", dtype="float32")
+    drive = 10 ** (12 / 20)
+
+    assert np.abs(10 ** (-3 / 20) * np.tanh(drive * sound) / drive - heard).max() < 1e-6
+
+
 def test_the_equalisers_rack_runs_as_printed(tmp_path: Path) -> None:
     """The equaliser page's text and rack, copied out, run; no frequency becomes louder, as their preamps promise."""
     (tmp_path / "headphones.txt").write_text(snippets("docs/equalizer.md", "text")[0])
