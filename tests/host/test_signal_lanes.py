@@ -532,7 +532,8 @@ def test_it_leaves_as_others_do(tmp_path: Path, risky: Path, what: str) -> None:
 
     assert settled(one.ring.counts)
     assert (one.ring.counts.delivered, 0) == (pids.count(pid), one.ring.counts.dropped)
-    assert ([pid] == sorted(set(pids))) == (what == "unload")
+    assert pid in pids
+    assert what == "swap" or {pid} == set(pids)  # the heir may come too late to post before the end
     assert not Path(f"/proc/{pid}").exists()
     assert sorted(pids, key=lambda other: other != pid) == pids
 

@@ -134,6 +134,7 @@ class Lives(ABC, Generic[Memory]):
                     lived_s = 0.0
                     break
             else:
+                log.info("%s: a new child runs, process %d", self._name, life.pid)
                 self._tell(state="running", pid=life.pid)
                 return life
         self._give_up()
