@@ -4,7 +4,6 @@ import asyncio
 import logging
 import os
 import signal
-import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from children import python as in_a_process
 from laned import BLOCK, FADE, PLUGINS, Samples, conduct, conductor_of, covered, lane_of, living, risky, run
 from racks import Host, answers, noise, request, write
 from sigrack.config import load
@@ -222,22 +222,34 @@ def test_slots_come_and_go_while_music_plays(language: str, tmp_path: Path, heir
 # What is left behind
 
 
-def resources() -> tuple[list[str], int, int]:
-    """Return what this process has open and mapped, and its threads."""
+LEFT = """
+import os, sys, threading
+from pathlib import Path
+from laned import BLOCK, conduct, risky, run
+from racks import noise
+
+def resources():
     links = sorted(os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.exists())
     maps = Path("/proc/self/maps").read_text().count("memfd:sigrack")
     return [link for link in links if "anon" in link or "memfd" in link or "socket" in link], maps, threading.active_count()
+
+folder, language = Path(sys.argv[1]), sys.argv[2]
+found = []
+for slots in (risky(language), risky(language) + risky(language, "other")):
+    run(folder, conduct(folder, slots, noise(200 * BLOCK)), {})
+    found.append(resources())
+assert found[0] == found[1], found
+assert found[1][1] == 0, found
+"""
+"""In a process of its own: what other tests leave would be counted, too."""
 
 
 @BOTH
 def test_nothing_is_left_behind(language: str, tmp_path: Path, heirs: str) -> None:
     """After a run there is no child, no keeper, no memory, no descriptor and no thread."""
-    run(tmp_path, conduct(tmp_path, risky(language), noise(FRAMES)), {})
-    before = resources()
-    run(tmp_path, conduct(tmp_path, risky(language) + risky(language, "other"), noise(FRAMES)), {})
+    done = in_a_process(LEFT, tmp_path, language)
 
-    assert before == resources()
-    assert 0 == resources()[1]
+    assert 0 == done.returncode, done.stderr
     assert [] == living(heirs)
 
 
