@@ -58,11 +58,13 @@ def grow(_: list[int], megabytes_at_once: int) -> None:
 def leave_others_behind(descriptors: list[int], _: Any) -> None:
     """One in the same session, one in a session of its own; both tell their pids."""
     for own_session in (False, True):
+        told, tell = os.pipe()
         if not os.fork():
             if own_session:
                 os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             os.write(descriptors[0], f"{os.getpid()} ".encode())
+            os.write(tell, b".")
             time.sleep(600)
-    time.sleep(0.2)
+        os.read(told, 1)
     ctypes.string_at(0)

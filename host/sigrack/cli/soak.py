@@ -43,6 +43,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a soak; the exit code is 0 only if nothing was wrong, else 1."""
+    for name in ("ops", "kills", "faults", "seconds"):
+        if (value := getattr(options, name)) is not None and not value > 0:
+            raise ConfigError(f"--{name} {value:g} is no number above 0")
     seed = random.randrange(2**31) if options.seed is None else options.seed
     logging.getLogger("sigrack").setLevel(logging.CRITICAL if options.kind in ("faults", "incident") else logging.ERROR)
     kinds = {"lifetimes": _lifetimes, "faults": _faults, "incident": _incident, "restarts": _restarts, "all": _all}
@@ -56,6 +59,11 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(verdict))
     return 1 if faults else 0
+
+
+def _count(count: int | None, seconds: float | None, default: int) -> int | None:
+    """Return how many at most; None: as many as there is time for."""
+    return default if count is None and seconds is None else count
 
 
 def _lifetimes(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], list[Chart]]:
@@ -72,13 +80,9 @@ def _faults(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], lis
 
     from sigrack.soak.faults import soak
 
-    faults, seconds = options.faults, options.seconds
-    if (faults is not None and faults < 1) or (seconds is not None and not seconds > 0):
-        raise ConfigError("--faults and --seconds must be above 0")
-    if faults is None and seconds is None:
-        faults = FAULTS
+    faults = _count(options.faults, options.seconds, FAULTS)
     with tqdm(total=faults, unit="fault", disable=None) as bar:
-        verdict = soak(faults, seed, seconds, bar.update)
+        verdict = soak(faults, seed, options.seconds, bar.update)
     return verdict.as_dict(), verdict.charts
 
 
@@ -88,8 +92,6 @@ def _incident(options: argparse.Namespace, _: int) -> tuple[dict[str, Any], list
     from sigrack.soak.faults import incident
 
     crashes = CRASHES if options.faults is None else options.faults
-    if crashes < 1:
-        raise ConfigError("--faults must be above 0")
     with tqdm(unit="crash", disable=None) as bar:
         verdict = incident(crashes, bar.update)
     return verdict.as_dict(), verdict.charts
@@ -100,13 +102,9 @@ def _restarts(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], l
 
     from sigrack.soak.restarts import soak
 
-    kills, seconds = options.kills, options.seconds
-    if (kills is not None and kills < 1) or (seconds is not None and not seconds > 0):
-        raise ConfigError("--kills and --seconds must be above 0")
-    if kills is None and seconds is None:
-        kills = KILLS
+    kills = _count(options.kills, options.seconds, KILLS)
     with tqdm(total=kills, unit="kill", disable=None) as bar:
-        verdict = soak(kills, seed, seconds, bar.update)
+        verdict = soak(kills, seed, options.seconds, bar.update)
     return verdict.as_dict(), verdict.charts
 
 
@@ -119,9 +117,11 @@ def _all(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], list[C
     charts: list[Chart] = []
     while not faults and (rounds == 0 or time.monotonic() < until):
         for kind, run_kind in (("lifetimes", _lifetimes), ("faults", _faults), ("restarts", _restarts)):
-            own = argparse.Namespace(**vars(options) | {"seconds": ROUND_S if seconds else None})
+            own = argparse.Namespace(**vars(options) | {"seconds": min(ROUND_S, seconds / 2) if seconds else None})
             last[f"last_{kind}"], drawn = run_kind(own, seed + rounds)
             charts = [*(chart for chart in charts if chart.title not in {new.title for new in drawn}), *drawn]
             faults += [f"{kind}, seed {seed + rounds}: {fault}" for fault in last[f"last_{kind}"]["faults"]]
+            if faults:
+                break
         rounds += 1
     return {"rounds": rounds, **last, "faults": faults}, charts
