@@ -60,6 +60,7 @@ class Engine:
         self.frame_address: int = lib.core_engine_frame(self.pointer)
         self._frame = c.c_uint64.from_address(self.frame_address)
         self._published = 0
+        self._last: EngineStats | None = None
 
     def set_ends(self, inputs: int, out: Sequence[int]) -> None:
         """Let the source fill the first `inputs` channels, and those in `out` go out, in that order. [control, before it runs]"""
@@ -107,13 +108,17 @@ class Engine:
 
     @property
     def stats(self) -> EngineStats:
-        """Counters. [any]"""
+        """Counters; the last ones once it is closed. [any]"""
+        if self._last is not None:
+            return self._last
         stats = EngineStats()
         _stats(self.pointer, stats)
         return stats
 
     def close(self) -> None:
         """Free it: it does not run any more. [control]"""
+        self._last = self.stats
+        self._frame = c.c_uint64(self._last.frame)
         lib.core_engine_free(self.pointer)
 
 
