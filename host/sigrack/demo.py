@@ -3,11 +3,15 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from sigrack.errors import EngineError
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
 
 __all__ = ["DEMO", "make_piece", "provide"]
 
@@ -108,7 +112,7 @@ def _bass(note: int) -> Array:
     return _partials(note, BAR_S, 0.5 / numbers**1.5, 1.4 / numbers)
 
 
-def _pad(note: int, random: np.random.Generator) -> Array:
+def _pad(note: int, random: "Generator") -> Array:
     """Three voices, a little out of tune, that swell and go."""
     seconds = 1.4 * BAR_S
     times = _times(seconds)

@@ -2,7 +2,6 @@
 
 import ctypes as c
 import time
-from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +41,7 @@ def ns_per_frame(playing: Filter, frames: int) -> float:
     _run(playing, block, blocks)
     found = [_round(playing, block, blocks, frames) for _ in range(ROUNDS)]
     playing.reset()
-    return median(found)
+    return float(np.median(found))
 
 
 def _extent(playing: Filter) -> tuple[int, int]:

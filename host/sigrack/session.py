@@ -23,7 +23,7 @@ from sigrack.realtime import ClockDriver
 from sigrack.saved.database import Database, database_path
 from sigrack.saved.desired import Call, Desired
 from sigrack.subscriptions import posted
-from sigrack.supervision import outlast_start
+from sigrack.supervised import outlast_start
 from sigrack.wording import bus, rates
 from sigrack_engine.crash import DUE_BLOCKS, DUE_TURNS, READY
 from sigrack_plugins import Setup

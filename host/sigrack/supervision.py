@@ -1,4 +1,4 @@
-"""supervisord and the host: the host's side, and the side of `sigrack up`, which starts supervisord and ends all of it."""
+"""supervisord as a child of `sigrack up`, which ends all of it."""
 
 import ctypes
 import fcntl
@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,42 +16,13 @@ from sigrack.kept import peek
 from sigrack.oversight.ledger import LEDGER, Ledger
 from sigrack.oversight.remote import SOCKET, Remote
 
-__all__ = ["Program", "Supervisor", "outlast_start"]
+__all__ = ["Program", "Supervisor"]
 
-START_S = 3.5
-"""Longer than startsecs in supervisord.conf."""
 END_S = 15.0
 """supervisord gives the host stopwaitsecs before it kills it."""
 SOCKET_BYTES = 107 - len(".4194304")
 """What a socket's path may have: supervisord binds it under another name first, with its pid at the end."""
 PR_SET_PDEATHSIG = 1
-
-
-@dataclass(slots=True)
-class End:
-    """How a host under supervisord ends."""
-
-    at_once: bool = False
-    """supervisord has asked for it."""
-
-
-@contextmanager
-def outlast_start() -> Iterator[End]:
-    """Under supervisord, let an end that is final (clean, or ConfigError) come only when the start counts as successful.
-
-    Before, supervisord takes any end for a failed start and tries again. [main]
-    """
-    begun = time.monotonic()
-    end = End()
-    final = True
-    try:
-        yield end
-    except BaseException as error:
-        final = isinstance(error, ConfigError)
-        raise
-    finally:
-        if final and not end.at_once and "SUPERVISOR_ENABLED" in os.environ:
-            time.sleep(max(0.0, begun + START_S - time.monotonic()))
 
 
 @dataclass(frozen=True, slots=True)

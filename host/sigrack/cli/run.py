@@ -4,8 +4,6 @@ import argparse
 import os
 from pathlib import Path
 
-from sigrack.session import run_rack
-
 __all__ = ["add_input", "arguments", "run"]
 
 
@@ -35,4 +33,8 @@ def add_input(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run a rack in the foreground."""
+    # Before NumPy comes: OpenBLAS's threads spin, at the start and after each product, on the cores that the engine needs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from sigrack.session import run_rack
+
     return run_rack(options.rack, options.input, fresh=options.fresh)

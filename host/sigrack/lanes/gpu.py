@@ -12,12 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sigrack.errors import ConfigError
-from sigrack.lanes.gpu_child import FAILED
 from sigrack.lanes.lane import Lane, Orders
 from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
+from sigrack.lanes.serving import FAILED
 from sigrack_engine.cover import Cover
-from sigrack_engine.cuda.session import filter_of
 from sigrack_engine.exchange import Exchange
 from sigrack_engine.filter import Filter
 from sigrack_engine.group import GroupCore
@@ -173,7 +172,7 @@ class GpuGroup:
         """On the CPU: what plays, or will when it has caught up; without a fallback it only tells what it would take."""
         self.lane = GpuLane(minder, orders, taps, room, covered=fallback is not None)
         minder.call(self.lane.open())
-        self._paths = None if room.all_paths else filter_of(_floats(taps))
+        self._paths = None if room.all_paths else _paths(taps)
         self._most_taps = room.most_taps
         self.ratio = orders.shape.ratio
         self.history_frames = fallback.history_frames if fallback else -(-room.most_taps // self.ratio)
@@ -213,7 +212,7 @@ class GpuGroup:
         if self._paths is None:
             return True
         found: dict[int, int] = {-1: -1}
-        ways = zip(np.ravel(self._paths), np.ravel(filter_of(_floats(taps))), strict=True)
+        ways = zip(self._paths, _paths(taps), strict=True)
         return all(found.setdefault(int(old), int(new)) == new for old, new in ways)
 
     def change(self, coming: Filter, taps: Taps) -> None:
@@ -274,3 +273,10 @@ def _packed(taps: Taps) -> Message:
 
 def _floats(taps: Taps) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(taps, np.float32)
+
+
+def _paths(taps: Taps) -> npt.NDArray[np.int_]:
+    """Return which paths are zeros and which are equal, in one row."""
+    from sigrack_engine.cuda.session import filter_of  # only racks with a GPU need it
+
+    return np.ravel(filter_of(_floats(taps)))

@@ -18,7 +18,7 @@ import numpy as np
 from sigrack.errors import ConfigError
 from sigrack.lanes.child import REAL_TIME_US, RLIMIT_RTTIME
 from sigrack.lanes.messages import Message
-from sigrack.lanes.serving import LOST, Serving
+from sigrack.lanes.serving import FAILED, LOST, Serving
 from sigrack_engine.core import lib
 from sigrack_engine.cuda.convolver import CudaConvolver
 from sigrack_engine.cuda.device import Device
@@ -26,13 +26,11 @@ from sigrack_engine.cuda.errors import CudaError
 from sigrack_engine.cuda.session import Pinned, Ring, Taps
 from sigrack_engine.exchange import ChildExchange, Shape
 
-__all__ = ["FAILED", "main"]
+__all__ = ["main"]
 
 DEVICE = "SIGRACK_CUDA_DEVICE"
 """Environment variable with `module:function`: what opens the device, if not `OPENED`."""
 OPENED = "sigrack_engine.cuda.device:opened"
-FAILED = 72
-"""Exit code of a child whose device has failed; it has left in the stack's file what the device said."""
 LOOK_S = 0.0005
 
 Result = TypeVar("Result")

@@ -9,10 +9,12 @@ from sigrack.errors import ConfigError, RackError
 from sigrack.lanes.messages import Channel, Message
 from sigrack_engine.bell import Bell
 
-__all__ = ["LOST", "Serving"]
+__all__ = ["FAILED", "LOST", "Serving"]
 
 LOST = 71
 """Exit code of a child whose files were closed under it."""
+FAILED = 72
+"""Exit code of a child whose device has failed; it has left in the stack's file what the device said."""
 LOOK_S = 0.25
 """How often it is looked whether they were: nothing else tells who waits for them."""
 
