@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from statistics import median
+from statistics import median, quantiles
 
 import numpy as np
 import soundfile
@@ -79,9 +79,15 @@ def _python_once() -> float:
     return (time.monotonic_ns() - begun) / 1e6
 
 
+def _import_once() -> float:
+    begun = time.monotonic_ns()
+    subprocess.run([sys.executable, "-c", "import sigrack.session"], check=True, env={"OPENBLAS_NUM_THREADS": "1", **os.environ})
+    return (time.monotonic_ns() - begun) / 1e6
+
+
 def measure(report: Report, *, quick: bool) -> None:
     """Start a live rack several times; the first start only warms the caches."""
-    block, ready, bare = [], [], []
+    block, ready, imports, bare = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         rack, plugins = _write_rack(Path(folder))
         environment = {**os.environ, "SIGRACK_RUNTIME": folder}
@@ -90,8 +96,12 @@ def measure(report: Report, *, quick: bool) -> None:
             to_block, to_ready = _start_once(rack, environment)
             block.append(to_block)
             ready.append(to_ready)
+            imports.append(_import_once())
             bare.append(_python_once())
     about = f"spawn to the end of the first block: {', '.join(plugins)}"
     report.add("start_to_first_block_ms", median(block), "ms", about, goal=300, samples=block)
+    p90 = quantiles(block, n=10, method="inclusive")[8]
+    report.add("start_to_first_block_p90_ms", p90, "ms", "the slowest tenth takes longer", samples=block)
+    report.add("import_ms", median(imports), "ms", "of that, an interpreter that imports the host and ends", samples=imports)
     report.add("start_to_ready_ms", median(ready), "ms", "spawn to the answer to PING", samples=ready)
     report.add("bare_python_ms", median(bare), "ms", "of that, an interpreter that does nothing", samples=bare)
