@@ -87,6 +87,22 @@ def test_files_of_any_length_are_what_the_cpu_makes(folder: Path, tables: str, c
     assert any("runs on emulated, 6 files" in record.message for record in caplog.records)
 
 
+def test_files_on_a_real_gpu_are_what_the_cpu_makes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is one: more files than streams, blocks of many segments."""
+    monkeypatch.delenv("SIGRACK_CUDA_DEVICE")
+    probe = rack_of(folder, filtered("a", taps=100))
+    probe.write_text(probe.read_text().replace("[rack]", '[rack]\nbackend = "cuda"'))
+    with built(load(probe)) as rack:
+        if not rack.groups[0].lane:
+            pytest.skip("there is no GPU")
+    path = rack_of(folder, filtered("a", taps=5000) + filtered("up", taps=20_000, ratio=4, late=20))
+    paths = sounds(folder, tuple(range(20_000, 220_000, 10_001)))
+    for backend in ("cpu", "cuda"):
+        assert all(isinstance(result, RenderResult) for result in through(folder, path, paths, backend))
+
+    assert max(difference_db(folder, each.name) for each in paths) < LIMIT_DB
+
+
 def test_a_single_render_takes_the_same_way(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """And tells its progress to the last frame."""
     caplog.set_level("INFO", "sigrack")
