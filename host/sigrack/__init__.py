@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sigrack.errors import EngineError as EngineError
     from sigrack.errors import RackError as RackError
     from sigrack.rendering import render as render
+    from sigrack.rendering import render_files as render_files
     from sigrack.session import run_rack as run_rack
 
 _HOMES = {
@@ -21,11 +22,12 @@ _HOMES = {
     "RackError": "sigrack.errors",
     "design": "sigrack.designing",
     "render": "sigrack.rendering",
+    "render_files": "sigrack.rendering",
     "run_rack": "sigrack.session",
 }
 
 __version__ = "0.1.0"
-__all__ = ["Client", "CommandError", "ConfigError", "EngineError", "RackError", "design", "render", "run_rack"]
+__all__ = ["Client", "CommandError", "ConfigError", "EngineError", "RackError", "design", "render", "render_files", "run_rack"]
 
 
 def __getattr__(name: str) -> object:

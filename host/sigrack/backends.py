@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sigrack.rack import Rack
     from sigrack.slot import Slot
 
-__all__ = ["Backends", "uncovered"]
+__all__ = ["Backends", "is_worth", "uncovered"]
 
 log = logging.getLogger("sigrack")
 
@@ -42,6 +42,24 @@ def _share(linear: Linear | Recursion, rate_hz: int, block: int) -> float:
     return cost_ns(linear, block) * rate_hz * 1e-9
 
 
+def is_worth(rack: "Rack", run: "tuple[Slot, ...]", linear: Linear, playing: Filter) -> bool:
+    """Return whether `auto` takes a GPU for a group, by what it takes here, and tell. [main, worker]"""
+    rate_hz = run[0].setup.rate_hz
+    block = rack.block_at(rate_hz)
+    share = _share(linear, rate_hz, block)
+    if share * DOUBT >= WORTH:
+        share = ns_per_frame(playing, block) * rate_hz * 1e-9
+    worth = share >= WORTH
+    log.info(
+        "%s: it takes about %.2g %% of a core, and a GPU is worth it from %.0f %% on: %s",
+        _name(run),
+        100 * share,
+        100 * WORTH,
+        "it is to have one" if worth else "it stays on the CPU",
+    )
+    return worth
+
+
 class Backends:
     """Chooses for each group that is made, and tells what it chose. [main, worker]"""
 
@@ -53,7 +71,9 @@ class Backends:
     def convolver(self, run: "tuple[Slot, ...]", linear: Linear | Recursion, playing: Filter) -> GroupCore | GpuGroup:
         """Return what runs a group's filter; `playing`, the one on the CPU, is taken over. Raises CoreError."""
         rack = self._rack.document.config.rack
-        if rack.backend == "cpu" or isinstance(linear, Recursion) or not self._is_worth(run, linear, playing):
+        if rack.backend == "cpu" or isinstance(linear, Recursion):
+            return self._core(run[0].setup, linear, playing)
+        if rack.backend == "auto" and not is_worth(self._rack, run, linear, playing):
             return self._core(run[0].setup, linear, playing)
         core = self._core(run[0].setup, linear, playing) if self._rack.live and rack.fallback else None
         return self._on_gpu(run, linear, playing, core) or core or self._core(run[0].setup, linear, playing)
@@ -66,25 +86,6 @@ class Backends:
             history_frames=max(linear.memory_frames, least) + round(MARGIN_S * setup.rate_hz),
             fade_frames=self._rack.fade_at(setup.rate_hz) * linear.ratio,
         )
-
-    def _is_worth(self, run: "tuple[Slot, ...]", linear: Linear, playing: Filter) -> bool:
-        """Whether a GPU is to run it: for `auto`, as much as it takes here."""
-        if self._rack.document.config.rack.backend == "cuda":
-            return True
-        rate_hz = run[0].setup.rate_hz
-        block = self._rack.block_at(rate_hz)
-        share = _share(linear, rate_hz, block)
-        if share * DOUBT >= WORTH:
-            share = ns_per_frame(playing, block) * rate_hz * 1e-9
-        worth = share >= WORTH
-        log.info(
-            "%s: it takes about %.2g %% of a core, and a GPU is worth it from %.0f %% on: %s",
-            _name(run),
-            100 * share,
-            100 * WORTH,
-            "it is to have one" if worth else "it stays on the CPU",
-        )
-        return worth
 
     def _on_gpu(self, run: "tuple[Slot, ...]", linear: Linear, playing: Filter, fallback: GroupCore | None) -> GpuGroup | None:
         """Return it with the lane at work; None: the CPU must do, and why is told."""

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sigrack.control.server import ControlServer
     from sigrack.publish import Publisher
 
-__all__ = ["Session", "open_desired", "run_rack"]
+__all__ = ["Session", "check_no_loop", "open_desired", "run_rack"]
 
 log = logging.getLogger("sigrack")
 
@@ -67,7 +67,7 @@ class Session:
         self.started = time.time()
         self.state = "starting"
         self.server: ControlServer | None = None
-        _check_no_loop()
+        check_no_loop()
         live = document.config.live
         with ExitStack() as undo:
             reader = open_source(document)
@@ -383,7 +383,7 @@ class Session:
             log.error("left behind, did not stop in time: %s", ", ".join(self.rack.left_behind))
 
 
-def _check_no_loop() -> None:
+def check_no_loop() -> None:
     """Raise EngineError where a rack could not run."""
     try:
         asyncio.get_running_loop()

@@ -14,7 +14,7 @@ __all__ = ["main"]
 
 _COMMANDS = {
     "run": "run a rack until it ends or is told to stop",
-    "render": "send a file through a rack into a new file",
+    "render": "send files through a rack into new files",
     "check": "check a rack's file and everything it names, without running it",
     "list": "list the plugins that a rack can name, and the libraries that a running host has loaded",
     "info": "describe a plugin or a rack",

@@ -3,7 +3,6 @@
 The keeper forks before anything of CUDA is loaded: the child imports CuPy itself.
 """
 
-import importlib
 import os
 import resource
 import threading
@@ -17,6 +16,7 @@ import numpy as np
 
 from sigrack.errors import ConfigError
 from sigrack.lanes.child import REAL_TIME_US, RLIMIT_RTTIME
+from sigrack.lanes.device import open_device
 from sigrack.lanes.messages import Message
 from sigrack.lanes.serving import FAILED, LOST, Serving
 from sigrack_engine.core import lib
@@ -28,9 +28,6 @@ from sigrack_engine.exchange import ChildExchange, Shape
 
 __all__ = ["main"]
 
-DEVICE = "SIGRACK_CUDA_DEVICE"
-"""Environment variable with `module:function`: what opens the device, if not `OPENED`."""
-OPENED = "sigrack_engine.cuda.device:opened"
 LOOK_S = 0.0005
 
 Result = TypeVar("Result")
@@ -59,13 +56,8 @@ class _GpuChild(Serving):
     # The control thread
 
     def _open(self, _: Message) -> str:
-        module, function = os.environ.get(DEVICE, OPENED).split(":")
-        try:
-            device: Device = getattr(importlib.import_module(module), function)()
-        except CudaError as error:
-            raise ConfigError(str(error)) from None
-        self._device = device
-        return device.name
+        self._device = open_device()
+        return self._device.name
 
     def _load(self, order: Message) -> Message:
         exchange = self._exchange.struct
