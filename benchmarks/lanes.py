@@ -21,8 +21,9 @@ import numpy as np
 from harness import Report, finish, interleave, machine, options, paired
 from sigrack.config import parse
 from sigrack.lanes import LanePlugin, Minder
-from sigrack.lanes.lane import Lane, Orders
-from sigrack.lanes.plugin import Room
+from sigrack.lanes.lane import Orders
+from sigrack.lanes.plugin import Home, Room
+from sigrack.lanes.plugin_lane import MemberOrders, PluginLane
 from sigrack.session import Session
 from sigrack.soak import faulty
 from sigrack_engine.exchange import Shape
@@ -44,9 +45,9 @@ def _round_trips_us(language: str, frames: int, blocks: int) -> list[float]:
     shape = Shape(CHANNELS, CHANNELS, 1, frames, 64)
     target = str(PLUGINS[language])
     names = ("1", "2")
-    orders = Orders("trip", target, True, "bench.toml", shape, RATE_HZ, names, names, 0, 0, 69, True, 1000)
     minder = Minder()
-    instance = LanePlugin(minder, orders, Room(frames, frames, 960)).create({}, 0, POST_ADDRESS)
+    home = Home(minder, Orders("trip", shape, RATE_HZ, 0, 0, 69, True, 1000), Room(frames, frames, 960))
+    instance = LanePlugin(home, MemberOrders("trip", target, True, "bench.toml", names, names)).create({}, 0, POST_ADDRESS)
     instance.activate(rate_hz=RATE_HZ, max_frames=frames, channels=CHANNELS, values=[-0.75, 0.0])
     instance.run({"gain": -0.75, "strike": 0.0})
     sound = np.random.default_rng(1).uniform(-0.5, 0.5, (2 * CHANNELS, frames)).astype(np.float32)
@@ -107,7 +108,7 @@ async def _until(condition: Callable[[], object], what: str) -> None:
 
 def _cpu_s(session: Session) -> float:
     """Return the processor time of the host and all children so far."""
-    pids = [slot.lane.pid for slot in session.rack.slots if slot.lane]
+    pids = {slot.lane.pid for slot in session.rack.slots if slot.lane}
     ticks = 0
     for pid in [os.getpid(), *filter(None, pids)]:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -132,8 +133,14 @@ def _load(lane: str, count: int, seconds: float) -> float:
 def _measure_load(report: Report, *, quick: bool) -> None:
     rounds, seconds = (1, 1.0) if quick else (5, 4.0)
     for count in (1, 8, 64):
-        lanes = {lane: partial(_load, lane, count, seconds) for lane in ("inline", "process")}
+        lanes = {
+            lane: partial(_load, lane, count, seconds) for lane in ("inline", "process", *(["process:one"] if count == 8 else []))
+        }
         found = interleave(lanes, rounds, warm_up=False)
+        if shared := found.get("process:one"):
+            ratios = paired(operator.truediv, shared, found["process"])
+            about = f"{count} slots of 256 frames: processor time of host and children, one shared lane / a lane each"
+            report.add(f"load_ratio_shared_{count}", median(ratios), "", about, samples=ratios)
         ratios = paired(operator.truediv, found["process"], [max(load, 0.01) for load in found["inline"]])
         about = f"{count} slots of 256 frames: processor time of host and children, process / inline"
         report.add(f"load_ratio_{count}", median(ratios), "", about, samples=ratios)
@@ -170,11 +177,11 @@ async def _deaths(session: Session, report: Report, language: str, count: int) -
     )
 
 
-def _lives(lane: Lane, lives: int) -> bool:
+def _lives(lane: PluginLane, lives: int) -> bool:
     return bool(lane.facts["lives"] >= lives)
 
 
-async def _sound(lane: Lane) -> None:
+async def _sound(lane: PluginLane) -> None:
     """Wait until the child is heard, and its life is a good one."""
     assert lane._cover
     cover = lane._cover

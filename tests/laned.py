@@ -12,7 +12,7 @@ import soundfile
 
 from racks import write
 from sigrack.config import load
-from sigrack.lanes.lane import Lane
+from sigrack.lanes.plugin_lane import PluginLane
 from sigrack.session import Session
 from sigrack.soak import faulty
 from sigrack_plugins import native
@@ -99,7 +99,7 @@ def conductor_of(session: Session) -> Any:
     return hooked.plugin
 
 
-def lane_of(session: Session, name: str = "risky") -> Lane:
+def lane_of(session: Session, name: str = "risky") -> PluginLane:
     """Return a slot's lane."""
     lane = session.rack.slot(name).lane
     assert lane is not None

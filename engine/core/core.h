@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* Raised with every change of a signature or struct that Python sees; sigrack_engine/core.py holds the same number. */
-#define CORE_ABI 8
+#define CORE_ABI 9
 
 #define CORE_API __attribute__((visibility("default")))
 

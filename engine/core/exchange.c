@@ -82,6 +82,10 @@ int exchange_set(struct core_exchange *exchange, uint64_t frame, uint32_t param,
     return 1;
 }
 
+void exchange_enter(struct core_exchange *exchange, uint32_t member) {
+    atomic_store_explicit(&exchange->child->member, member, memory_order_relaxed);
+}
+
 void core_exchange_lose(struct core_exchange *exchange) { atomic_store(&exchange->lost, 1); }
 
 void core_exchange_look(const struct core_exchange *exchange, struct core_exchange_progress *progress) {
@@ -90,4 +94,5 @@ void core_exchange_look(const struct core_exchange *exchange, struct core_exchan
     progress->ticks = atomic_load(&exchange->child->ticks);
     progress->refused = atomic_load(&exchange->child->refused);
     progress->phase = atomic_load(&exchange->child->phase);
+    progress->member = atomic_load(&exchange->child->member);
 }

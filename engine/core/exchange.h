@@ -44,6 +44,7 @@ struct exchange_child {
     _Atomic uint32_t phase; /* enum exchange_phase: where it was, if it dies */
     _Atomic uint64_t ticks; /* spent in the processor */
     _Atomic uint64_t refused; /* quanta that the processor did not make: they hold NaN */
+    _Atomic uint32_t member;  /* of several processors, the one that is at work */
 };
 
 /* Sizes of the two parts, in bytes. */
@@ -67,7 +68,7 @@ struct core_exchange_progress {
     uint64_t written, done; /* frames */
     uint64_t ticks;         /* spent in the processor */
     uint64_t refused;       /* quanta */
-    uint32_t phase;
+    uint32_t phase, member;
 };
 
 /* What both processes must agree on: 1 to 32 channels each way, 1 to 32 frames out for each in, a quantum of 1 to 65,536 frames that
@@ -88,6 +89,8 @@ CORE_API void core_exchange_close(struct core_exchange *exchange);
 void exchange_write(struct core_exchange *exchange, uint64_t at, const float *const *in, uint32_t frames);
 /* Host: queue a parameter change for frame `frame` of this life. Returns 0 when too many wait. [engine] */
 int exchange_set(struct core_exchange *exchange, uint64_t frame, uint32_t param, double value);
+/* Child: note which of several processors is at work. [the child's audio thread] */
+void exchange_enter(struct core_exchange *exchange, uint32_t member);
 /* Host: the child is gone: an engine that would wait for it must not. [any] */
 CORE_API void core_exchange_lose(struct core_exchange *exchange);
 /* Host: what the child claims of itself. [any] */

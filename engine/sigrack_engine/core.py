@@ -42,7 +42,7 @@ __all__ = [
     "quick",
 ]
 
-ABI = 8  # CORE_ABI in engine/core/core.h
+ABI = 9  # CORE_ABI in engine/core/core.h
 LATENESS_BINS = 32
 FIR_STAGES = 4  # FIR_MAX_STAGES
 
@@ -288,6 +288,7 @@ class ExchangeProgress(c.Structure):
         ("ticks", c.c_uint64),
         ("refused", c.c_uint64),
         ("phase", c.c_uint32),
+        ("member", c.c_uint32),
     ]
 
 
@@ -413,6 +414,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "core_child_frame": (_U64, [c.POINTER(ExchangeStruct)]),
     "core_child_events": (_U32, [c.POINTER(ExchangeStruct), c.POINTER(Event)]),
     "core_child_done": (None, [c.POINTER(ExchangeStruct), _INT, _U64]),
+    "core_chain_new": (_P, [c.POINTER(ExchangeStruct), c.POINTER(_P), _U32]),
+    "core_chain_free": (None, [_P]),
+    "core_chain_process": (_INT, [_P, _P]),
     "core_cover_latency": (_U32, [_U32, _U32, _INT]),
     "core_cover_new": (_P, [c.POINTER(CoverSetup)]),
     "core_cover_free": (None, [_P]),

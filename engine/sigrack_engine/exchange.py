@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from sigrack_engine.core import ExchangeProgress, ExchangeShape, ExchangeStruct, checked, lib
+from sigrack_engine.core import ChildSetup, ExchangeProgress, ExchangeShape, ExchangeStruct, checked, lib
 from sigrack_plugins.abi import Event
 
 __all__ = ["LOADING", "PROCESSING", "SEALS", "ChildExchange", "Exchange", "Shape", "memory_file"]
@@ -125,6 +125,11 @@ class ChildExchange:
         made = ring(struct.out, struct.outputs, struct.capacity * struct.ratio)
         given.setflags(write=False)
         return given, made
+
+    def run(self, process: int, instance: int) -> None:
+        """Let native code process until the host closes the exchange. Raises OSError if its files are. [child's audio thread]"""
+        if lib.core_child_run(self.struct, ChildSetup(process, instance)):
+            raise OSError("the exchange's files were closed")
 
     def wait(self) -> int:
         """Wait for a quantum; return its place in the rings, below 0 at the end. [the child's audio thread]"""

@@ -97,13 +97,8 @@ class Backends:
         quantum, quanta, latency_frames = extent(frames, setup.rate_hz)
         orders = Orders(
             name=name,
-            target="the GPU",
-            is_file=False,
-            file=str(rack.document.path),
             shape=Shape(setup.channels, setup.out_channels, ratio, quantum, quanta),
             rate_hz=setup.rate_hz,
-            inputs=setup.inputs,
-            outputs=setup.outputs,
             memory_mb=0,
             budget=BUDGET,
             priority=max(rack.document.config.rack.priority - 1, 0) if rack.live else 0,

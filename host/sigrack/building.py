@@ -10,7 +10,8 @@ from sigrack.config import Document
 from sigrack.errors import ConfigError, EngineError, RackError
 from sigrack.fitting import build_slot
 from sigrack.lanes import LanePlugin
-from sigrack.lanes.plugin import lane_orders
+from sigrack.lanes.plugin import member_orders, own_home
+from sigrack.lanes.shared import SharedLanes
 from sigrack.loading import NativePlugin, PythonPlugin, admit_plugin, find_plugin
 from sigrack.quarantine import QuarantinedError
 from sigrack.signals import SignalEngine
@@ -31,6 +32,7 @@ class Builder:
 
     def __init__(self, rack: "Rack") -> None:
         self._rack = rack
+        self.shared = SharedLanes(rack)
 
     def place(self, document: Document, index: int, rate_hz: int) -> Setup:
         """Return what slot number `index` of `document` hears and writes, where this is the rate. Raises ConfigError. [any]"""
@@ -69,8 +71,8 @@ class Builder:
     ) -> NativePlugin | PythonPlugin | LanePlugin:
         admit_plugin(target)  # a lane's child could only say it in words
         control, what = self._rack.control, f"{table.name}: loading {target}"
-        if table.lane == "process":
-            return control.call(what, LanePlugin, self._rack.minder, *lane_orders(self._rack, document, table, target, setup))
+        if table.lane not in (None, "inline"):
+            return control.call(what, self._in_lane, document, table, target, setup)
         if isinstance(target, Path) and target.suffix == ".so":
             return control.call(what, NativePlugin, target)
         plugin = PythonPlugin(target)
@@ -78,7 +80,11 @@ class Builder:
             return plugin
         if table.lane == "inline":
             raise ConfigError(f"{plugin.id}: is a processor in Python, which runs in a process of its own: take lane away")
-        return control.call(what, LanePlugin, self._rack.minder, *lane_orders(self._rack, document, table, target, setup))
+        return control.call(what, self._in_lane, document, table, target, setup)
+
+    def _in_lane(self, document: Document, table: SlotTable, target: Path | str, setup: Setup) -> LanePlugin:
+        home = self.shared.enter(table, setup).home if table.lane_name else own_home(self._rack, table, setup)
+        return LanePlugin(home, member_orders(document, table, target, setup))
 
     def signal(self, document: Document, index: int) -> SignalEngine:
         """Build signal engine number `index` of `document`. Raises ConfigError, EngineError. [main, worker]"""

@@ -15,6 +15,7 @@ from sigrack.config import Document
 from sigrack.errors import ConfigError, nearest
 from sigrack.hooks import nothing
 from sigrack.lanes import LanePlugin
+from sigrack.lanes.shared import is_whole, lane_of, lane_runs
 from sigrack.lifecycle import AbandonedError
 from sigrack.loading import NativePlugin
 from sigrack.plans import Plan, adjust, can_stay, check_fixed, check_kept, check_latency, check_rates, in_words
@@ -297,6 +298,7 @@ class Changes:
         """Put a plan into force. Raises RackError; then nothing has changed. [main]"""
         rack = self._rack
         check_rates(rack.document, rack.setup, plan.slots)
+        await self._fill_lanes(plan)
         for old in plan.heirs.values():
             await _pause(old)
         self._committing = True
@@ -326,8 +328,17 @@ class Changes:
             rack.coming = ()
         serial = self._replace(plan, prepared)
         self.held_ns.append(max(started, time.perf_counter_ns() - begun))
-        rack.reaper.take((*prepared.gone, *prepared.old_groups), serial, drain=plan.drain)
+        rack.reaper.take((*prepared.gone, *prepared.old), serial, drain=plan.drain)
         self.switches.look_ahead()
+
+    async def _fill_lanes(self, plan: Plan) -> None:
+        """Build those anew that are to share a lane with others than they do. Raises RackError. [main]"""
+        for run in lane_runs(self._rack, plan.slots):
+            for old in () if is_whole(run) else [slot for slot in run if lane_of(slot).members]:
+                new = await self._build(plan, old.table, old, old.setup.rate_hz)
+                assert isinstance(new, Slot)
+                plan.heirs[new] = old
+                plan.slots = [new if slot is old else slot for slot in plan.slots]
 
     def _check_running(self) -> None:
         if self.unfinished:
@@ -355,9 +366,8 @@ class Changes:
             result.close_hooks()
             self._rack.reaper.take([result], 0, drain=False)
             return
-        if isinstance(result, Prepared):  # a lane's end takes longer than the main loop may wait
-            fresh, result.plan.fresh = result.plan.fresh, []
-            self._rack.reaper.take(fresh, 0, drain=False)
+        if isinstance(result, Prepared):
+            self._rack.reaper.take(result.give_up(), 0, drain=False)
         result.free()
 
     # A whole configuration
@@ -374,7 +384,8 @@ class Changes:
         words = in_words(rack.things, plan)
         await self._commit(plan)
         rack.document = document
-        return [*words, *adjust(document.config, kept)]
+        heirs = {old: new for new, old in plan.heirs.items() if isinstance(new, Slot)}
+        return [*words, *adjust(document.config, [heirs.get(slot, slot) for slot in kept])]
 
     async def _plan_slots(self, plan: Plan, document: Document) -> list[Slot]:
         """Build the slots that are new or different; return the others."""

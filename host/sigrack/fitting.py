@@ -11,6 +11,7 @@ from sigrack.errors import ConfigError, nearest
 from sigrack.forms import ask_forms, counts
 from sigrack.hooks import Hooked
 from sigrack.lanes import LaneInstance, LanePlugin
+from sigrack.lanes.shared import Place
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack.slot import Carried, Slot
 from sigrack.state import StateRefusedError
@@ -69,7 +70,6 @@ def build_slot(
 
 
 def _make_core(rack: "Rack", slot: Slot, processor: Processor) -> None:
-    slot.processor = processor
     slot.core = SlotCore(
         processor,
         channels=slot.setup.channels,
@@ -151,22 +151,27 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin | LanePlugin, c
     slot._instance, contract = rack.control.call(f"{slot.name}: create", make)
     if contract.latency_frames > MOST_LATENCY_S * slot.setup.rate_hz:
         raise ConfigError(f"{plugin.id}: states a latency of {contract.latency_frames} frames; {MOST_LATENCY_S} s is the most")
-    processor = Processor(
+    slot.processor = Processor(
         slot._instance.process_address,
         slot._instance.reset_address,
         slot._instance.pointer,
         latency_frames=contract.latency_frames,
     )
     slot.uniform = bool(contract.flags & UNIFORM) and not contract.latency_frames and slot.source is None
-    _make_core(rack, slot, processor)
     if isinstance(slot._instance, LaneInstance):
-        _run_lane(rack, slot, slot._instance)
+        _put_into_lane(rack, slot, slot._instance, slot.processor)
+    else:
+        _make_core(rack, slot, slot.processor)
 
 
-def _run_lane(rack: "Rack", slot: Slot, instance: LaneInstance) -> None:
+def _put_into_lane(rack: "Rack", slot: Slot, instance: LaneInstance, processor: Processor) -> None:
     slot.lane = instance.lane
+    if instance.home.shared:
+        slot.place = Place(rack.builder.shared.lane(slot.table))
+        return
     instance.lane.tell = rack.tell
-    instance.lane.on_life = partial(rack.soon, slot.set_again)
+    instance.member.on_life = partial(rack.soon, slot.set_again)
+    _make_core(rack, slot, processor)
     instance.run(slot.values)
 
 

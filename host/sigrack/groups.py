@@ -12,6 +12,7 @@ import numpy as np
 from sigrack.forms import alone
 from sigrack.lanes.gpu import GpuGroup, GpuLane
 from sigrack.parting import pieces, runs
+from sigrack.runner import Runner
 from sigrack_engine.biquads import Biquads
 from sigrack_engine.compiler import Linear, compiled
 from sigrack_engine.filter import Filter
@@ -32,8 +33,8 @@ Parts = tuple[tuple["Slot", bool], ...]
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
-class Group:
-    """What the rack holds for some adjacent linear slots. Ends like a slot, when the engine has left it."""
+class Group(Runner):
+    """What the rack holds for some adjacent linear slots."""
 
     members: "tuple[Slot, ...]"
     setup: Setup
@@ -46,20 +47,11 @@ class Group:
     """The members, and whether each was bypassed, of which it was compiled."""
     ahead: "dict[Parts, Variant]" = field(default_factory=dict, init=False)
     """Filters that are ready for when a member is switched."""
-    hooked: None = field(default=None, init=False)
-    hook_tap: None = field(default=None, init=False)
-    source: None = field(default=None, init=False)
-    occupied: bool = field(default=False, init=False)
 
     @property
     def name(self) -> str:
         """The names of its members."""
         return " + ".join(member.name for member in self.members)
-
-    @property
-    def taps(self) -> "list[object]":
-        """It has none: a tap is a group's border."""
-        return []
 
     @property
     def steps(self) -> list[SlotCore]:
@@ -71,25 +63,13 @@ class Group:
         """Memory that its filter holds."""
         return self.convolver.filter.bytes
 
-    def begin(self) -> None:
-        """Nothing: it has no thread until its filter is changed. [main]"""
-
     def end_streams(self) -> None:
         """Let a change that is on its way end. [main, when the engine has left it]"""
         self.convolver.end()
 
-    def hurry(self) -> None:
-        """Nothing. [main]"""
-
     def join(self, limit_s: float) -> bool:
         """Wait for a change that is on its way; False: it has not ended in time. [main]"""
         return self.convolver.join(limit_s)
-
-    def close_hooks(self) -> None:
-        """It has none. [main]"""
-
-    def stop(self) -> None:
-        """Nothing. [main]"""
 
     @property
     def lane(self) -> GpuLane | None:

@@ -45,7 +45,7 @@ def _stage(slot: Slot, paths: Mapping[Group, Paths]) -> Stage | None:
         alone = len(group.members) == 1 and slot.bypass
         return _unchanged(group.name, group.setup) if alone else Stage(group.name, group.setup, paths[group])
     known = "gain_db" in slot.values or "ceiling_db" in slot.values or slot.setup.inputs != slot.setup.outputs
-    if slot.core is None or slot.bypass or not known:
+    if slot.controls is None or slot.bypass or not known:
         return None
     gain_db, ceiling_db = slot.values.get("gain_db", 0.0), slot.values.get("ceiling_db", inf)
     return Stage(slot.name, slot.setup, diagonal([gain_db] * slot.setup.channels), ceiling_db)

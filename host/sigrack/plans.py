@@ -8,6 +8,7 @@ from typing import Protocol
 from sigrack.config import Document
 from sigrack.errors import ConfigError
 from sigrack.groups import Group
+from sigrack.lanes.shared import SharedLane
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
@@ -15,6 +16,9 @@ from sigrack.tables import Config, SlotTable
 from sigrack_plugins import Setup
 
 __all__ = ["Plan", "adjust", "can_stay", "check_fixed", "check_kept", "check_latency", "in_words"]
+
+
+LANE_KEYS = ("lane", "lane_blocks", "memory_mb", "crash_budget")
 
 
 @dataclass(slots=True)
@@ -40,7 +44,10 @@ def can_stay(slot: Slot, table: SlotTable) -> bool:
     """Whether a running slot can go on under a new table: same plugin, same fixed options. [main]"""
     if slot.held:
         return table == slot.table
-    return (table.plugin, table.config) == (slot.table.plugin, slot.table.config) and not set(table.params) - set(slot.values)
+    own = slot.table
+    if any(getattr(table, key) != getattr(own, key) for key in ("plugin", "config", *LANE_KEYS)):
+        return False
+    return not set(table.params) - set(slot.values)
 
 
 def check_kept(document: Document, index: int, slot: Slot) -> None:
@@ -91,6 +98,10 @@ class Late(Protocol):
     def groups(self) -> Sequence[Group]:
         """In their order."""
 
+    @property
+    def lanes(self) -> Sequence[SharedLane]:
+        """That slots share."""
+
 
 def check_latency(document: Document, before: Late, after: Late) -> None:
     """Raise ConfigError if the latency changes where the head of the output was trimmed by it: with a file source. [main]"""
@@ -104,7 +115,8 @@ def check_latency(document: Document, before: Late, after: Late) -> None:
 def _latency(rack: Late) -> Fraction:
     """Return the latency of all in seconds."""
     late = [Fraction(slot.latency_frames, slot.out_rate_hz) for slot in rack.slots]
-    return sum([*late, *(Fraction(group.convolver.late_frames, group.out_rate_hz) for group in rack.groups)], Fraction())
+    late += [Fraction(group.convolver.late_frames, group.out_rate_hz) for group in rack.groups]
+    return sum([*late, *(Fraction(lane.latency_frames, lane.rate_hz) for lane in rack.lanes)], Fraction())
 
 
 def in_words(before: Sequence[Thing], plan: Plan) -> list[str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sigrack.dispatch import Snapshot
 from sigrack.errors import ConfigError, EngineError
 from sigrack.groups import Group, GroupPlan, plan_groups
+from sigrack.lanes.shared import SharedLane, assembled
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
@@ -26,7 +27,7 @@ MOST_STEPS = 254
 Steps = tuple[Step, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
     """Slots and signal engines, and what the engine and the dispatcher need to run them."""
 
@@ -35,6 +36,9 @@ class Prepared:
     groups: tuple[Group, ...]
     plan: GroupPlan
     """How they come to be."""
+    lanes: tuple[SharedLane, ...]
+    fresh_lanes: tuple[SharedLane, ...]
+    """Those of them that are new."""
     run_list: RunList | None
     """None: the one that runs."""
     names: tuple[str, ...]
@@ -48,16 +52,25 @@ class Prepared:
     """Those of them that no longer get what others post."""
     leaving: Snapshot = field(default_factory=Snapshot)
     """The dispatcher's, of all that is gone."""
-    old_groups: tuple[Group, ...] = ()
-    """Groups that go."""
+    old: tuple[Group | SharedLane, ...] = ()
+    """Groups and shared lanes that go."""
     paths: dict[Group, Paths] = field(default_factory=dict)
     """Of the groups, if the rack's headroom follows them."""
 
     def free(self) -> None:
         """It will not be published. [main, worker]"""
         self.plan.free()
+        for lane in self.fresh_lanes:
+            lane.destroy()
+            lane.free()
         if self.run_list:
             self.run_list.free()
+
+    def give_up(self) -> tuple[Group | SharedLane, ...]:
+        """Return what must end in its own time, before `free`: a lane's end takes longer than the main loop may wait. [main]"""
+        fresh: tuple[Group | SharedLane, ...] = (*self.plan.fresh, *self.fresh_lanes)
+        self.plan.fresh, self.fresh_lanes = [], ()
+        return fresh
 
 
 def prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine], heirs: Mapping[Thing, Thing]) -> Prepared:
@@ -74,12 +87,18 @@ def prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine]
 def _prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine], heirs: Mapping[Thing, Thing]) -> Prepared:
     taking = {new: old for new, old in heirs.items() if isinstance(new, Slot) and isinstance(old, Slot)}
     plan = plan_groups(rack, slots, rack.groups, taking)
+    fresh_lanes: tuple[SharedLane, ...] = ()
     try:
+        lanes = assembled(rack, slots)
+        fresh_lanes = tuple(lane for lane in lanes if lane not in rack.lanes)
         paths = rack.headroom.measure(plan)
-        named = _steps(rack, slots, plan, signals)
+        named = _steps(rack, slots, plan, lanes, signals)
         run_list = _run_list(rack, tuple(step for step, _ in named))
     except BaseException:
         plan.free()
+        for lane in fresh_lanes:
+            lane.destroy()
+            lane.free()
         raise
     things: tuple[Thing, ...] = (*slots, *signals)
     names = tuple(name for _, name in named)
@@ -90,6 +109,8 @@ def _prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine
         signals=tuple(signals),
         groups=plan.groups,
         plan=plan,
+        lanes=lanes,
+        fresh_lanes=fresh_lanes,
         run_list=run_list,
         names=names,
         noted=step_names(names),
@@ -97,7 +118,10 @@ def _prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine
         gone=gone,
         deaf=deaf,
         leaving=snapshot_of(gone, deaf),
-        old_groups=tuple(group for group in rack.groups if group not in plan.groups),
+        old=(
+            *(group for group in rack.groups if group not in plan.groups),
+            *(lane for lane in rack.lanes if lane not in lanes),
+        ),
         paths=paths,
     )
 
@@ -126,16 +150,17 @@ def _run_list(rack: "Rack", steps: Steps) -> RunList | None:
     return run_list
 
 
-def _steps(rack: "Rack", slots: Sequence[Slot], plan: GroupPlan, signals: Sequence[SignalEngine]) -> list[tuple[Step, str]]:
-    """Return the steps of a run list, and whose each is. A group stands where its first member does."""
+def _steps(
+    rack: "Rack", slots: Sequence[Slot], plan: GroupPlan, lanes: Sequence[SharedLane], signals: Sequence[SignalEngine]
+) -> list[tuple[Step, str]]:
+    """Return the steps of a run list, and whose each is. A group or a shared lane stands where its first member does."""
     assert rack.channels.faders
-    first = {run[0]: group for run, group in plan.runs}
+    first = {run[0]: group.steps for run, group in plan.runs} | {lane.members[0]: lane.steps for lane in lanes}
     own = {table.name for table in rack.document.config.own_slots}
     before: list[tuple[Step, str]] = []
     behind: list[tuple[Step, str]] = []
     for slot in slots:
-        if group := first.get(slot):
-            before.append((group.core, slot.name))
+        before.extend((step, slot.name) for step in first.get(slot, ()))
         (behind if slot.name in own else before).extend((step, slot.name) for step in slot.steps)
     behind += [(tap, signal.name) for signal in signals for tap in signal.taps]
     return [*before, (rack.channels.faders, "the channels' faders"), *behind]

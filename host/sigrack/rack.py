@@ -26,10 +26,11 @@ from sigrack.guards import tell_failures
 from sigrack.headroom import Headroom
 from sigrack.lanes import Minder
 from sigrack.lanes.gpu import GpuGroup
+from sigrack.lanes.shared import SharedLane
 from sigrack.lifecycle import ControlThread
 from sigrack.prepared import Prepared, Steps, prepare, snapshot_of
 from sigrack.quarantine import QuarantinedError
-from sigrack.reaper import Reaper, Thing
+from sigrack.reaper import Leaver, Reaper, Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 from sigrack.standins import HeldSignal, held_slot
@@ -100,6 +101,8 @@ class Rack:
         self.slots: tuple[Slot, ...] = ()
         self.groups: tuple[Group, ...] = ()
         """What the linear slots were compiled into, in their order."""
+        self.lanes: tuple[SharedLane, ...] = ()
+        """Processes that several slots share."""
         self.signals: tuple[SignalEngine, ...] = ()
         self.out_setup = setup
         """What goes out."""
@@ -212,6 +215,7 @@ class Rack:
     def publish(self, prepared: Prepared) -> int:
         """Make what was prepared the rack; return the run list's serial. [main]"""
         self.slots, self.signals, self.groups = prepared.slots, prepared.signals, prepared.groups
+        self.lanes = prepared.lanes
         self._regroup(prepared.plan)
         if (run_list := prepared.run_list) is not None:
             dip = bool(self._serial) and run_list.cores != self._cores
@@ -296,7 +300,8 @@ class Rack:
         """From source to sink, over all slots and lanes, in frames that go out. [main]"""
         rate_hz = self.out_setup.rate_hz
         own = sum(slot.latency_frames * (rate_hz // slot.out_rate_hz) for slot in self.slots)
-        return own + sum(group.convolver.late_frames * (rate_hz // group.out_rate_hz) for group in self.groups)
+        own += sum(group.convolver.late_frames * (rate_hz // group.out_rate_hz) for group in self.groups)
+        return own + sum(lane.latency_frames * (rate_hz // lane.rate_hz) for lane in self.lanes)
 
     @property
     def engines(self) -> list[SignalEngine]:
@@ -349,7 +354,7 @@ class Rack:
 
     def tell_failures(self) -> None:
         """Log which slots and groups had to be replaced for a block, once for each. [main]"""
-        tell_failures((*self.slots, *self.groups))
+        tell_failures((*self.slots, *self.groups, *self.lanes))
 
     def step_name(self, number: int) -> str:
         """Return what step `number` (from 1) of the run list belongs to, for messages. [main]"""
@@ -400,7 +405,7 @@ class Rack:
     def end_streams(self) -> None:
         """Say to all that no more audio will come. [main, when the engine runs no more]"""
         self.idle = True
-        for thing in (*self.things, *self.groups):
+        for thing in (*self.things, *self.groups, *self.lanes):
             thing.end_streams()
 
     def joined(self) -> bool:
@@ -424,12 +429,13 @@ class Rack:
             self.accounts.warn_of_losses()
         await self.reaper.idle(LAST_S)  # so that those that stay hear the last of those that leave
         self.dispatcher.inbox.give_up()
-        things, groups = self.things, self.groups
-        self.slots, self.signals, self.groups = (), (), ()
+        leaving: list[Leaver] = [*self.things, *self.groups, *self.lanes]
+        things = self.things
+        self.slots, self.signals, self.groups, self.lanes = (), (), (), ()
         self.dispatcher.snapshot = Snapshot()
         self._leaving = (*self._leaving, *things)
         self._refresh()
-        self.reaper.take((*things, *groups), 0, drain=True)
+        self.reaper.take(leaving, 0, drain=True)
         await self.reaper.idle()
 
     def close(self) -> None:

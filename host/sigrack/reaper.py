@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from sigrack.errors import EngineError
 from sigrack.groups import Group
 from sigrack.guards import tell_failures
+from sigrack.lanes.shared import SharedLane
+from sigrack.runner import Runner
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
 
@@ -20,7 +22,7 @@ __all__ = ["Leaver", "Reaper", "Thing"]
 log = logging.getLogger("sigrack")
 
 Thing = Slot | SignalEngine
-Leaver = Thing | Group
+Leaver = Thing | Group | SharedLane
 
 LOOK_S = 0.002
 """How often it looks whether somebody has left."""
@@ -92,7 +94,7 @@ class Reaper:
 
     async def _retire(self, things: list[Leaver], serial: int, *, drain: bool) -> None:
         rack = self._rack
-        if any(thing.steps for thing in things):  # freewheel may wait for others before it runs the block that is waited for
+        if any(map(_is_run, things)):  # freewheel may wait for others before it runs the block that is waited for
             await self._left(serial)
         tell_failures(thing for thing in things if not isinstance(thing, SignalEngine))
         for thing in things:
@@ -112,7 +114,7 @@ class Reaper:
             thing.stop()
         rack.turn()  # what on_stop has posted
         for thing in things:
-            if thing not in alive and not isinstance(thing, Group):
+            if thing not in alive and not isinstance(thing, Runner):
                 rack.forget(thing)
         await asyncio.gather(*(self._destroy(thing) for thing in alive))
 
@@ -184,7 +186,7 @@ class Reaper:
         if not await self._let_go(thing):
             self._rack.left_behind.append(f"{thing.name}, which somebody still holds")
             return
-        if not isinstance(thing, Group):
+        if not isinstance(thing, Runner):
             self._rack.forget(thing)
         if not self._rack.engine_lost and await self._native(f"{thing.name}: destroy", thing.destroy):
             thing.free()
@@ -202,6 +204,11 @@ class Reaper:
             await asyncio.sleep(LOOK_S)
         self.held.discard(thing)
         return True
+
+
+def _is_run(thing: Leaver) -> bool:
+    """Whether the engine runs it, by itself or in a shared lane."""
+    return bool(thing.steps) or (isinstance(thing, Slot) and thing.place is not None)
 
 
 def _delivered(thing: Leaver) -> bool:

@@ -15,7 +15,8 @@ from sigrack.dispatch import HookTap, Source
 from sigrack.errors import ConfigError, nearest, said
 from sigrack.hooks import Hooked, nothing
 from sigrack.lanes import LaneInstance, LanePlugin
-from sigrack.lanes.lane import Lane
+from sigrack.lanes.plugin_lane import Member, PluginLane
+from sigrack.lanes.shared import Place
 from sigrack.lifecycle import start_thread
 from sigrack.loading import NativePlugin, NoPlugin, ParamInfo, PythonPlugin
 from sigrack.state import Lender, Loan, PluginState, restore, save
@@ -68,9 +69,11 @@ class Slot:
     held: str = ""
     """Why its plugin was not loaded, and this is what stands for it; empty: it was."""
     core: SlotCore | None = None
-    """Of a processor."""
-    lane: Lane | None = None
-    """Of one that runs in a process of its own."""
+    """Of a processor that has a step of its own."""
+    place: Place | None = None
+    """Of one that plays in a shared lane."""
+    lane: PluginLane | None = None
+    """Of one that runs in a process, its own or a shared one."""
     processor: Processor | None = None
     uniform: bool = False
     """Its processor is one gain for all channels: filters may be exchanged with it."""
@@ -109,7 +112,18 @@ class Slot:
     @property
     def written(self) -> tuple[str, ...]:
         """The channels that it writes; none if it only listens."""
-        return self.setup.outputs if self.core or self.is_linear else ()
+        return self.setup.outputs if self.controls or self.is_linear else ()
+
+    @property
+    def controls(self) -> SlotCore | Place | None:
+        """What takes the parameters and the bypass of a processor to it."""
+        return self.core or self.place
+
+    @property
+    def member(self) -> Member:
+        """What a lane knows of it."""
+        assert isinstance(self._instance, LaneInstance)
+        return self._instance.member
 
     @property
     def taps(self) -> list[TapRing]:
@@ -154,7 +168,7 @@ class Slot:
         """Why it cannot be bypassed, in words; empty if it can."""
         if self.held:
             return held_back(self.name)
-        if self.core is None and not self.is_linear:
+        if self.controls is None and not self.is_linear:
             return f'"{self.name}" only listens: there is nothing to bypass'
         return f'"{self.name}" changes the rate: it cannot be bypassed' if self.ratio > 1 else ""
 
@@ -171,27 +185,29 @@ class Slot:
         """Set a parameter from `frame` on, at the rate of its place (0: the next block). Raises KeyError, ValueError. [main]"""
         info = self.param(name)
         number = info.check(value)
-        assert self.core is not None
-        if not self.core.set(self.plugin.params.index(info), number, frame):
+        assert self.controls
+        if not self.controls.set(self.plugin.params.index(info), number, frame):
             raise ValueError(f'too many changes of "{self.name}" wait: the engine is not running or they come too fast')
         self.values[name] = number
         self.on_level()
         return number
 
-    def set_again(self, given: list[float]) -> None:
-        """Set what has changed since a child was started with `given`. [main]"""
-        assert self.core
+    def set_again(self, given: list[float], active: bool) -> None:
+        """Set what has changed since a child was started with these values, in a shared lane heard or not. [main]"""
+        assert self.controls
         for index, (before, value) in enumerate(zip(given, self.values.values(), strict=True)):
             if value != before:
-                self.core.set(index, value)
+                self.controls.set(index, value)
+        if self.place and active == self.bypass:
+            self.place.activate(not self.bypass)
 
     def set_bypass(self, bypass: bool) -> None:
         """Cross-fade to the input or back. Raises ValueError for a slot that cannot be bypassed. [main]"""
         if why := self.unbypassable:
             raise ValueError(why)
         self.bypass = bypass
-        if self.core:
-            self.core.activate(not bypass)
+        if self.controls:
+            self.controls.activate(not bypass)
         elif self.group and len(self.group.members) == 1:
             self.group.core.activate(not bypass)
         else:

@@ -51,7 +51,7 @@ def status(session: "Session") -> dict[str, Any]:
                 "name": slot.name,
                 "plugin": slot.plugin.id,
                 "version": slot.plugin.version,
-                "lane": "process" if _lane(slot) else "inline" if slot.core or slot.is_linear else None,
+                "lane": _lane_name(slot),
                 "group": slot.group.name if slot.group else None,
                 "in": slot.setup.inputs,
                 "out": slot.written,
@@ -122,13 +122,22 @@ def stats(session: "Session") -> dict[str, Any]:
 
 
 def _core(slot: Slot) -> SlotCore | None:
-    """Return what runs a slot: its group's, which has all members' time."""
+    """Return what runs a slot: its group's or its shared lane's, which has all members' time."""
+    if slot.place:
+        return slot.place.lane.core
     return slot.group.core if slot.group else slot.core
 
 
 def _lane(slot: Slot) -> Lane | None:
     """Return the process in which it runs: its own, or its group's."""
     return slot.lane or (slot.group.lane if slot.group else None)
+
+
+def _lane_name(slot: Slot) -> str | None:
+    """Return what its table may say of it."""
+    if slot.place:
+        return slot.table.lane
+    return "process" if _lane(slot) else "inline" if slot.core or slot.is_linear else None
 
 
 def _slot_stats(slot: Slot, period_ns: float, total: Tally) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 from laned import BLOCK, FADE, Samples, Steps, conduct, conductor_of, covered, lane_of, living, risky, run
 from racks import noise
 from sigrack.lanes import lane, policy
-from sigrack.lanes.lane import Lane
+from sigrack.lanes.plugin_lane import PluginLane
 from sigrack.session import Session
 from sigrack.soak.faulty import DENORMALS, KINDS, number_of
 from waiting import wait_until
@@ -108,17 +108,17 @@ def strike(ctx: Any, kind: str, turn: int = 0) -> None:
     ctx.set_param("risky", "strike", number_of(kind, turn))
 
 
-def back(lane: Lane, deaths: int, _: Any) -> Callable[[], bool]:
+def back(lane: PluginLane, deaths: int, _: Any) -> Callable[[], bool]:
     """Return what to wait for: so many have died, and another lives."""
     return lambda: sum(lane.deaths.values()) >= deaths and lane.state == "running"
 
 
-def steps_of(faults: list[tuple[str, int]], lane: Lane) -> Steps:
+def steps_of(faults: list[tuple[str, int]], lane: PluginLane) -> Steps:
     """Return what is done when: a parameter and a state that are to come back, then one fault after the other."""
     steps: Steps = {
         0: lambda ctx: ctx.set_param("risky", "gain", float(GAIN)),
         BLOCK: lambda ctx: strike(ctx, "mark"),
-        2 * BLOCK: lambda ctx: lambda: bool(lane._snapshot and lane._snapshot[1][:1] == b"\1"),
+        2 * BLOCK: lambda ctx: lambda: bool((state := lane._line[0].snapshot) and state[1][:1] == b"\1"),
     }
     deaths = 0
     for turn, (kind, frame) in enumerate(faults, 1):

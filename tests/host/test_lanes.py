@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import os
+import select
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ from laned import BLOCK, FADE, PLUGINS, Samples, conduct, conductor_of, covered,
 from racks import Host, answers, noise, request, write
 from sigrack.config import load
 from sigrack.errors import ConfigError
-from sigrack.lanes import lane, lives
+from sigrack.lanes import lane, lives, plugin_lane
+from sigrack.lanes.messages import Channel, packed
 from sigrack.lanes.policy import MOST_S, WINDOW_S, Policy
 from sigrack.session import Session
 from sigrack.soak.faulty import number_of
@@ -300,7 +303,7 @@ def test_a_child_that_does_not_end_is_ended(
 ) -> None:
     """A native `destroy` that never returns, and a saving of state that does not: the lane ends all the same, and tells."""
     monkeypatch.setattr(lives, "END_S", 0.3)
-    monkeypatch.setattr(lane, "SAVE_S", 0.03)
+    monkeypatch.setattr(plugin_lane, "SAVE_S", 0.03)
     monkeypatch.setattr(lane, "SNAPSHOT_S", 0.0)
     session = conduct(tmp_path, risky(language), noise(FRAMES))
     lane_ = lane_of(session)
@@ -387,14 +390,20 @@ def test_a_file_that_has_changed_is_not_taken_for_the_old_one(tmp_path: Path, ca
 @pytest.mark.parametrize(
     ("body", "cause"),
     [
-        ("        self.ctx._channel._end.sendall(b'\\xff' * 100)", "garbage"),
-        ("        self.ctx._channel._end.sendall(b'\\x01\\x00\\x00\\x00\\x05')", "garbage"),
-        ("        self.ctx._channel.send({'note': 'results', 'records': [('a', 'b', 'c')], 'lost': 0})", "garbage"),
-        ("        self.ctx._channel.send({'note': 'results', 'records': [(77, 0, [0.0])], 'lost': 0})", None),
-        ("        self.ctx._channel.send({'note': 'nothing of the kind'})", None),
-        ("        self.ctx._channel.send({'id': 12345, 'data': None})", None),
-        ("        self.ctx._channel.send({'neither': 0})", "garbage"),
-        ("        os.close(self.ctx._channel.descriptor)", "exit code 71"),
+        ("        self.ctx._channel._channel._end.sendall(b'\\xff' * 100)", "garbage"),
+        ("        self.ctx._channel._channel._end.sendall(b'\\x01\\x00\\x00\\x00\\x05')", "garbage"),
+        (
+            "        self.ctx._channel.note('results', records=[('a', 'b', 'c')], lost=0)",
+            "garbage",
+        ),
+        (
+            "        self.ctx._channel.note('results', records=[(77, 0, [0.0])], lost=0)",
+            None,
+        ),
+        ("        self.ctx._channel._channel.send({'note': 'nothing of the kind'})", None),
+        ("        self.ctx._channel._channel.send({'id': 12345, 'data': None})", None),
+        ("        self.ctx._channel._channel.send({'neither': 0})", "garbage"),
+        ("        os.close(self.ctx._channel._channel.descriptor)", "exit code 71"),
         ("        raise SystemExit('a text')", "exit code 1"),
         ("        raise KeyboardInterrupt", "exit code 1"),
         ("        os.kill(os.getpid(), 9)", "SIGKILL"),
@@ -548,3 +557,15 @@ def test_control_tells_of_it(language: str, tmp_path: Path) -> None:
         assert {"SIGTERM": 1} == second["deaths"]
         assert first["pid"] == second["last_death"]["pid"] != second["pid"]
         assert second["dry_frames"] > 0
+
+
+def test_orders_that_come_together_are_heard_one_by_one() -> None:
+    """What a child has read of its channel is one order: the next still wakes it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.sendall(packed({"do": "save", "id": 1}) + packed({"do": "flush", "id": 2}))
+        channel = Channel(theirs)
+        for number in (1, 2):
+            assert select.select([channel.descriptor], [], [], 0)[0]
+            assert number == (channel.receive() or {})["id"]
+        assert not select.select([channel.descriptor], [], [], 0)[0]

@@ -118,7 +118,7 @@ def _channels(slot: dict[str, Any]) -> str:
 
 
 def _runs(slot: Slot) -> str:
-    parts = ["engine"] if slot.core or slot.is_linear else []
+    parts = ["engine"] if slot.controls or slot.is_linear else []
     parts += (
         ["main loop"] if slot.hooked and slot.hooked.methods - {"fir", "ratio", "latency_frames", "recursive", "work"} else []
     )

@@ -59,7 +59,7 @@ class GpuLane(Lane):
     last = "given up"
 
     def __init__(self, minder: Minder, orders: Orders, taps: Taps, room: Room, *, covered: bool) -> None:
-        super().__init__(minder, orders)
+        super().__init__(minder, orders, "the GPU")
         self.meanwhile = "the CPU plays meanwhile" if covered else "silence is played meanwhile"
         self.given_up = "it stays on the CPU" if covered else "it stays silent"
         self._taps, self._room = taps, room
@@ -78,9 +78,9 @@ class GpuLane(Lane):
 
     async def open(self) -> None:
         """Begin the first life. Raises NoGpuError, ConfigError, EngineError."""
-        await self._new_life()
+        await self._again()
 
-    async def _new_life(self) -> tuple[Life[Exchange], Message]:
+    async def _again(self) -> Life[Exchange]:
         orders, taps = self._orders, self._taps
         argument = {"priority": orders.priority, "patient": orders.patient, "shape": orders.shape}
         life = await self._minder.start(CHILD, partial(Exchange, orders.shape, trusted=True), orders.memory_mb, argument)
@@ -96,10 +96,6 @@ class GpuLane(Lane):
         while taps is not self._taps:  # changed meanwhile
             taps = self._taps
             await self._ask(life, "change", number=self._number, **_packed(taps))
-        return life, said
-
-    async def _again(self) -> Life[Exchange]:
-        life, _ = await self._new_life()
         return life
 
     async def _live(self, life: Life[Exchange]) -> Death:
@@ -203,7 +199,7 @@ class GpuGroup:
             warm_frames=-(-self._most_taps // self.ratio) if fallback else 0,
         )
         self.pointer = self.cover.pointer
-        self._minder.call(self.lane.run(self.cover, {}))
+        self._minder.call(self.lane.run(self.cover))
 
     def takes(self, taps: Taps) -> bool:
         """Whether the lane has room for other taps: not more of them, no other paths, and those equal that were. [any]"""

@@ -4,7 +4,6 @@ The keeper forks before anything of CUDA is loaded: the child imports CuPy itsel
 """
 
 import os
-import resource
 import threading
 import time
 from collections.abc import Callable
@@ -15,10 +14,9 @@ from typing import NoReturn, TypeVar
 import numpy as np
 
 from sigrack.errors import ConfigError
-from sigrack.lanes.child import REAL_TIME_US, RLIMIT_RTTIME
 from sigrack.lanes.device import open_device
 from sigrack.lanes.messages import Message
-from sigrack.lanes.serving import FAILED, LOST, Serving
+from sigrack.lanes.serving import FAILED, LOST, Serving, be_real_time
 from sigrack_engine.core import lib
 from sigrack_engine.cuda.convolver import CudaConvolver
 from sigrack_engine.cuda.device import Device
@@ -107,9 +105,6 @@ class _GpuChild(Serving):
                 self._changing = False
                 self._channel.send({"note": "changed", "number": self._number})
 
-    def _save(self, _: Message) -> None:
-        """Nothing: what a filter has heard is not kept."""
-
     def _end(self, _: Message) -> None:
         if self._audio:
             self._audio.join()
@@ -124,10 +119,7 @@ class _GpuChild(Serving):
     # The audio thread
 
     def _run(self, convolver: CudaConvolver) -> None:
-        if self._priority:
-            with suppress(OSError, ValueError):  # not permitted: as the host's own thread, it runs without
-                resource.setrlimit(RLIMIT_RTTIME, (REAL_TIME_US, REAL_TIME_US))
-                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(self._priority))
+        be_real_time(self._priority)
         try:
             self._make_quanta(convolver)
         except CudaError as error:

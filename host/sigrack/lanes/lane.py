@@ -1,20 +1,13 @@
-"""One slot's processor in a child, life after life."""
+"""A processor in a child, life after life, whatever it is made of: the engine's part, and what ends a life."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-from sigrack.errors import ConfigError
 from sigrack.lanes.lives import LOAD_S, Lives
-from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
-from sigrack.quarantine import Quarantine
 from sigrack_engine.core import CoverStats
 from sigrack_engine.cover import Cover
 from sigrack_engine.exchange import Exchange, Shape
@@ -22,11 +15,6 @@ from sigrack_engine.keeping import Death
 
 __all__ = ["Lane", "Orders"]
 
-log = logging.getLogger("sigrack")
-
-CHILD = "sigrack.lanes.child:main"
-SAVE_S = 2.0
-"""What a child may take; below the control thread's limit."""
 SETTLE_S = 0.5
 """How long results are waited for when the slot has gone; in freewheel ten times as long."""
 LOOK_S = 0.025
@@ -42,20 +30,13 @@ class Orders:
     """What every life of a lane begins with."""
 
     name: str
-    """The slot's."""
-    target: str
-    """The plugin's file or module."""
-    is_file: bool
-    file: str
-    """The rack's, where relative paths of the configuration begin."""
+    """The slot's, or the lane's own."""
     shape: Shape
     rate_hz: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
     memory_mb: int
     """What a child may allocate; 0: no limit."""
     budget: int
-    """Deaths within a minute that end in quarantine; 0: none does."""
+    """Deaths within a minute after which it is given up; 0: never."""
     priority: int
     """SCHED_FIFO priority of a native processor's thread; 0: none."""
     patient: bool
@@ -70,92 +51,22 @@ class Orders:
 
 
 class Lane(Lives[Exchange]):
-    """Starts lives, gives them to the engine, ends what hangs, and counts. All on the minder's loop but what says otherwise."""
+    """Gives lives to the engine, ends what hangs, and counts. All on the minder's loop but what says otherwise."""
 
-    table = "slot"
-    meanwhile = "its input is played meanwhile"
-    given_up = "it stays bypassed"
-
-    def __init__(self, minder: Minder, orders: Orders) -> None:
-        super().__init__(minder, orders.name, orders.target, orders.budget)
+    def __init__(self, minder: Minder, orders: Orders, target: str) -> None:
+        super().__init__(minder, orders.name, target, orders.budget)
         self._orders = orders
         self._cover: Cover | None = None
-        self._begin: Message = {}
-        self._description: Message = {}
-        self._sha256 = ""
-        """Of the content that the last life has loaded."""
-        self._contract: Message = {}
-        self._values: Mapping[str, float] = {}
-        self._names: Sequence[str] = ()
-        self._snapshot: tuple[str, bytes] | None = None
-        """Version and state that the next life gets."""
         self.said = ""
-        """What the processor has raised last."""
-        self.lost_records = 0
-        """Results that found no room in the child."""
-        self.on_results: Callable[[Message], object] = lambda message: None
-        """Is given records that the child has posted. [minder]"""
-        self.on_life: Callable[[list[float]], object] = lambda values: None
-        """Called when another life begins, with the parameters that it was given. [minder]"""
+        """What a processor has raised last."""
 
-    async def load(self) -> Message:
-        """Begin the first life; return what the plugin is. Raises ConfigError, EngineError."""
-        _, self._description = await self._new_life()
-        return self._description
-
-    async def _new_life(self) -> tuple[Life[Exchange], Message]:
-        """Raises ConfigError if the child dies or refuses, EngineError if there can be none."""
-        orders = self._orders
-        argument = {"name": orders.name, "priority": orders.priority, "patient": orders.patient, "shape": orders.shape}
-        life = await self._minder.start(CHILD, partial(Exchange, orders.shape), orders.memory_mb, argument)
-        self._life = life
-        life.on_note = self._hear
-        description: Message = await self._ask(life, "load", target=orders.target, is_file=orders.is_file)
-        self._sha256 = description.pop("sha256")
-        return life, description
-
-    def _quarantine(self, why: str) -> None:
-        if self._sha256:
-            Quarantine.open().add(Path(self._description["file"]), self._description["id"], why, self._sha256)
-
-    async def begin(self, config: Mapping[str, Any], state: tuple[str, bytes] | None, values: Mapping[str, float]) -> Message:
-        """Let the processor of the first life begin; return its contract. Raises ConfigError."""
-        assert self._life
-        orders = self._orders
-        self._begin = {
-            "config": dict(config),
-            "file": orders.file,
-            "rate_hz": orders.rate_hz,
-            "inputs": orders.inputs,
-            "outputs": orders.outputs,
-        }
-        self._snapshot, self._names = state, tuple(values)
-        self._contract = await self._ask(self._life, "begin", **self._begin, state=state, values=list(values.values()))
-        return self._contract
-
-    async def run(self, cover: Cover, values: Mapping[str, float]) -> None:
-        """Give the first life to `cover` and look after it and those that follow; `values`: parameters as they will be."""
-        self._cover, self._values = cover, values
+    async def run(self, cover: Cover) -> None:
+        """Give the first life to `cover` and look after it and those that follow."""
+        self._cover = cover
         assert self._life
         self._look_after(self._life)
         while self.state == "loading" and self._task and not self._task.done():  # a render's first block must find it
             await asyncio.sleep(0)
-
-    async def _again(self) -> Life[Exchange]:
-        """Begin one more life, with the parameters as they are. Raises ConfigError, EngineError."""
-        life, description = await self._new_life()
-        if description != self._description:
-            raise await self._changed(life)
-        values = [self._values[name] for name in self._names]
-        try:
-            contract = await self._ask(life, "begin", **self._begin, state=self._snapshot, values=values)
-        except ConfigError:
-            self._snapshot = None  # it may be what they die of
-            raise
-        if contract != self._contract:
-            raise await self._changed(life)
-        self.on_life(values)
-        return life
 
     async def _live(self, life: Life[Exchange]) -> Death:
         """Let the engine have a life until it ends."""
@@ -163,6 +74,7 @@ class Lane(Lives[Exchange]):
         if never_begun := self._cover.give(life.exchange):
             never_begun.free()
         self.state = "running"
+        self._taken_up()
         watch = _Watch(self._cover, life, self._orders)
         saved = asyncio.get_running_loop().time()
         saving: asyncio.Task[None] | None = None
@@ -182,38 +94,11 @@ class Lane(Lives[Exchange]):
                 saving.cancel()
         return life.ended.result()
 
+    def _taken_up(self) -> None:
+        """Bring to the life that the engine has now what has changed since it began."""
+
     async def _save(self, life: Life[Exchange]) -> None:
-        try:
-            self._snapshot = await life.ask("save", SAVE_S * self._orders.patience) or self._snapshot
-        except RefusedError as error:
-            log.warning("%s: its state cannot be had: %s", self._orders.name, error)
-        except EndedError:
-            pass
-
-    def _hear(self, message: Message) -> None:
-        match message["note"]:
-            case "results":
-                self.lost_records += int(message["lost"])
-                self.on_results(message)
-            case "raised":
-                self.said = str(message.get("text", ""))[:1000]
-                log.warning(
-                    "%s: process raised: %s; its input is played for that quantum; more are counted", self._orders.name, self.said
-                )
-            case "log":
-                log.info("%s: %s", self._orders.name, str(message.get("text", ""))[:1000])
-
-    async def save(self) -> tuple[str, bytes] | None:
-        """Return version and state as they are now, or as they were kept. Raises ConfigError if it is refused."""
-        if self._life and not self._life.ended.done():
-            try:
-                limit_s = LOAD_S if self._orders.patient else SAVE_S
-                self._snapshot = await self._life.ask("save", limit_s) or self._snapshot
-            except RefusedError as error:
-                raise ConfigError(str(error)) from None
-            except EndedError:
-                pass
-        return self._snapshot
+        """Keep what the next life is to begin with."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -226,8 +111,6 @@ class Lane(Lives[Exchange]):
             "dry_frames": stats.dry,
             "dry_ms": 1000 * stats.dry / (self._orders.rate_hz * self._orders.shape.ratio),
             "bad_blocks": stats.bad,
-            "raised": self.said,
-            "lost_records": self.lost_records,
         }
 
     async def settle(self) -> None:

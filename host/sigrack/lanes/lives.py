@@ -12,7 +12,7 @@ from sigrack.lanes.minder import EndedError, Life, Memory, Minder, RefusedError
 from sigrack.lanes.policy import WINDOW_S, Policy
 from sigrack_engine.keeping import Death
 
-__all__ = ["LOAD_S", "Lives"]
+__all__ = ["LOAD_S", "ChangedError", "Lives"]
 
 log = logging.getLogger("sigrack")
 
@@ -30,7 +30,7 @@ class Lives(ABC, Generic[Memory]):
     """Starts them by the policy, tells how they ended, and gives up. All on the minder's loop but what says otherwise."""
 
     table: str
-    """`slot` or `signal`: of what, for events."""
+    """`slot`, `lane`, `group` or `signal`: of what, for events."""
     meanwhile: str
     """What is while there is no child, for the log."""
     given_up: str
@@ -139,11 +139,6 @@ class Lives(ABC, Generic[Memory]):
                 return life
         self._give_up()
         return None
-
-    async def _changed(self, life: Life[Memory]) -> ConfigError:
-        """End a life whose plugin is another one than the first was; return what to say."""
-        await self._drop(life)
-        return ChangedError(f"{self._target} has changed: swap or reload {self._name}")
 
     def _note(self, cause: str, detail: str = "", stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
         """Count a death and tell of it."""

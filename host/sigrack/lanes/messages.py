@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Channel", "Message", "receive", "send"]
+__all__ = ["Channel", "Message", "packed", "receive", "send"]
 
 Message = dict[str, Any]
 
@@ -17,7 +17,8 @@ MOST_BYTES = 80 << 20
 """Of a message: a state has 64 MiB at most."""
 
 
-def _packed(message: Message) -> bytes:
+def packed(message: Message) -> bytes:
+    """Return what goes over the channel. [any]"""
     data = msgspec.msgpack.encode(message)
     return _LENGTH.pack(len(data)) + data
 
@@ -27,7 +28,6 @@ class Channel:
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
-        self._reader = end.makefile("rb")
         self._lock = threading.Lock()
 
     @property
@@ -38,16 +38,23 @@ class Channel:
     def send(self, message: Message) -> None:
         """Send; waits as long as the host does not read. Raises OSError. [child]"""
         with self._lock:
-            self._end.sendall(_packed(message))
+            self._end.sendall(packed(message))
 
     def receive(self) -> Message | None:
-        """Wait for the next message; None: the host has gone. [child]"""
-        head = self._reader.read(_LENGTH.size)
-        if len(head) < _LENGTH.size:
-            return None
-        (length,) = _LENGTH.unpack(head)
-        data = self._reader.read(length)
-        return msgspec.msgpack.decode(data) if len(data) == length else None
+        """Wait for the next message; None: the host has gone. Reads no byte of the one behind it. [child]"""
+        head = self._read(_LENGTH.size)
+        data = self._read(*_LENGTH.unpack(head)) if head else None
+        return msgspec.msgpack.decode(data) if data else None
+
+    def _read(self, length: int) -> bytes | None:
+        """Return so many bytes; None: the host has gone. More would leave the descriptor unreadable with a message unread."""
+        data = bytearray(length)
+        view = memoryview(data)
+        while view:
+            if not (count := self._end.recv_into(view)):
+                return None
+            view = view[count:]
+        return bytes(data)
 
 
 async def receive(reader: asyncio.StreamReader) -> Message | None:
@@ -64,4 +71,4 @@ async def receive(reader: asyncio.StreamReader) -> Message | None:
 
 def send(writer: asyncio.StreamWriter, message: Message) -> None:
     """Send to a child, which may be gone. [minder]"""
-    writer.write(_packed(message))
+    writer.write(packed(message))

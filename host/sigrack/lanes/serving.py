@@ -2,14 +2,16 @@
 
 import faulthandler
 import os
+import resource
 import select
 import socket
+from contextlib import suppress
 
 from sigrack.errors import ConfigError, RackError
 from sigrack.lanes.messages import Channel, Message
 from sigrack_engine.bell import Bell
 
-__all__ = ["FAILED", "LOST", "Serving"]
+__all__ = ["FAILED", "LOST", "Serving", "be_real_time"]
 
 LOST = 71
 """Exit code of a child whose files were closed under it."""
@@ -17,6 +19,17 @@ FAILED = 72
 """Exit code of a child whose device has failed; it has left in the stack's file what the device said."""
 LOOK_S = 0.25
 """How often it is looked whether they were: nothing else tells who waits for them."""
+RLIMIT_RTTIME = 15  # the resource module does not know it
+REAL_TIME_US = 500_000
+"""Processor time without a pause after which the kernel ends a real-time thread."""
+
+
+def be_real_time(priority: int) -> None:
+    """Give this thread a SCHED_FIFO priority, if it is above 0 and that is permitted. [the child's audio thread]"""
+    with suppress(OSError, ValueError):  # not permitted: as the host's own thread, it runs without
+        if priority:
+            resource.setrlimit(RLIMIT_RTTIME, (REAL_TIME_US, REAL_TIME_US))
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
 
 
 class Serving:

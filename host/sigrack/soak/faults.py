@@ -19,7 +19,7 @@ import soundfile
 
 from sigrack.config import parse
 from sigrack.errors import ConfigError
-from sigrack.lanes.lane import Lane
+from sigrack.lanes.plugin_lane import PluginLane
 from sigrack.session import Session
 from sigrack.slot import Slot
 from sigrack.soak import faulty
@@ -217,7 +217,7 @@ class _Run:
         assert hooked
         self.ears: Any = hooked.plugin
         self._hooked = hooked
-        self.lanes: list[Lane] = []
+        self.lanes: list[PluginLane] = []
         self.dips: list[tuple[int, int]] = []
         """Frames between which a swap may be heard: it fades out and in again."""
 
@@ -242,7 +242,7 @@ class _Run:
     def _sample(self) -> None:
         self.verdict.memory.append((time.monotonic() - self._begun, _rss_mb()))
 
-    def lane(self, name: str) -> Lane:
+    def lane(self, name: str) -> PluginLane:
         """Return a slot's lane, and remember it."""
         lane = self.rack.slot(name).lane
         assert lane
@@ -340,7 +340,7 @@ class _Soak:
         await strike(self._run, self._run.rack.slot(name), self._run.lane(name), kind, self._verdict.struck)
 
 
-async def strike(run: _Run, slot: Slot, lane: Lane, kind: str, turn: int) -> None:
+async def strike(run: _Run, slot: Slot, lane: PluginLane, kind: str, turn: int) -> None:
     """Let a fault happen in a slot, and wait until it is counted and the next child lives."""
     before, lives, allowed = Counter(lane.deaths), lane.facts["lives"], CAUSES[kind]
     slot.set_param("strike", faulty.number_of(kind, turn))
