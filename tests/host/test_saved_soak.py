@@ -50,6 +50,15 @@ def test_what_was_acknowledged_is_in_force() -> None:
     assert verdict.restart_to_audio_ms["p50"] > 0
 
 
+def test_a_host_that_supervisord_starts_again() -> None:
+    """The same with the shipped configuration: five kills, each followed by a start that nobody has asked for."""
+    verdict = soak(5, seed=3, supervised=True)
+
+    assert [] == verdict.faults
+    assert (5, 0, 0) == (verdict.kills, verdict.lost, verdict.twice)
+    assert verdict.acknowledged > 10
+
+
 def test_a_store_that_answers_too_early_is_caught() -> None:
     """A host that acknowledges before it commits loses something, and the verdict says so."""
     verdict = soak(20, seed=5, command=[sys.executable, "-c", HASTY])

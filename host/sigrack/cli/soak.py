@@ -35,6 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, metavar="S", help="faults, restarts, all: for how long, in place of how many or at most"
     )
+    parser.add_argument("--supervised", action="store_true", help="restarts: let supervisord start the host again")
     parser.add_argument("--seed", type=int, help="which ones; by default another each time")
     parser.add_argument("--no-bury", action="store_true", help="lifetimes: give memory back at once (for AddressSanitizer)")
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page with plots")
@@ -104,7 +105,7 @@ def _restarts(options: argparse.Namespace, seed: int) -> tuple[dict[str, Any], l
 
     kills = _count(options.kills, options.seconds, KILLS)
     with tqdm(total=kills, unit="kill", disable=None) as bar:
-        verdict = soak(kills, seed, options.seconds, bar.update)
+        verdict = soak(kills, seed, options.seconds, bar.update, supervised=options.supervised)
     return verdict.as_dict(), verdict.charts
 
 

@@ -1,20 +1,12 @@
-"""A host is killed again and again while a client changes its rack: what was acknowledged is in force in the next one, once.
+"""A host is killed again and again while a client changes its rack: what was acknowledged is in force in the next one, once."""
 
-The client keeps a list of slots, channels and sides of its own, which shares no code with the host.
-"""
-
-import contextlib
 import json
-import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import quantiles
@@ -22,9 +14,9 @@ from typing import Any
 
 import numpy as np
 import soundfile
-import zmq
 
-from sigrack.errors import EngineError
+from sigrack.soak.belief import Belief, Settings, differences, shown
+from sigrack.soak.hosts import DiedError, Direct, Host, Parent, Supervised
 from sigrack.soak.report import Chart, Curve, Histogram
 
 __all__ = ["Verdict", "soak"]
@@ -34,11 +26,11 @@ RATE_HZ = 48_000
 EARLY = 0.2
 """Share of kills that come while the host starts."""
 LONGEST_LIFE_S = 1.5
-START_S = 60.0
-"""How long a start may take; a loaded machine is slow."""
 MOST_LOADED = 6
 MOST_LOST_S = 1.0
 """Of a recording."""
+SETTLE_S = 0.1
+"""Within which a killed host's last write is done; the next one has not begun to record."""
 
 RACK = f"""\
 [rack]
@@ -64,13 +56,12 @@ plugin = "recorder"
 [slot.config]
 path = "take.wav"
 """
-SLOTS: list[list[Any]] = [
-    ["volume", "gain", False, -6.0],
-    ["balance", "gain", False, 0.0],
-    ["meter", "level", False, None],
-    ["recorder", "recorder", False, None],
-]
-"""The same, as the client believes it."""
+
+
+def _slots() -> list[list[Any]]:
+    """Return the same, as the client believes it."""
+    gains: list[list[Any]] = [["volume", "gain", False, -6.0], ["balance", "gain", False, 0.0]]
+    return [*gains, ["meter", "level", False, None], ["recorder", "recorder", False, None]]
 
 
 @dataclass(slots=True)
@@ -108,87 +99,6 @@ class Verdict:
         return {name: value for name, value in asdict(self).items() if name != "charts"}
 
 
-# What the client believes
-
-
-@dataclass(slots=True)
-class Settings:
-    """Slots in their order, channels, and which side is in force."""
-
-    slots: list[list[Any]]
-    """Name, plugin, bypass, gain_db (None: it has none)."""
-    channels: dict[str, list[Any]]
-    """Mute, solo, gain_db."""
-
-
-@dataclass(slots=True)
-class Belief:
-    """All that the host should have."""
-
-    now: Settings
-    side: str = "A"
-    other: Settings | None = None
-    """None: that side was never in force, and is as this one."""
-    presets: dict[str, Settings] = field(default_factory=dict)
-    step: "Belief | None" = None
-    """Before the last change, if that can be taken back alone."""
-    undone: "Belief | None" = None
-    """Before it was taken back."""
-
-    def slot(self, name: str) -> list[Any]:
-        """Return a slot."""
-        return next(slot for slot in self.now.slots if slot[0] == name)
-
-    def after(self, cmd: str, params: dict[str, Any]) -> "Belief":
-        """Return what it is after a command."""
-        new = Belief(deepcopy(self.now), self.side, self.other, dict(self.presets))
-        getattr(new, f"_{cmd.lower()}")(self, **params)
-        alone = cmd not in ("PARAM_SET", "CHANNEL_SET", "UNDO", "REDO", "PRESET_SAVE", "SWAP")
-        if alone and (new.now, new.side) != (self.now, self.side):
-            new.step = self
-        return new
-
-    def _param_set(self, old: "Belief", *, slot: str, param: str, value: float) -> None:
-        self.slot(slot)[3] = value
-
-    def _bypass(self, old: "Belief", *, slot: str, on: bool) -> None:
-        self.slot(slot)[2] = on
-
-    def _channel_set(self, old: "Belief", *, name: str, **given: Any) -> None:
-        channel = self.now.channels[name]
-        for place, key in enumerate(("mute", "solo", "gain_db")):
-            channel[place] = given.get(key, channel[place])
-
-    def _load(self, old: "Belief", *, name: str, plugin: str, params: dict[str, float], before: str | None = None) -> None:
-        names = [slot[0] for slot in self.now.slots]
-        self.now.slots.insert(names.index(before) if before else len(names), [name, plugin, False, params["gain_db"]])
-
-    def _unload(self, old: "Belief", *, name: str) -> None:
-        self.now.slots.remove(self.slot(name))
-
-    def _swap(self, old: "Belief", *, name: str) -> None:
-        pass
-
-    def _undo(self, old: "Belief") -> None:
-        assert old.step
-        self.now, self.side, self.other = deepcopy(old.step.now), old.step.side, old.step.other
-        self.undone = Belief(old.now, old.side, old.other)
-
-    def _redo(self, old: "Belief") -> None:
-        assert old.undone
-        self.now, self.side, self.other = deepcopy(old.undone.now), old.undone.side, old.undone.other
-
-    def _preset_save(self, old: "Belief", *, name: str) -> None:
-        self.presets[name] = deepcopy(self.now)
-
-    def _preset_recall(self, old: "Belief", *, name: str) -> None:
-        self.now = deepcopy(self.presets[name])
-
-    def _compare(self, old: "Belief") -> None:
-        self.now, self.other = deepcopy(self.other or self.now), deepcopy(self.now)
-        self.side = "B" if self.side == "A" else "A"
-
-
 @dataclass(frozen=True, slots=True)
 class Sent:
     """A request."""
@@ -202,84 +112,18 @@ class Sent:
         return json.dumps({"cmd": self.cmd, "params": self.params, "id": self.id}).encode()
 
 
-class DiedError(Exception):
-    """The host ended before it answered."""
-
-
 class WrongError(Exception):
     """Something does not hold."""
-
-
-class Host:
-    """One life of the host."""
-
-    def __init__(self, folder: Path, command: Sequence[str]) -> None:
-        self._socket_path = folder / "run" / f"{NAME}.sock"
-        self.log = folder / "host.log"
-        environment = os.environ | {"SIGRACK_RUNTIME": str(folder / "run"), "SIGRACK_STATE": str(folder / "state")}
-        self.began_ns = time.monotonic_ns()
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "run", str(folder / "rack.toml")], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-            )
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.linger = 0
-        self._socket.reconnect_ivl = 5
-        self._socket.connect(f"ipc://{self._socket_path}")
-        self.killed_ns = 0
-        self._killer: threading.Timer | None = None
-
-    def kill_in(self, seconds: float) -> None:
-        """Send it SIGKILL after a while, whatever it does then."""
-        self._killer = threading.Timer(seconds, self.kill)
-        self._killer.start()
-
-    def kill(self) -> None:
-        """Send it SIGKILL."""
-        self.killed_ns = time.monotonic_ns()
-        self.process.kill()
-
-    def ask(self, request: bytes) -> dict[str, Any]:
-        """Return the whole reply. Raises DiedError if the host ends before."""
-        self._socket.send(request)
-        until = time.monotonic() + START_S
-        while not self._socket.poll(10):
-            if self.process.poll() is not None and not self._socket.poll(0):
-                raise DiedError
-            if time.monotonic() > until:
-                raise EngineError(f"the host has not answered {request[:100]!r} within {START_S:g} s")
-        reply: dict[str, Any] = json.loads(self._socket.recv())
-        return reply
-
-    def data(self, cmd: str) -> dict[str, Any]:
-        """Return what a command tells."""
-        found: dict[str, Any] = self.ask(json.dumps({"cmd": cmd}).encode())["data"]
-        return found
-
-    def children(self) -> list[int]:
-        """Return the processes that it has started."""
-        with contextlib.suppress(OSError):
-            threads = Path(f"/proc/{self.process.pid}/task").iterdir()
-            return [int(pid) for thread in threads for pid in (thread / "children").read_text().split()]
-        return []
-
-    def close(self) -> None:
-        """Wait for its end and let go of the socket."""
-        if self._killer:
-            self._killer.join()
-        self.process.wait()
-        self._context.destroy(linger=0)
 
 
 class Soak:
     """One run."""
 
-    def __init__(self, folder: Path, seed: int, command: Sequence[str]) -> None:
-        self._folder, self._command = folder, command
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._folder = folder
         self._random = random.Random(seed)
         self._verdict = Verdict()
-        self._belief = Belief(Settings(deepcopy(SLOTS), {name: [False, False, 0.0] for name in "12"}))
+        self._belief = Belief(Settings(_slots(), {name: [False, False, 0.0] for name in "12"}))
         self._numbers = 0
         self._pending: Sent | None = None
         self._last: tuple[Sent, dict[str, Any]] | None = None
@@ -294,15 +138,15 @@ class Soak:
         noise = np.random.default_rng(seed).uniform(-0.5, 0.5, (RATE_HZ, 2)).astype(np.float32)
         soundfile.write(folder / "in.wav", noise, RATE_HZ, subtype="FLOAT")
 
-    def run(self, kills: int | None, seconds: float | None, progress: Callable[[int], object]) -> Verdict:
-        """Kill so often, or for so long; then end the last host in order."""
+    def run(self, parent: Parent, kills: int | None, seconds: float | None, progress: Callable[[int], object]) -> Verdict:
+        """Kill so often, or for so long; then end the last host, and who starts them, in order."""
         until = None if seconds is None else time.monotonic() + seconds
         verdict = self._verdict
         try:
             while (kills is None or verdict.kills < kills) and (until is None or time.monotonic() < until):
-                self._life()
+                self._life(parent)
                 progress(1)
-            self._last_life()
+            self._last_life(parent)
         except (WrongError, DiedError) as error:
             verdict.faults.append(f"after {verdict.kills} kills: {error}")
         for name, values in (("restart_to_audio_ms", self._audio_ms), ("restart_to_answer_ms", self._answer_ms)):
@@ -317,11 +161,10 @@ class Soak:
         ]
         return verdict
 
-    def _life(self) -> None:
+    def _life(self, parent: Parent) -> None:
         """Start a host, look at it, change it, and kill it at some instant of that."""
         early = self._random.random() < EARLY
-        (self._folder / "run" / f"{NAME}.deaths").unlink(missing_ok=True)  # nobody is to be blamed for our kills
-        host = Host(self._folder, self._command)
+        host = parent.next()
         if early:
             host.kill_in(self._random.uniform(0.0, 0.6))
         children: list[int] = []
@@ -336,30 +179,30 @@ class Soak:
         except DiedError:
             pass
         finally:
-            if host.process.poll() is None:
+            if not host.ended:
                 host.kill()
-            host.close()
-        if host.process.returncode != -signal.SIGKILL:
-            raise WrongError(f"the host ended by itself, with {host.process.returncode}: {host.log.read_text()[-500:]}")
+            code = host.close()
+        if code not in (None, -signal.SIGKILL) or (code is None and not host.killed_ns):
+            raise WrongError(f"the host ended by itself, with {code or 'an unknown code'}: {host.log.read_text()[-500:]}")
         if not host.killed_ns:
-            host.killed_ns = time.monotonic_ns()
+            host.killed_ns, host.killed_unix_s = time.monotonic_ns(), time.time()
             self._verdict.by_others += 1
         self._verdict.kills += 1
         self._killed_s.append(time.monotonic() - self._began_s)
         self._verdict.early_kills += early
         self._check_children(children)
-        self._check_recording(host.killed_ns, first_block_ns)
+        self._check_recording(host, first_block_ns)
 
-    def _last_life(self) -> None:
+    def _last_life(self, parent: Parent) -> None:
         """Start a host, look at it, and end it in order: nothing is left of all those before."""
-        host = Host(self._folder, self._command)
+        host = parent.next()
         self._look(host)
-        host.process.send_signal(signal.SIGTERM)
-        host.close()
-        if host.process.returncode:
-            raise WrongError(f"the last host ended with {host.process.returncode}")
+        if code := parent.end(host):
+            raise WrongError(f"the last host ended with {code}")
         left = [f"run/{path.name}" for path in (self._folder / "run").iterdir() if path.suffix != ".deaths"]
-        files = {"rack.toml", "in.wav", "host.log", "run", "state"} | {path.name for path in self._folder.glob("take*.wav")}
+        files = {"rack.toml", "in.wav", "host.log", "run", "state", Supervised.FOLDER} | {
+            path.name for path in self._folder.glob("take*.wav")
+        }
         left += [path.name for path in self._folder.iterdir() if path.name not in files]
         left += [path.name for path in (self._folder / "state").iterdir() if path.name != f"{NAME}.db"]
         if left:
@@ -374,8 +217,8 @@ class Soak:
         found = self._state(host)
         if (sent := self._pending) is not None:
             wanted = self._belief.after(sent.cmd, sent.params)
-            before = found == _shown(wanted) != _shown(self._belief)
-            if found not in (_shown(self._belief), _shown(wanted)):
+            before = found == shown(wanted) != shown(self._belief)
+            if found not in (shown(self._belief), shown(wanted)):
                 raise self._lost(found)
             reply = host.ask(sent.text())
             if reply["status"] != "ok":
@@ -384,7 +227,7 @@ class Soak:
             self._verdict.carried_out_before += before
             self._belief, self._pending, self._last = wanted, None, (sent, reply)
             found = self._state(host)
-        if found != _shown(self._belief):
+        if found != shown(self._belief):
             raise self._lost(found)
         if self._last:
             self._ask_again(host, *self._last)
@@ -398,13 +241,13 @@ class Soak:
         """Send what was answered once more: the same reply, and nothing happens."""
         again = host.ask(sent.text())
         self._verdict.asked_again += 1
-        if again != reply or self._state(host) != _shown(self._belief):
+        if again != reply or self._state(host) != shown(self._belief):
             self._verdict.twice += 1
             raise WrongError(f"{sent.cmd} {sent.params} with the id {sent.id} was carried out twice: {reply} and {again}")
 
     def _lost(self, found: Any) -> WrongError:
         self._verdict.lost += 1
-        return WrongError(f"not in force: {_differences(_shown(self._belief), found)}")
+        return WrongError(f"not in force: {differences(shown(self._belief), found)}")
 
     def _state(self, host: Host) -> Any:
         status, stats = host.data("GET_STATUS"), host.data("STATS")
@@ -421,10 +264,10 @@ class Soak:
                 raise WrongError(f"processes of the killed host are still there: {left}")
             time.sleep(0.01)
 
-    def _check_recording(self, killed_ns: int, first_block_ns: int) -> None:
-        """Look at what was recorded since the last time: it can be read, and ends at the kill."""
-        takes = list(self._folder.glob("take*.wav"))
-        if first_block_ns and killed_ns - first_block_ns > MOST_LOST_S * 1e9 and not takes:
+    def _check_recording(self, host: Host, first_block_ns: int) -> None:
+        """Look at what it has recorded: that can be read, and ends at the kill. The next host may record already."""
+        takes = [path for path in self._folder.glob("take*.wav") if path.stat().st_mtime <= host.killed_unix_s + SETTLE_S]
+        if first_block_ns and host.killed_ns - first_block_ns > MOST_LOST_S * 1e9 and not takes:
             raise WrongError("nothing was recorded")
         for path in takes:
             if first_block_ns:
@@ -432,7 +275,7 @@ class Soak:
                     frames = soundfile.info(path).frames
                 except soundfile.LibsndfileError as error:
                     raise WrongError(f"{path.name} cannot be read: {error}") from None
-                lost_s = (killed_ns - first_block_ns) / 1e9 - frames / RATE_HZ
+                lost_s = (host.killed_ns - first_block_ns) / 1e9 - frames / RATE_HZ
                 self._verdict.recordings += 1
                 self._verdict.most_lost_s = round(max(self._verdict.most_lost_s, lost_s), 3)
                 if lost_s > MOST_LOST_S:
@@ -486,23 +329,20 @@ class Soak:
         return rng.choice(choices)
 
 
-def _shown(belief: Belief) -> Any:
-    """Return a belief as a host tells it."""
-    return belief.now.slots, belief.now.channels, belief.side
-
-
-def _differences(wanted: Any, found: Any) -> str:
-    pairs = zip(("slots", "channels", "side"), wanted, found, strict=True)
-    return "; ".join(f"{what}: {two} and not {one}" for what, one, two in pairs if one != two)
-
-
 def soak(
     kills: int | None,
     seed: int,
     seconds: float | None = None,
     progress: Callable[[int], object] = lambda kills: None,
     command: Sequence[str] = (sys.executable, "-m", "sigrack"),
+    *,
+    supervised: bool = False,
 ) -> Verdict:
-    """Kill a host `kills` times, or for so many seconds. `command` is the program whose `run` is the host. [main]"""
+    """Kill a host `kills` times, or for so many seconds. [main]
+
+    `command` is the program whose `run` is the host; `supervised`: supervisord starts that, not the soak.
+    """
     with tempfile.TemporaryDirectory(prefix="sigrack-") as folder:
-        return Soak(Path(folder), seed, command).run(kills, seconds, progress)
+        run = Soak(Path(folder), seed)
+        parent = (Supervised if supervised else Direct)(Path(folder), NAME, command)
+        return run.run(parent, kills, seconds, progress)
