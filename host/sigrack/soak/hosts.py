@@ -99,15 +99,23 @@ class Host:
 class Parent(Protocol):
     """Starts hosts."""
 
+    longest_life_s: float
+    """When a kill comes at the latest."""
+
     def next(self) -> Host:
         """Return the next host, as soon as there is its process. Raises EngineError."""
 
     def end(self, host: Host) -> int:
         """End the last one in order, and who starts them; return the exit code."""
 
+    def close(self) -> None:
+        """Let no host begin any more, if there was no end in order."""
+
 
 class Direct:
     """Starts each by itself, when it is asked for."""
+
+    longest_life_s = 1.5
 
     def __init__(self, folder: Path, name: str, command: Sequence[str]) -> None:
         """`command` is the program whose `run` is the host."""
@@ -134,11 +142,15 @@ class Direct:
         assert code is not None
         return code
 
+    def close(self) -> None:
+        """Nothing: it starts none by itself."""
+
 
 class Supervised:
     """supervisord starts them, with the configuration that sigrack comes with."""
 
     FOLDER = "service"
+    longest_life_s = 8.0  # a life below startsecs (3 s) is a failed start for it: after 20 of them in a row it would give up
 
     def __init__(self, folder: Path, name: str, command: Sequence[str]) -> None:
         """Start it. `command` is the program whose `up` starts supervisord."""
@@ -178,6 +190,11 @@ class Supervised:
         self._up.send_signal(signal.SIGTERM)
         host.close()
         return self._up.wait()
+
+    def close(self) -> None:
+        """Tell `sigrack up` to stop."""
+        self._up.terminate()
+        self._up.wait()
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -25,7 +25,6 @@ NAME = "restarts"
 RATE_HZ = 48_000
 EARLY = 0.2
 """Share of kills that come while the host starts."""
-LONGEST_LIFE_S = 1.5
 MOST_LOADED = 6
 MOST_LOST_S = 1.0
 """Of a recording."""
@@ -172,7 +171,7 @@ class Soak:
         try:
             first_block_ns = self._look(host)
             if not early:
-                host.kill_in(self._random.uniform(0.0, LONGEST_LIFE_S))
+                host.kill_in(self._random.uniform(0.0, parent.longest_life_s))
             children = host.children()
             while True:
                 self._change(host)
@@ -345,4 +344,7 @@ def soak(
     with tempfile.TemporaryDirectory(prefix="sigrack-") as folder:
         run = Soak(Path(folder), seed)
         parent = (Supervised if supervised else Direct)(Path(folder), NAME, command)
-        return run.run(parent, kills, seconds, progress)
+        try:
+            return run.run(parent, kills, seconds, progress)
+        finally:
+            parent.close()
