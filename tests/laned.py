@@ -24,14 +24,12 @@ __all__ = [
         "PLUGINS",
         "Samples",
         "Steps",
-        "children_of",
         "conduct",
         "conductor_of",
         "covered",
-        "descriptors",
         "lane_of",
     ),
-    *("risky", "run", "until"),
+    *("risky", "run"),
 ]
 
 Samples = npt.NDArray[np.float32]

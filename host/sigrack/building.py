@@ -83,7 +83,7 @@ class Builder:
         return control.call(what, self._in_lane, document, table, target, setup)
 
     def _in_lane(self, document: Document, table: SlotTable, target: Path | str, setup: Setup) -> LanePlugin:
-        home = self.shared.enter(table, setup).home if table.lane_name else own_home(self._rack, table, setup)
+        home = self.shared.enter(table, setup) if table.lane_name else own_home(self._rack, table, setup)
         return LanePlugin(home, member_orders(document, table, target, setup))
 
     def signal(self, document: Document, index: int) -> SignalEngine:

@@ -213,6 +213,7 @@ class Changes:
     async def _alone(self, make: Callable[[Plan], Awaitable[Result]]) -> Result:
         async with self._lock:
             self.requests.check_open()
+            self._rack.builder.shared.begin()
             plan = Plan(list(self._rack.slots), list(self._rack.signals))
             try:
                 return await make(plan)
@@ -327,6 +328,9 @@ class Changes:
         finally:
             rack.coming = ()
         serial = self._replace(plan, prepared)
+        for new in plan.along:
+            if isinstance(old := plan.heirs[new], Slot):
+                new.keep_wanted(old)
         self.held_ns.append(max(started, time.perf_counter_ns() - begun))
         rack.reaper.take((*prepared.gone, *prepared.old), serial, drain=plan.drain)
         self.switches.look_ahead()
@@ -335,8 +339,9 @@ class Changes:
         """Build those anew that are to share a lane with others than they do. Raises RackError. [main]"""
         for run in lane_runs(self._rack, plan.slots):
             for old in () if is_whole(run) else [slot for slot in run if lane_of(slot).members]:
-                new = await self._build(plan, old.table, old, old.setup.rate_hz)
+                new = await self._build(plan, _changed(old, {}), old, old.setup.rate_hz)
                 assert isinstance(new, Slot)
+                plan.along.append(new)
                 plan.heirs[new] = old
                 plan.slots = [new if slot is old else slot for slot in plan.slots]
 

@@ -9,6 +9,7 @@ from sigrack.errors import nearest
 from sigrack.locate import Path as KeyPath
 from sigrack.tables import (
     ENDPOINT,
+    LANE,
     NAME,
     BusTable,
     Config,
@@ -30,6 +31,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
 _CHOICE = re.compile(r"Invalid enum value '(.*)'")
 _PATTERNS = {
     NAME: "must be letters, digits, dots, underlines and hyphens, with a letter or digit in front",
+    LANE: "must be inline, process, or process:NAME to share one",
     ENDPOINT: "must be ipc:///PATH or tcp://HOST:PORT",
 }
 _NO_ARRAY = "Expected `array`, got `object`"

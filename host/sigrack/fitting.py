@@ -166,8 +166,8 @@ def _build_native(rack: "Rack", slot: Slot, plugin: NativePlugin | LanePlugin, c
 
 def _put_into_lane(rack: "Rack", slot: Slot, instance: LaneInstance, processor: Processor) -> None:
     slot.lane = instance.lane
-    if instance.home.shared:
-        slot.place = Place(rack.builder.shared.lane(slot.table))
+    if instance.home.owner:
+        slot.place = Place(instance.home.owner)
         return
     instance.lane.tell = rack.tell
     instance.member.on_life = partial(rack.soon, slot.set_again)

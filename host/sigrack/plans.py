@@ -31,6 +31,8 @@ class Plan:
     """What was built for it."""
     heirs: dict[Thing, Thing] = field(default_factory=dict)
     """New ones, and whose place they take."""
+    along: list[Slot] = field(default_factory=list)
+    """New ones in whose place nothing changes: they are built for a lane that others have changed."""
     drain: bool = True
     committed: bool = False
 

@@ -205,9 +205,13 @@ class Slot:
         """Cross-fade to the input or back. Raises ValueError for a slot that cannot be bypassed. [main]"""
         if why := self.unbypassable:
             raise ValueError(why)
+        if self.place and not self.place.activate(not bypass):
+            raise ValueError(f'too many changes of "{self.name}" wait: the engine is not running or they come too fast')
         self.bypass = bypass
-        if self.controls:
-            self.controls.activate(not bypass)
+        if self.place:
+            pass
+        elif self.core:
+            self.core.activate(not bypass)
         elif self.group and len(self.group.members) == 1:
             self.group.core.activate(not bypass)
         else:

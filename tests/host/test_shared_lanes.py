@@ -1,6 +1,7 @@
 """Slots that share a lane: one process, one exchange; each with its own parameters, bypass, state and results."""
 
 import asyncio
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from sigrack.errors import ConfigError
 from sigrack.session import Session
 from sigrack.soak.faulty import number_of
 from sigrack.status import stats, status
+from sigrack.tables import SlotTable
 
 FRAMES = 40_000
 GAIN = np.float32(-0.75)
@@ -202,6 +204,95 @@ def test_a_swap_takes_the_others_along(who: str, tmp_path: Path) -> None:
     assert 1 == marks[-1], "the state came along"
 
 
+def test_what_is_set_while_others_change_stays(tmp_path: Path) -> None:
+    """What was set since the file was read, also while a lane is built anew, is in the sound and in the tables."""
+    sound = noise(FRAMES)
+    slots = member("a", rest="params = { gain = 0.25 }") + member("b", "python") + member("c", rest="bypass = true")
+    session = conduct(tmp_path, slots, sound)
+    a, c = session.rack.slot("a"), session.rack.slot("c")
+    tables: list[SlotTable] = []
+
+    def swap(ctx: Any) -> Any:
+        future = ctx.swap("b")
+        a.want_param("gain", 0.125)
+        c.want_bypass(False)
+        return future
+
+    steps: dict[int, Any] = {
+        BLOCK: lambda ctx: ctx.set_param("a", "gain", 0.5),
+        10 * BLOCK: swap,
+    }
+    heard = run(tmp_path, session, steps | {100 * BLOCK: lambda ctx: tables.extend(slot.table for slot in session.rack.slots)})
+    left = {table.name: table for table in tables}
+
+    np.testing.assert_array_equal(heard[100 * BLOCK :], power(np.float32(0.125) * sound, 2)[100 * BLOCK :])
+    assert {"gain": 0.125} == left["a"].params
+    assert not left["c"].bypass
+
+
+def test_a_switch_that_finds_no_room_is_refused(tmp_path: Path) -> None:
+    """Too many changes at once: the bypass is not taken for done."""
+    session = conduct(tmp_path, MIXED, noise(100))
+    a, c = session.rack.slot("a"), session.rack.slot("c")
+    for _ in range(256):
+        a.set_param("gain", 0.5)
+    with pytest.raises(ValueError, match="too many changes"):
+        c.set_bypass(True)
+    bypassed = c.bypass
+    session.rack.close()
+
+    assert not bypassed
+
+
+def test_a_refusal_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A native member that refuses its blocks: once in the log, by its name; its input is played."""
+    sound = noise(FRAMES)
+    session = conduct(tmp_path, MIXED, sound)
+    with caplog.at_level(logging.WARNING, "sigrack"):
+        heard = run(tmp_path, session, {20 * BLOCK: lambda ctx: ctx.set_param("c", "strike", number_of("refusal flood"))})
+
+    np.testing.assert_array_equal(heard[30 * BLOCK :], power(sound, 2)[30 * BLOCK :])
+    assert 1 == caplog.text.count("c: it refused a block")
+
+
+def test_what_a_failed_change_has_begun_is_nobodys(tmp_path: Path) -> None:
+    """Refused with other limits, the same slot is taken at once with the right ones."""
+    sound = noise(FRAMES)
+    session = conduct(tmp_path, MIXED, sound)
+    plugin, said = str(PLUGINS["native"]), list[str]()
+    changes = session.rack.changes
+
+    async def both() -> None:
+        for memory_mb in (100, 2048):
+            table = SlotTable(name="d", plugin=plugin, lane="process:fx", memory_mb=memory_mb)
+            try:
+                await changes.load(table, "a")
+            except ConfigError as error:
+                said.append(str(error))
+
+    heard = run(tmp_path, session, {10 * BLOCK: lambda ctx: asyncio.ensure_future(both()).done})
+
+    assert 1 == len(said)
+    assert "say the same" in said[0]
+    np.testing.assert_array_equal(heard[100 * BLOCK :], power(sound, 4)[100 * BLOCK :])
+
+
+def test_a_first_life_that_dies_is_let_go(tmp_path: Path) -> None:
+    """A plugin that ends the child in which another one is loaded: the rack is refused, and no descriptor is left."""
+    (tmp_path / "bad.py").write_text(
+        LATE.replace("def activate(self, setup):", "def activate(self, setup):\n        __import__('os')._exit(3)")
+    )
+    bad = '[[slot]]\nname = "bad"\nplugin = "./bad.py"\nlane = "process:fx"\n'
+    for _ in range(2):
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(ConfigError, match="its child died in begin"):
+            conduct(tmp_path, member("a") + bad, noise(100))
+        gc.collect()
+        after = len(list(Path("/proc/self/fd").iterdir()))
+
+    assert before == after
+
+
 def test_members_come_and_go(tmp_path: Path) -> None:
     """One is taken out, another put in: the lane stays one process and one block late."""
     sound = noise(FRAMES)
@@ -258,9 +349,9 @@ def test_a_change_that_fails_leaves_the_lane_as_it_was(tmp_path: Path) -> None:
         (member("a") + '[[slot]]\nname = "g"\nplugin = "gain"\n' + member("b"), '"a" and "b" share lane "process:fx" and must'),
         (
             member("a") + member("b", rest="memory_mb = 100"),
-            'memory_mb = 100, but 2048 in "a", which shares process:fx: say the same',
+            'b: memory_mb = 100, but 2048 in "a", which shares process:fx: say the same',
         ),
-        (member("a") + member("b", rest='in = ["1"]'), 'hears or writes other channels than "a", which shares process:fx'),
+        (member("a") + member("b", rest='in = ["1"]'), 'b: it hears or writes other channels than "a", which shares process:fx'),
         (member("a", lane="process:"), "lane"),
         (member("a") + '[[slot]]\nname = "eq"\nplugin = "equalizer"\nlane = "process:fx"\n', "has no process"),
     ],

@@ -51,11 +51,10 @@ class _Line:
         """Tell once what the guards have caught. [control]"""
         for core, channel in zip(self._cores, self._channels, strict=True):
             meters = core.meters
-            if meters.nonfinite and "nonfinite" not in core.told:
-                core.told.add("nonfinite")
-                channel.note(
-                    "bad", text="its output was NaN or infinite: its input was played for that quantum, and it was reset"
-                )
+            found = {"its output was NaN or infinite": meters.nonfinite, "it refused a block": meters.faults}
+            for what in [what for what, count in found.items() if count and what not in core.told]:
+                core.told.add(what)
+                channel.note("bad", text=f"{what}: its input was played for that quantum; more are not told")
 
 
 class _Child(Serving):

@@ -21,6 +21,7 @@ from sigrack_engine.exchange import Shape
 from sigrack_plugins import Setup, abi
 
 if TYPE_CHECKING:
+    from sigrack.lanes.shared import SharedLane
     from sigrack.rack import Rack
 
 __all__ = ["Home", "LaneInstance", "LanePlugin", "Room", "extent", "member_orders", "own_home"]
@@ -57,7 +58,9 @@ class Home:
     def __init__(self, minder: Minder, orders: Orders, room: Room, *, shared: bool = False) -> None:
         """Nothing runs yet. [any]"""
         self.lane = PluginLane(minder, orders, shared=shared, fade_frames=room.fade_frames)
-        self.orders, self.room, self.shared = orders, room, shared
+        self.orders, self.room = orders, room
+        self.owner: SharedLane | None = None
+        """Of several slots."""
         self._minder = minder
         self._lock = threading.Lock()
         self._holders = 0
@@ -192,7 +195,7 @@ class LaneInstance:
         names = [info.id for info in self.plugin.params]
         begun = self.lane.begin(self.member, self._config, self._state, dict(zip(names, values, strict=True)))
         late_frames = int(self.home.call(begun)["latency_frames"])
-        if self.home.shared:
+        if self.home.owner:
             return abi.Contract(size=c.sizeof(abi.Contract), latency_frames=late_frames)
         self._cover = self.home.cover(late_frames)
         self.process_address, self.reset_address, self.pointer = Cover.process_address, Cover.reset_address, self._cover.pointer

@@ -1,6 +1,7 @@
 """A lane whose children run plugins: one, or several that stand side by side."""
 
 import logging
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -131,7 +132,7 @@ class PluginLane(Lane):
 
     async def save(self, member: Member) -> tuple[str, bytes] | None:
         """Return version and state as they are now, or as they were kept. Raises ConfigError if it is refused."""
-        if self._life and not self._life.ended.done():
+        if self._life and self.state == "running":
             with suppress(EndedError):
                 try:
                     await self._snap(self._life, member, LOAD_S if self._orders.patient else SAVE_S)
@@ -146,9 +147,11 @@ class PluginLane(Lane):
 
     async def _first_life(self) -> Life[Exchange]:
         """Return the life in which all that has come so far has begun: it may have died of the last that came."""
-        if self._life is None or self._life.ended.done():
-            self._life = await self._filled()
-        return self._life
+        if self._life and not self._life.ended.done():
+            return self._life
+        if self._life:
+            self._discard(self._life)
+        return await self._filled()
 
     async def _again(self) -> Life[Exchange]:
         life = await self._filled()
@@ -224,12 +227,14 @@ class PluginLane(Lane):
         progress = life.exchange.progress
         alone = self._line[0] if len(self._line) == 1 else None
         at_work = progress.phase == PROCESSING and progress.member < len(self._line)
-        self._blamed = self._line[progress.member] if at_work else alone
+        by_itself = death.why in ("", "hang") and death.signal != signal.SIGKILL  # else it was not what was at work just then
+        self._blamed = self._line[progress.member] if at_work and by_itself else alone
+        self.more = type(self).more if self._blamed else ""
         return death
 
     def _note(self, cause: str, detail: str = "", stack: Sequence[str] = (), *, pid: int = 0, core: bool = False) -> None:
         if self._shared:
-            where = f"in {self._blamed.orders.name}" if self._blamed else "in none of its slots' blocks"
+            where = f"in {self._blamed.orders.name}" if self._blamed else "in which slot is not known"
             detail = f"{where}: {detail}" if detail else where
         super()._note(cause, detail, stack, pid=pid, core=core)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Place", "SharedLane", "SharedLanes", "assembled", "is_whole", "lane_of", "lane_runs"]
 
 PREFIX = "process:"
+MOST_LATE_FRAMES = 1 << 22  # COVER_LATEST
 
 
 @dataclass(eq=False, slots=True)
@@ -34,13 +35,13 @@ class Place:
 
     def set(self, param: int, value: float, frame: int = 0) -> bool:
         """Set parameter number `param` from `frame` on (0: now); False if too many changes wait. [main]"""
-        assert self.lane.core
-        return self.lane.core.set(change_of(self.number, param), value, frame)
+        core = self.lane.core
+        return core is None or core.set(change_of(self.number, param), value, frame)  # None: the child begins so, or has gone
 
-    def activate(self, active: bool) -> None:
-        """Cross-fade to the processor, or to what came in before it. [main]"""
-        if self.lane.core:  # else the child begins so
-            self.lane.core.set(switch_of(self.number), float(active))
+    def activate(self, active: bool) -> bool:
+        """Cross-fade to the processor, or to what came in before it; False if too many changes wait. [main]"""
+        core = self.lane.core
+        return core is None or core.set(switch_of(self.number), float(active))
 
 
 @dataclass(eq=False, slots=True)
@@ -73,32 +74,27 @@ class SharedLane(Runner):
 
     def check(self, table: SlotTable, setup: Setup) -> None:
         """Raise ConfigError if another slot cannot share it. [any]"""
-        first = self.table.name
+        shares = f'"{self.table.name}", which shares {PREFIX}{self.name}'
         for key in ("lane_blocks", "memory_mb", "crash_budget"):
             if (own := getattr(table, key)) != (other := getattr(self.table, key)):
-                raise ConfigError(
-                    f'{key} = {own}, but {other} in "{first}", which shares {PREFIX}{self.name}: say the same', (key,)
-                )
+                raise ConfigError(f"{table.name}: {key} = {own}, but {other} in {shares}: say the same", (key,))
         if setup != self.setup:
-            raise ConfigError(f'it hears or writes other channels than "{first}", which shares {PREFIX}{self.name}', ("lane",))
+            raise ConfigError(f"{table.name}: it hears or writes other channels than {shares}", ("lane",))
 
     def assemble(self, rack: "Rack", members: "tuple[Slot, ...]") -> None:
         """Let the members play, in this order. Raises ConfigError, EngineError, CoreError. [main, worker]"""
+        lane = f'{rack.document.path}: lane "{PREFIX}{self.name}"'
         if len(members) > MOST_MEMBERS:
-            raise ConfigError(f'lane "{PREFIX}{self.name}" has {len(members)} slots; {MOST_MEMBERS} are the most')
+            raise ConfigError(f"{lane} has {len(members)} slots; {MOST_MEMBERS} are the most")
         late_frames = sum(slot.latency_frames for slot in members)
+        if self.latency_frames + late_frames > MOST_LATE_FRAMES:
+            raise ConfigError(f"{lane} is {late_frames} frames late by its slots; {MOST_LATE_FRAMES} are the most")
         cover = self.home.cover(late_frames)
-        processor = Processor(
-            Cover.process_address, Cover.reset_address, cover.pointer, latency_frames=self.latency_frames + late_frames
-        )
-        self.core = SlotCore(
-            processor,
-            channels=self.setup.channels,
-            max_frames=self.home.room.max_frames,
-            fade_frames=self.home.room.fade_frames,
-            active=True,
-            place=rack.bus.place(self.setup),
-        )
+        try:
+            self.core = self._core(rack, cover, self.latency_frames + late_frames)
+        except BaseException:
+            cover.close()
+            raise
         self.members = members
         self.home.hold()
         self.home.lane.tell = rack.tell
@@ -108,6 +104,17 @@ class SharedLane(Runner):
             self.destroy()
             self.free()
             raise
+
+    def _core(self, rack: "Rack", cover: Cover, latency_frames: int) -> SlotCore:
+        processor = Processor(Cover.process_address, Cover.reset_address, cover.pointer, latency_frames=latency_frames)
+        return SlotCore(
+            processor,
+            channels=self.setup.channels,
+            max_frames=self.home.room.max_frames,
+            fade_frames=self.home.room.fade_frames,
+            active=True,
+            place=rack.bus.place(self.setup),
+        )
 
     def destroy(self) -> None:
         """Let the lane go: the engine has left it for good. [control]"""
@@ -139,18 +146,19 @@ class SharedLanes:
         self._rack = rack
         self._open: dict[str, SharedLane] = {}
 
-    def enter(self, table: SlotTable, setup: Setup) -> SharedLane:
-        """Return the lane that a slot is to be built for. Raises ConfigError. [main, worker]"""
+    def begin(self) -> None:
+        """Another change begins: what an earlier one has left unfinished is nobody's. [main]"""
+        self._open.clear()
+
+    def enter(self, table: SlotTable, setup: Setup) -> Home:
+        """Return the home of the lane that a slot is to be built for. Raises ConfigError. [main, worker]"""
         name = table.lane_name
         lane = self._open.get(name)
         if lane is None or lane.members or not lane.home.held:
-            lane = self._open[name] = SharedLane(name, own_home(self._rack, table, setup, name), table, setup)
+            home = own_home(self._rack, table, setup, name)
+            lane = self._open[name] = home.owner = SharedLane(name, home, table, setup)
         lane.check(table, setup)
-        return lane
-
-    def lane(self, table: SlotTable) -> SharedLane:
-        """Return the lane that a slot was built for. [main, worker]"""
-        return self._open[table.lane_name]
+        return lane.home
 
 
 def lane_runs(rack: "Rack", slots: "Iterable[Slot]") -> "list[tuple[Slot, ...]]":

@@ -63,7 +63,13 @@ class Host:
     @property
     def ended(self) -> bool:
         """Whether the process has."""
-        return bool(select.select([self._process], [], [], 0)[0])
+        return self._ends(0)
+
+    def _ends(self, limit_ms: int | None) -> bool:
+        """Wait for its end; False: it has not come in time."""
+        poll = select.poll()
+        poll.register(self._process, select.POLLIN)
+        return bool(poll.poll(limit_ms))
 
     def ask(self, request: bytes) -> dict[str, Any]:
         """Return the whole reply. Raises DiedError if the host ends before."""
@@ -90,7 +96,7 @@ class Host:
         """Wait for its end and let go of it; return the exit code, if it is known."""
         if self._killer:
             self._killer.join()
-        select.select([self._process], [], [])
+        self._ends(None)
         os.close(self._process)
         self._context.destroy(linger=0)
         return self._code()
