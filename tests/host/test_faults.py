@@ -3,6 +3,7 @@
 In freewheel the engine waits for children that live, so content is exact: what is heard depends on no clock.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -113,12 +114,17 @@ def back(lane: PluginLane, deaths: int, _: Any) -> Callable[[], bool]:
     return lambda: sum(lane.deaths.values()) >= deaths and lane.state == "running"
 
 
+def snapshot_of(lane: PluginLane) -> tuple[str, bytes] | None:
+    """Return version and state that the next life begins with."""
+    return next(member.snapshot for member in lane._line if member.orders.name == "risky")
+
+
 def steps_of(faults: list[tuple[str, int]], lane: PluginLane) -> Steps:
     """Return what is done when: a parameter and a state that are to come back, then one fault after the other."""
     steps: Steps = {
         0: lambda ctx: ctx.set_param("risky", "gain", float(GAIN)),
         BLOCK: lambda ctx: strike(ctx, "mark"),
-        2 * BLOCK: lambda ctx: lambda: bool((state := lane._line[0].snapshot) and state[1][:1] == b"\1"),
+        2 * BLOCK: lambda ctx: lambda: bool((state := snapshot_of(lane)) and state[1][:1] == b"\1"),
     }
     deaths = 0
     for turn, (kind, frame) in enumerate(faults, 1):
@@ -150,12 +156,17 @@ def check_sound(heard: Samples, sound: Samples, faults: list[tuple[str, int]]) -
     np.testing.assert_array_equal(heard[at:], wet[at:], "at the end")
 
 
-def suffer(folder: Path, language: str, kinds: list[str]) -> Session:
-    """Let a processor do all that one after the other, beside one that does nothing; check what is heard and counted."""
+def suffer(
+    folder: Path, language: str, kinds: list[str], together: Callable[[str], str] = lambda slot: slot
+) -> tuple[Session, PluginLane]:
+    """Let a processor do all that one after the other, beside one that does nothing; check what is heard and counted.
+
+    `together` puts its slot into a lane with others, which leave the sound as it is.
+    """
     faults, frames = schedule(kinds)
     sound = noise(frames, 3)
     slots = risky(language, rest="memory_mb = 192\ncrash_budget = 0", channels='["1", "2"]')
-    session = conduct(folder, slots + risky("native", "steady", channels='["3"]'), sound)
+    session = conduct(folder, together(slots) + risky("native", "steady", channels='["3"]'), sound)
     lane, conductor = lane_of(session), conductor_of(session)
     heard = run(folder, session, steps_of(faults, lane))
 
@@ -171,7 +182,7 @@ def suffer(folder: Path, language: str, kinds: list[str]) -> Session:
     quanta, marks = [values[:2] for source, _, values in conductor.records if source == "risky"][-1]
     assert 1 == marks, "the state came back"
     assert quanta < frames // BLOCK or not deadly
-    return session
+    return session, lane
 
 
 @pytest.mark.usefixtures("hasty")
@@ -179,8 +190,40 @@ def suffer(folder: Path, language: str, kinds: list[str]) -> Session:
 def test_every_fault_is_covered_and_nothing_is_left(language: str, tmp_path: Path, heirs: str) -> None:
     """One processor does everything that is bad, one after the other: each frame is as it should be, and at the end no process
     is left, also none that it has forked."""
-    session = suffer(tmp_path, language, list(FAULTS))
+    session, _ = suffer(tmp_path, language, list(FAULTS))
 
+    assert [] == session.rack.left_behind
+    wait_until(lambda: not living(heirs), what="the end of all processes")
+
+
+GUARDED = ("NaN flood", "infinite flood", "refusal flood", "refusal")
+"""What a shared lane's own guards catch: nobody dies of it there."""
+
+
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.parametrize("place", ["first", "last"])
+@pytest.mark.parametrize("language", ["native", "python"])
+def test_every_fault_in_a_shared_lane(
+    language: str, place: str, tmp_path: Path, heirs: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same in a lane with another slot, before or behind it: what kills one takes both, both come back, and it is blamed."""
+    other = "python" if language == "native" else "native"
+    guest = risky(other, "guest", rest="memory_mb = 192\ncrash_budget = 0\nparams = { gain = 1.0 }", channels='["1", "2"]')
+
+    def together(slot: str) -> str:
+        pair = slot + guest if place == "first" else guest + slot
+        return pair.replace('lane = "process"', 'lane = "process:pair"')
+
+    other_than_alone = {
+        *GUARDED,
+        *(["input write"] if place == "last" else []),  # its input is not the memory that the host has written
+        *(["closed files"] if language == "python" else []),  # it raises, for it cannot post any more, before the process ends
+    }
+    with caplog.at_level(logging.WARNING, "sigrack"):
+        session, lane = suffer(tmp_path, language, [kind for kind in FAULTS if kind not in other_than_alone], together)
+
+    assert 8 <= caplog.text.count("in risky") <= sum(lane.deaths.values())
+    assert "in guest" not in caplog.text
     assert [] == session.rack.left_behind
     wait_until(lambda: not living(heirs), what="the end of all processes")
 

@@ -68,6 +68,7 @@ def _fork() -> None:
 
 
 def _start_threads() -> None:
+    threading.stack_size(1 << 16)  # two hundred of them are no matter of memory
     for _ in range(4):
         threading.Thread(target=_rest, daemon=True).start()
 
