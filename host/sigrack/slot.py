@@ -208,13 +208,11 @@ class Slot:
         if self.place and not self.place.activate(not bypass):
             raise ValueError(f'too many changes of "{self.name}" wait: the engine is not running or they come too fast')
         self.bypass = bypass
-        if self.place:
-            pass
-        elif self.core:
+        if self.core:
             self.core.activate(not bypass)
         elif self.group and len(self.group.members) == 1:
             self.group.core.activate(not bypass)
-        else:
+        elif not self.place:
             self.refresh()
         self.on_level()
 
