@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sigrack.dispatch import Snapshot
 from sigrack.errors import ConfigError, EngineError
 from sigrack.groups import Group, GroupPlan, plan_groups
-from sigrack.lanes.shared import SharedLane, assembled
+from sigrack.lanes.shared import SharedLane, assembled, let_go
 from sigrack.reaper import Thing
 from sigrack.signals import SignalEngine
 from sigrack.slot import Slot
@@ -60,9 +60,7 @@ class Prepared:
     def free(self) -> None:
         """It will not be published. [main, worker]"""
         self.plan.free()
-        for lane in self.fresh_lanes:
-            lane.destroy()
-            lane.free()
+        let_go(self.fresh_lanes)
         if self.run_list:
             self.run_list.free()
 
@@ -96,9 +94,7 @@ def _prepare(rack: "Rack", slots: Sequence[Slot], signals: Sequence[SignalEngine
         run_list = _run_list(rack, tuple(step for step, _ in named))
     except BaseException:
         plan.free()
-        for lane in fresh_lanes:
-            lane.destroy()
-            lane.free()
+        let_go(fresh_lanes)
         raise
     things: tuple[Thing, ...] = (*slots, *signals)
     names = tuple(name for _, name in named)

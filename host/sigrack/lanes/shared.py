@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sigrack.rack import Rack
     from sigrack.slot import Slot
 
-__all__ = ["Place", "SharedLane", "SharedLanes", "assembled", "is_whole", "lane_of", "lane_runs"]
+__all__ = ["Place", "SharedLane", "SharedLanes", "assembled", "is_whole", "lane_of", "lane_runs", "let_go"]
 
 PREFIX = "process:"
 MOST_LATE_FRAMES = 1 << 22  # COVER_LATEST
@@ -193,11 +193,16 @@ def assembled(rack: "Rack", slots: "Sequence[Slot]") -> tuple[SharedLane, ...]:
                 fresh.append(lane)
             lanes.append(lane)
     except BaseException:
-        for lane in fresh:
-            lane.destroy()
-            lane.free()
+        let_go(fresh)
         raise
     return tuple(lanes)
+
+
+def let_go(lanes: "Iterable[SharedLane]") -> None:
+    """End lanes that the engine never had. [main, worker]"""
+    for lane in lanes:
+        lane.destroy()
+        lane.free()
 
 
 def lane_of(slot: "Slot") -> SharedLane:
