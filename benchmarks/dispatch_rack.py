@@ -29,7 +29,7 @@ def signal_table(job: Job, plan: Plan) -> str:
     """Return the `[[signal]]` of the engine."""
     symbols = ", ".join(f'"{symbol}"' for symbol in SYMBOLS)
     config = ", ".join(f"{key} = {value}" for key, value in plan.config.items())
-    head = f'[[signal]]\nname = "engine"\nlibrary = "{job.library}"\nfeed = "none"\nqueue = {job.queue}\n'
+    head = f'[[signal]]\nname = "engine"\nlibrary = "{job.library}"\nlane = "inline"\nfeed = "none"\nqueue = {job.queue}\n'
     return f"{head}symbols = [{symbols}]\nconfig = {{ {config} }}\n"
 
 

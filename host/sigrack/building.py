@@ -12,7 +12,7 @@ from sigrack.fitting import build_slot
 from sigrack.lanes import LanePlugin
 from sigrack.lanes.plugin import member_orders, own_home
 from sigrack.lanes.shared import SharedLanes
-from sigrack.loading import NativePlugin, PythonPlugin, admit_plugin, find_plugin
+from sigrack.loading import NativePlugin, PythonPlugin, admit_plugin, find_plugin, is_native, is_trusted
 from sigrack.quarantine import QuarantinedError
 from sigrack.signals import SignalEngine
 from sigrack.slot import Carried, Slot
@@ -71,9 +71,10 @@ class Builder:
     ) -> NativePlugin | PythonPlugin | LanePlugin:
         admit_plugin(target)  # a lane's child could only say it in words
         control, what = self._rack.control, f"{table.name}: loading {target}"
-        if table.lane not in (None, "inline"):
+        lane = table.lane or ("process" if is_native(target) and not is_trusted(target) else "inline")
+        if lane != "inline":
             return control.call(what, self._in_lane, document, table, target, setup)
-        if isinstance(target, Path) and target.suffix == ".so":
+        if is_native(target):
             return control.call(what, NativePlugin, target)
         plugin = PythonPlugin(target)
         if not plugin.processes:

@@ -243,7 +243,7 @@ class PluginContext:
         symbols: Sequence[str],
         config: Mapping[str, Any] | None = None,
         feed: str | Sequence[str] = "audio",
-        lane: str = "inline",
+        lane: str = "process",
     ) -> "Future[None]":
         """Ask for a new signal engine. Raises ConfigError for a bad table, or when the rack does not run. [any]"""
         feeds = feed if isinstance(feed, str) else list(feed)

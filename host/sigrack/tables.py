@@ -140,7 +140,8 @@ class SlotTable(_Table, frozen=True, kw_only=True):
     bypass: bool = False
     lane: Annotated[str, Meta(pattern=LANE)] | None = None
     """`process`: in a process of its own; what has `process` in Python always, what filters never. `process:NAME`: in one with
-    the slots beside it that say the same. By default `inline` else."""
+    the slots beside it that say the same. `inline`: on the host's engine thread. By default `inline` for what came with the host,
+    `process` for other native plugins."""
     lane_blocks: Annotated[int, Meta(ge=1, le=64)] = 1
     """How many blocks that process may take for one: its latency."""
     memory_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 2048
@@ -167,8 +168,8 @@ class SignalTable(_Table, frozen=True, kw_only=True):
     config: dict[str, Any] = {}
     feed: str | Annotated[list[str], Meta(min_length=1)] = "audio"
     """`audio`, `none`, or the names of feeds."""
-    lane: Literal["inline", "process"] = "inline"
-    """`process`: in a process of its own."""
+    lane: Literal["inline", "process"] = "process"
+    """`process`: in a process of its own; `inline`: in the host's."""
     memory_mb: Annotated[int, Meta(ge=0, le=1_000_000)] = 2048
     """What that process may allocate; 0: no limit."""
     crash_budget: Annotated[int, Meta(ge=0, le=1000)] = 5

@@ -299,7 +299,7 @@ class Context(Protocol):
     ) -> "Future[None]":
         """Ask for a new slot, before the slot `before` or at the end, on all channels or from `inputs` to `outputs`.
 
-        `lane`: "process" for a process of its own.
+        `lane`: "process" for a process of its own, "inline" for none.
         All requests for a change are carried out when the hook that asks has returned. The future is done when the change is in
         force; it holds an exception when nothing was changed. Only a coroutine may wait for it (`asyncio.wrap_future`). [any]
         """
@@ -311,11 +311,11 @@ class Context(Protocol):
         symbols: Sequence[str],
         config: Mapping[str, Any] | None = None,
         feed: str | Sequence[str] = "audio",
-        lane: str = "inline",
+        lane: str = "process",
     ) -> "Future[None]":
         """Ask for a new signal engine, which may post `symbols`; `feed`: "audio", "none", or the names of feeds. [any]
 
-        `lane`: "process" for a process of its own.
+        `lane`: "process" for a process of its own, "inline" for none.
         """
 
     def unload(self, name: str) -> "Future[None]":

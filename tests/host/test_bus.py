@@ -299,7 +299,7 @@ void signal_destroy(void *self) { (void)self; }
 def test_signal_engines_get_what_goes_out(tmp_path: Path, cc: Compile) -> None:
     """As many channels as go out, in their order, behind the faders."""
     sound = noise(3000, 3)
-    signal = f'[[signal]]\nname = "engine"\nlibrary = "{cc(ENGINE, "engine")}"\nsymbols = ["X"]\n'
+    signal = f'[[signal]]\nname = "engine"\nlibrary = "{cc(ENGINE, "engine")}"\nlane = "inline"\nsymbols = ["X"]\n'
     listener = slot("ears", "./collector.py", "a")
     session = opened(tmp_path, bus("abc", ["c", "a"], 'mute = ["a"]') + listener + signal, sound)
     plugin: Any = session.rack.slot("ears").hooked.plugin  # type: ignore[union-attr]

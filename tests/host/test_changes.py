@@ -323,7 +323,7 @@ def test_a_swap_keeps_parameters_and_bypass(folder: Path) -> None:
 def test_native_state_travels(folder: Path, cc: Compile) -> None:
     """A native plugin's state_save is handed to its successor's state_load, with the version that saved it."""
     library = cc(STATEFUL, "stateful")
-    session = freewheel(folder, DIRECT + f'[[slot]]\nname = "box"\nplugin = "{library}"\n' + EARS, noise(FRAMES))
+    session = freewheel(folder, DIRECT + f'[[slot]]\nname = "box"\nplugin = "{library}"\nlane = "inline"\n' + EARS, noise(FRAMES))
     ears = plugin_of(session, "ears")
     said = play(session, {8192 * i: lambda ctx: ctx.swap("box") for i in (2, 4, 6)})
     lives = [values[0] for batch in ears.batches for _, _, values in batch]
@@ -366,7 +366,7 @@ def test_native_instances_are_destroyed_once_on_the_control_thread(
 ) -> None:
     """create, activate and destroy of each instance run on one thread that is neither the engine's nor the main loop's."""
     library = cc(plugin_source(), "plain")
-    session = freewheel(folder, DIRECT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\n', noise(FRAMES))
+    session = freewheel(folder, DIRECT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\nlane = "inline"\n', noise(FRAMES))
     calls: list[tuple[str, str]] = []
     destroyed: list[NativeInstance] = []  # kept: no other has its identity
     destroy = NativeInstance.destroy
@@ -491,7 +491,7 @@ def test_a_signal_engine_is_swapped_in_order(folder: Path, cc: Compile, drain: b
     """With drain every record of the old engine comes before the first of the new one and none is stale; without, the rest is
     stale; the sums are exact over all instances either way."""
     library = cc(POSTER, "poster", "-pthread")
-    table = f'[[signal]]\nname = "poster"\nlibrary = "{library}"\nsymbols = ["N"]\nfeed = "none"\n'
+    table = f'[[signal]]\nname = "poster"\nlibrary = "{library}"\nlane = "inline"\nsymbols = ["N"]\nfeed = "none"\n'
     session = freewheel(folder, DIRECT + WAIT + EARS + table, noise(FRAMES))
     ears = plugin_of(session, "ears")
     changes = session.rack.changes
@@ -601,7 +601,7 @@ def test_who_asks_may_go_away(folder: Path, cc: Compile) -> None:
     """A change whose caller is cancelled is carried out or taken back whole: no handle and no user of a library stays."""
     library = cc(plugin_source(), "plain")
     silence = '[source]\ndriver = "none"\n[control]\nenabled = false\n'
-    session = Session(load(write(folder, silence + COUNT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\n')))
+    session = Session(load(write(folder, silence + COUNT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\nlane = "inline"\n')))
     before = lib.core_handle_count()
     counts: list[int] = []
 
@@ -853,7 +853,7 @@ def test_commits_are_measured(folder: Path) -> None:
 def test_nothing_stays_mapped_or_open_after_many_swaps(folder: Path, cc: Compile) -> None:
     """Fifty swaps of a native plugin with one content leave one mapping of it and no more open descriptors than before."""
     library = cc(plugin_source(), "plain")
-    session = freewheel(folder, DIRECT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\n', noise(4 * FRAMES))
+    session = freewheel(folder, DIRECT + f'[[slot]]\nname = "plain"\nplugin = "{library}"\nlane = "inline"\n', noise(4 * FRAMES))
     counts: list[int] = []
 
     def look(ctx: Any) -> None:

@@ -14,7 +14,7 @@ from waiting import wait_until
 
 LIVE = '[rack]\nname = "rack"\n[source]\ndriver = "clock"\npath = "in.wav"\nloop = true\n'
 FILE = '[rack]\nname = "rack"\n[source]\ndriver = "file"\npath = "in.wav"\n'
-VILLAIN = '[[slot]]\nname = "villain"\nplugin = "./plugin.so"\n'
+VILLAIN = '[[slot]]\nname = "villain"\nplugin = "./plugin.so"\nlane = "inline"\n'
 GOOD = '[[slot]]\nname = "first"\nplugin = "gain"\n'
 PYTHON = """
 import ctypes, os, signal

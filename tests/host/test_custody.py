@@ -26,7 +26,7 @@ FILE = (
     '[rack]\nname = "rack"\n[source]\ndriver = "file"\npath = "in.wav"\n'
     '[sink]\ndriver = "file"\npath = "out.wav"\noverwrite = true\n'
 )
-VILLAIN = '[[slot]]\nname = "villain"\nplugin = "./plugin.so"\n'
+VILLAIN = '[[slot]]\nname = "villain"\nplugin = "./plugin.so"\nlane = "inline"\n'
 BAD = '[[slot]]\nname = "bad"\nplugin = "./bad.py"\n'
 VOLUME = '[[slot]]\nname = "volume"\nplugin = "gain"\nparams = { gain_db = -6.0 }\n'
 PYTHON = """
@@ -279,7 +279,7 @@ def test_a_signal_engine_is_held_back(tmp_path: Path, cc: Compile, fault: str) -
     )
     rack = (
         FILE + '[[slot]]\nname = "listener"\nplugin = "./listener.py"\n'
-        '[[signal]]\nname = "engine"\nlibrary = "./engine.so"\nsymbols = ["alpha"]\n'
+        '[[signal]]\nname = "engine"\nlibrary = "./engine.so"\nlane = "inline"\nsymbols = ["alpha"]\n'
     )
 
     # Python writes down all stacks before it dies, also of a thread that runs on, and may meet one that has just gone.

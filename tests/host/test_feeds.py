@@ -113,7 +113,7 @@ def feed(name: str, path: Path | str, kind: str, speed: str = '"max"') -> str:
 
 def engine(library: Path, feeds: str = '["depth", "trades"]', name: str = "book", symbols: str = '["BTCUSDT", "ETHUSDT"]') -> str:
     """The table of a signal engine."""
-    return f'[[signal]]\nname = "{name}"\nlibrary = "{library}"\nsymbols = {symbols}\nfeed = {feeds}\n'
+    return f'[[signal]]\nname = "{name}"\nlibrary = "{library}"\nlane = "inline"\nsymbols = {symbols}\nfeed = {feeds}\n'
 
 
 def session(folder: Path, toml: str, plugin: str = LISTENER, sound: Any = None) -> Session:
@@ -665,7 +665,7 @@ def test_numbers_that_json_does_not_have(tmp_path: Path, book: Path, value: str)
     """An engine's configuration goes to it as JSON: nan and inf are refused with their line."""
     table = engine(book, '"none"') + f"[signal.config]\nfine = 1\nodd = {value}\n"
 
-    with pytest.raises(ConfigError, match=r"rack\.toml:10: config\.odd: nan and inf cannot be handed over; give a number"):
+    with pytest.raises(ConfigError, match=r"rack\.toml:11: config\.odd: nan and inf cannot be handed over; give a number"):
         session(tmp_path, NO_SOURCE + table + slot())
 
 

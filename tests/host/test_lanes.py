@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from children import python as in_a_process
+from factories import Compile
 from laned import BLOCK, FADE, PLUGINS, Samples, conduct, conductor_of, covered, lane_of, living, risky, run
 from racks import Host, answers, noise, request, write
 from sigrack.config import load
@@ -24,6 +25,8 @@ from sigrack.lanes.messages import Channel, packed
 from sigrack.lanes.policy import MOST_S, WINDOW_S, Policy
 from sigrack.session import Session
 from sigrack.soak.faulty import number_of
+from sigrack.status import status
+from sigrack_plugins import bundled
 from waiting import wait_until
 
 FRAMES = 200 * BLOCK
@@ -65,6 +68,35 @@ async def become(condition: Callable[[], Any], what: str) -> None:
             return
         await asyncio.sleep(0.005)
     raise AssertionError(f"waited in vain for {what}")
+
+
+# Who has one
+
+ENGINE = """
+#include "sigrack_signal.h"
+void *signal_create(const char *config) { return (void *)config; }
+int signal_register_callback(void *handle, signal_callback callback, void *user) { return 0; }
+void signal_on_data(void *handle, int type, const void *data) {}
+int signal_poll_callbacks(void *handle) { return 0; }
+void signal_destroy(void *handle) {}
+"""
+
+
+def test_only_what_came_with_the_host_is_trusted(tmp_path: Path, cc: Compile) -> None:
+    """Without a word a bundled plugin runs inline, and any other library in a process; a word decides."""
+    native, engine, own = PLUGINS["native"], cc(ENGINE, "engine"), bundled()["gain"]
+    slots = {"named": ("gain", ""), "bundled": (own, ""), "another": (native, ""), "trusted": (native, "inline")}
+    slots |= {"apart": ("gain", "process"), "python": (PLUGINS["python"], "")}
+    lines = {lane: f'lane = "{lane}"\n' if lane else "" for lane in ("", "inline", "process")}
+    tables = [f'[[slot]]\nname = "{name}"\nplugin = "{plugin}"\n{lines[lane]}' for name, (plugin, lane) in slots.items()]
+    tables += [f'[[signal]]\nname = "s{lane}"\nlibrary = "{engine}"\nsymbols = ["A"]\n{lines[lane]}' for lane in lines]
+    session = conduct(tmp_path, "".join(tables), noise(BLOCK))
+    told, latency_frames = status(session), session.rack.latency_frames
+    assert 0 == session.run()
+
+    assert ["inline", "inline", "process", "inline", "process", "process"] == [slot["lane"] for slot in told["slots"][1:]]
+    assert ["process", "inline", "process"] == [one["lane"] for one in told["signals"]]
+    assert 3 * BLOCK == latency_frames
 
 
 # What is heard

@@ -135,7 +135,7 @@ void signal_destroy(void *self) { (void)self; }
 
 def test_signal_engines_get_what_is_heard(tmp_path: Path, cc: Compile) -> None:
     """In the run list the limiter comes after all slots and the channels' faders, and before the taps of signal engines."""
-    engine = f'[[signal]]\nname = "engine"\nlibrary = "{cc(ENGINE, "engine")}"\nsymbols = ["X"]\n'
+    engine = f'[[signal]]\nname = "engine"\nlibrary = "{cc(ENGINE, "engine")}"\nlane = "inline"\nsymbols = ["X"]\n'
     with opened(tmp_path, LOUDER + engine, "limiter = true") as rack:
         steps = [rack.step_name(number) for number in range(1, 6)]
         assert ["louder", "the channels' faders", "limiter", "engine", "no slot"] == steps
@@ -513,7 +513,7 @@ const struct sigrack_plugin *sigrack_plugin_entry(void) {
 
 def test_a_slot_whose_output_is_not_finite_is_named(tmp_path: Path, cc: Compile, caplog: pytest.LogCaptureFixture) -> None:
     """The log names a slot that makes NaN, or refuses blocks, once for each; quiet sound, for which it does neither, no slot."""
-    slot = f'[[slot]]\nname = "villain"\nplugin = "{cc(BAD, "bad")}"\n'
+    slot = f'[[slot]]\nname = "villain"\nplugin = "{cc(BAD, "bad")}"\nlane = "inline"\n'
     freewheel(tmp_path, slot + LOUDER, 0.5 * noise(20_000)).run()
 
     assert not any("villain" in line for line in caplog.messages)
@@ -537,7 +537,7 @@ def test_the_members_of_a_group_are_named(tmp_path: Path, caplog: pytest.LogCapt
 
 def test_a_slot_that_leaves_is_named_before(tmp_path: Path, cc: Compile, caplog: pytest.LogCaptureFixture) -> None:
     """What a slot has done is told although it is unloaded before anybody has looked."""
-    slot = f'[[slot]]\nname = "villain"\nplugin = "{cc(BAD, "bad")}"\n'
+    slot = f'[[slot]]\nname = "villain"\nplugin = "{cc(BAD, "bad")}"\nlane = "inline"\n'
     session = freewheel(tmp_path, slot, noise(20_000))
 
     assert [None] == changed(session, lambda: session.rack.changes.unload("villain"))

@@ -838,7 +838,8 @@ def test_failures_hold_nothing(cc: Compile) -> None:
 def test_list_shows_the_libraries_of_a_running_host(cc: Compile, tmp_path: Path) -> None:
     """`sigrack list` tells what a running host has mapped, `LIST` too; without a host it lists the plugins alone."""
     cc(plugin_source(id="shown"), "shown")
-    toml = '[source]\ndriver = "clock"\npath = "in.wav"\nloop = true\n[[slot]]\nname = "one"\nplugin = "./shown.so"\n'
+    slot = '[[slot]]\nname = "one"\nplugin = "./shown.so"\nlane = "inline"\n'
+    toml = f'[source]\ndriver = "clock"\npath = "in.wav"\nloop = true\n{slot}'
     rack = write(tmp_path, toml, noise(48_000))
     alone = answer("list")
 

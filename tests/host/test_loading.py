@@ -71,7 +71,9 @@ def test_native_processes(cc: Compile, wav: MakeWav, write_rack: WriteRack, tmp_
     """A compiled plugin does its arithmetic on every sample, also when its structs are longer than this host's."""
     cc(plugin_source(newer=newer))
     wav()
-    rack = write_rack('[[slot]]\nname = "scale"\nplugin = "./plugin.so"\nparams = { factor = -0.5, offset = 0.25 }\n')
+    rack = write_rack(
+        '[[slot]]\nname = "scale"\nplugin = "./plugin.so"\nlane = "inline"\nparams = { factor = -0.5, offset = 0.25 }\n'
+    )
 
     render(rack, tmp_path / "in.wav", tmp_path / "out.wav")
     source, _ = soundfile.read(tmp_path / "in.wav", dtype="float32")
@@ -123,7 +125,7 @@ def test_overwritten_while_loaded(cc: Compile, wav: MakeWav, write_rack: WriteRa
     path = cc(plugin_source(constant=0.0625, id="before"))
     new = cc(plugin_source(constant=0.1875, id="after"), "new").read_bytes()
     wav(np.zeros((1000, 1)))
-    rack = write_rack('[[slot]]\nname = "scale"\nplugin = "plugin.so"\n')
+    rack = write_rack('[[slot]]\nname = "scale"\nplugin = "plugin.so"\nlane = "inline"\n')
     plugin = NativePlugin(path)
     inode = path.stat().st_ino
 

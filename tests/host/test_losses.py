@@ -113,7 +113,7 @@ def test_frames_that_a_signal_engine_lost_stay_counted(tmp_path: Path, cc: Compi
     """Frames that a slow signal engine has lost are still counted when it has been swapped."""
     monkeypatch.setattr("sigrack.signals.FEED_S", 0.0)
     library = cc(ENGINE, "engine", "-D_GNU_SOURCE")
-    table = f'[[signal]]\nname = "engine"\nlibrary = "{library}"\nsymbols = ["N"]\n'
+    table = f'[[signal]]\nname = "engine"\nlibrary = "{library}"\nlane = "inline"\nsymbols = ["N"]\n'
     session = Session(load(write(tmp_path, f'[source]\ndriver = "none"\n[control]\nenabled = false\n{table}')))
     found: list[int] = []
 

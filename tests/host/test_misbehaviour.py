@@ -213,11 +213,8 @@ void signal_destroy(void *handle) { (void)handle; }
 def test_a_stuck_engine_is_named_and_not_freed(tmp_path: Path, cc: Compile) -> None:
     """A signal engine that never returns from on_data makes render fail by its name, and the interpreter lives on."""
     library = cc(STUCK, "stuck")
-    rack = write(
-        tmp_path,
-        f'[source]\ndriver = "file"\npath = "-"\n[[signal]]\nname = "stuck"\nlibrary = "{library}"\nsymbols = ["A"]\n',
-        noise(2000),
-    )
+    table = f'[[signal]]\nname = "stuck"\nlibrary = "{library}"\nlane = "inline"\nsymbols = ["A"]\n'
+    rack = write(tmp_path, f'[source]\ndriver = "file"\npath = "-"\n{table}', noise(2000))
     good = tmp_path / "good.toml"
     good.write_text('[source]\ndriver = "file"\npath = "-"\n')
 
@@ -256,7 +253,7 @@ const struct sigrack_plugin *sigrack_plugin_entry(void) {
 
 def test_a_native_plugin_that_hangs_is_named_at_the_stop(live: Path, cc: Compile) -> None:
     """When `process` never returns, a stop still ends the host, by force and with the slot's name in the log."""
-    (live / "rack.toml").write_text(LIVE + EARS + f'[[slot]]\nname = "culprit"\nplugin = "{cc(HANG, "hang")}"\n')
+    (live / "rack.toml").write_text(LIVE + EARS + f'[[slot]]\nname = "culprit"\nplugin = "{cc(HANG, "hang")}"\nlane = "inline"\n')
     with Host(live / "rack.toml") as host:
         wait_until(answers)
         wait_until(lambda: request("STATS")["data"]["frame"] > 20_000)
@@ -278,7 +275,7 @@ void signal_destroy(void *handle) { (void)handle; for (;;) pause(); }
 
 def test_an_engine_that_does_not_end_is_named_at_the_stop(live: Path, cc: Compile) -> None:
     """When signal_destroy never returns, a stop ends the host by force, with the engine's name in the log."""
-    table = f'[[signal]]\nname = "undying"\nlibrary = "{cc(UNDYING, "undying")}"\nsymbols = ["A"]\n'
+    table = f'[[signal]]\nname = "undying"\nlibrary = "{cc(UNDYING, "undying")}"\nlane = "inline"\nsymbols = ["A"]\n'
     (live / "rack.toml").write_text(LIVE + EARS + table)
     with Host(live / "rack.toml") as host:
         wait_until(answers)

@@ -62,7 +62,7 @@ def test_an_engine_that_stands_is_no_life(tmp_path: Path, runtime: Path, cc: Com
     stuck = 'if (!access("stuck", F_OK)) for (;;) sleep(1);'
     source = plugin_source().replace("    scale->host.post", f"    {stuck}\n    scale->host.post")
     cc(f"#define _DEFAULT_SOURCE\n#include <unistd.h>\n{source}".replace('"stuck"', f'"{tmp_path}/stuck"'))
-    rack = write(tmp_path, LIVE + '[[slot]]\nname = "stuck"\nplugin = "./plugin.so"\n', noise(1000))
+    rack = write(tmp_path, LIVE + '[[slot]]\nname = "stuck"\nplugin = "./plugin.so"\nlane = "inline"\n', noise(1000))
     systemd = Systemd(runtime)
     with Host(rack, NOTIFY_SOCKET=systemd.name, WATCHDOG_USEC="200000"):
         wait_until(lambda: systemd.count("WATCHDOG=1"), 30, "a sign of life")

@@ -142,7 +142,7 @@ static void careful(void *self) {
 def test_what_an_abandoned_call_is_in_is_held(tmp_path: Path, cc: Compile) -> None:
     """A state_save that takes too long fails the swap; the instance is destroyed only when that call has returned after all."""
     library = cc(_with_slow_state(plugin_source()), "slow", "-D_POSIX_C_SOURCE=200809L")
-    session = live(tmp_path, f'[[slot]]\nname = "slow"\nplugin = "{library}"\n')
+    session = live(tmp_path, f'[[slot]]\nname = "slow"\nplugin = "{library}"\nlane = "inline"\n')
     session.rack.control.limit_s = 0.2
 
     async def work() -> None:
@@ -305,7 +305,9 @@ def test_a_plugin_that_posts_too_much_in_freewheel_is_named(
     source = plugin_source()
     assert call in source
     library = cc(source.replace(call, posts), "noisy")
-    session = freewheel(tmp_path, f'[[slot]]\nname = "noisy"\nplugin = "{library}"\n', noise(48_000), rack="block_frames = 8192")
+    session = freewheel(
+        tmp_path, f'[[slot]]\nname = "noisy"\nplugin = "{library}"\nlane = "inline"\n', noise(48_000), rack="block_frames = 8192"
+    )
     session.run()
     counts = session.rack.accounts.posts()["noisy"]
 

@@ -126,7 +126,8 @@ def test_latency_is_trimmed_and_flushed(tmp_path: Path, cc: Callable[[str, str],
     soundfile.write(tmp_path / "in.wav", signal, 44_100, subtype="FLOAT")
     library = cc(LATE.replace("LATENCY", str(latency)), "late")
     (tmp_path / "rack.toml").write_text(
-        f'[source]\ndriver = "file"\npath = "-"\n[[slot]]\nname = "late"\nplugin = "{library}"\nbypass = {str(bypass).lower()}\n'
+        f'[source]\ndriver = "file"\npath = "-"\n[[slot]]\nname = "late"\nplugin = "{library}"\nlane = "inline"\n'
+        f"bypass = {str(bypass).lower()}\n"
     )
 
     render(tmp_path / "rack.toml", tmp_path / "in.wav", tmp_path / "out.wav")

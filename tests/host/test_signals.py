@@ -51,7 +51,7 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> dict[str, PostCounts]:
 
 def signal_table(library: Path, symbols: str = '["ENERGY", "CROSSINGS"]', more: str = "", name: str = "spectrum") -> str:
     """A `[[signal]]` table."""
-    return f'[[signal]]\nname = "{name}"\nlibrary = "{library}"\nsymbols = {symbols}\n{more}\n'
+    return f'[[signal]]\nname = "{name}"\nlibrary = "{library}"\nlane = "inline"\nsymbols = {symbols}\n{more}\n'
 
 
 def run(session: Session) -> list[Record]:

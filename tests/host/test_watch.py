@@ -209,7 +209,7 @@ def test_an_engine_that_stands_is_ended_and_started_again(tmp_path: Path, begin:
     stuck = 'if (!access("fault", F_OK) && !unlink("fault")) for (;;) sleep(1);'
     source = plugin_source().replace("    scale->host.post", f"    {stuck}\n    scale->host.post")
     cc(f"#define _DEFAULT_SOURCE\n#include <unistd.h>\n{source}", "stuck")
-    (tmp_path / "rack.toml").write_text(CLOCK + '[[slot]]\nname = "stuck"\nplugin = "./stuck.so"\n')
+    (tmp_path / "rack.toml").write_text(CLOCK + '[[slot]]\nname = "stuck"\nplugin = "./stuck.so"\nlane = "inline"\n')
     begin(SIGRACK_WATCH_PROGRESS_S="3")
     first = ready(tmp_path)
     (tmp_path / "fault").touch()

@@ -17,6 +17,7 @@ TABLE = """
 [[signal]]
 name = "engine"
 library = "{}"
+lane = "inline"
 symbols = ["FACTOR"]
 feed = "none"
 config = {{ stops = 0, pause_us = 10 }}

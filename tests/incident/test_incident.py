@@ -26,6 +26,7 @@ plugin = "./collector.py"
 [[signal]]
 name = "engine"
 library = "{}"
+lane = "inline"
 symbols = ["FACTOR"]
 feed = "none"
 config = {{ threads = 4, pause_us = 200 }}

@@ -147,7 +147,7 @@ class LoadSignal(Change, frozen=True, kw_only=True):
     symbols: list[str]
     config: dict[str, Any] = {}
     feed: str | list[str] = "audio"
-    lane: str = "inline"
+    lane: str = "process"
     memory_mb: int = 2048
     crash_budget: int = 5
     queue: int = 16_384

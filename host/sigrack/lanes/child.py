@@ -14,7 +14,7 @@ from sigrack.errors import ConfigError
 from sigrack.lanes.messages import Message
 from sigrack.lanes.processors import MemberChannel, NativeProcessor, PluginProcessor, PythonProcessor
 from sigrack.lanes.serving import LOST, Serving, be_real_time
-from sigrack.loading import NativePlugin, PythonPlugin
+from sigrack.loading import NativePlugin, PythonPlugin, is_native
 from sigrack_engine.chain import Chain
 from sigrack_engine.exchange import ChildExchange, Shape
 from sigrack_engine.keeper import CHILD_FAILED
@@ -79,7 +79,7 @@ class _Child(Serving):
         channel = MemberChannel(self._channel, order["member"])
         plugin: NativePlugin | PythonPlugin
         member: PluginProcessor
-        if isinstance(target, Path) and target.suffix == ".so":
+        if is_native(target):
             plugin = NativePlugin(target)
             member = NativeProcessor(plugin, self._exchange, channel, self._bell)
         else:

@@ -3,6 +3,7 @@
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeGuard
 
 from sigrack.errors import ConfigError, nearest
 from sigrack.loading.modules import module_file
@@ -11,7 +12,7 @@ from sigrack.loading.python import PythonPlugin
 from sigrack.quarantine import admit, content_hash
 from sigrack_plugins import bundled
 
-__all__ = ["admit_plugin", "find_plugin", "load_plugin"]
+__all__ = ["admit_plugin", "find_plugin", "is_native", "is_trusted", "load_plugin"]
 
 
 def _is_module(text: str) -> bool:
@@ -45,6 +46,16 @@ def find_plugin(text: str, resolve: Callable[[str], Path]) -> Path | str:
     return text
 
 
+def is_native(target: Path | str) -> TypeGuard[Path]:
+    """Whether what `find_plugin` has found is a shared library. [any]"""
+    return isinstance(target, Path) and target.suffix == ".so"
+
+
+def is_trusted(target: Path | str) -> bool:
+    """Whether it came with the host. [any]"""
+    return target in bundled().values()
+
+
 def admit_plugin(target: Path | str) -> None:
     """Raise QuarantinedError if what `find_plugin` has found may not be loaded. Loading it does the same. [any]"""
     if file := target if isinstance(target, Path) else module_file(target):
@@ -53,6 +64,6 @@ def admit_plugin(target: Path | str) -> None:
 
 def load_plugin(target: Path | str) -> NativePlugin | PythonPlugin:
     """Load what `find_plugin` has found. Raises ConfigError. [control for libraries, main for Python]"""
-    if isinstance(target, Path) and target.suffix == ".so":
+    if is_native(target):
         return NativePlugin(target)
     return PythonPlugin(target)

@@ -310,6 +310,7 @@ class _Soak:
         return SignalTable(
             name=f"n{self._named}",
             library="engine.so",
+            lane="inline",  # the ledger lies in this process
             symbols=["A", "B", "C"],
             config=self._config(),
             feed=self._random.choice(["none", "audio"]),
@@ -320,7 +321,7 @@ class _Soak:
         name, heard = f"n{self._named}", self._random.choice(PLACES)
         if kind in ("mayfly", "filter"):
             return SlotTable(name=name, plugin=f"./{kind}.py", inputs=heard)
-        return SlotTable(name=name, plugin=f"./{kind}.so", config=self._config(), inputs=heard)
+        return SlotTable(name=name, plugin=f"./{kind}.so", lane="inline", config=self._config(), inputs=heard)
 
     def _config(self) -> dict[str, Any]:
         return {"ledger": c.addressof(self._ledger)}
