@@ -15,7 +15,7 @@
 #include "core.h"
 #include "sigrack.h"
 
-#define EXCHANGE_EVENTS 256u /* parameter changes that may wait; a power of two */
+#define EXCHANGE_EVENTS 1024u /* parameter changes that may wait; a power of two */
 #define EXCHANGE_PAGE 4096u  /* each part begins on a page of its own */
 
 /* A change that the child's processor gets with the quantum that holds `frame`. */

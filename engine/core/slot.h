@@ -10,7 +10,7 @@
 #include "delay.h"
 #include "sigrack.h"
 
-#define SLOT_EVENTS 256u      /* waiting parameter changes; a power of two */
+#define SLOT_EVENTS 1024u     /* waiting parameter changes, in a shared lane those of all members; a power of two */
 #define SLOT_BLOCK_EVENTS 64u /* of those, handed over within one block */
 
 typedef int (*core_process)(void *self, const struct sigrack_block *block);

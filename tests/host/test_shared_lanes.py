@@ -234,7 +234,7 @@ def test_a_switch_that_finds_no_room_is_refused(tmp_path: Path) -> None:
     """Too many changes at once: the bypass is not taken for done."""
     session = conduct(tmp_path, MIXED, noise(100))
     a, c = session.rack.slot("a"), session.rack.slot("c")
-    for _ in range(256):
+    for _ in range(1024):
         a.set_param("gain", 0.5)
     with pytest.raises(ValueError, match="too many changes"):
         c.set_bypass(True)
