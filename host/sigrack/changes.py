@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -13,6 +13,7 @@ from sigrack.beside import Beside
 from sigrack.checks import check_signals
 from sigrack.config import Document
 from sigrack.errors import ConfigError, nearest
+from sigrack.handover import cut_off, hand_over, pause, start, take_place
 from sigrack.hooks import nothing
 from sigrack.lanes import LanePlugin
 from sigrack.lanes.shared import is_whole, lane_of, lane_runs
@@ -42,8 +43,6 @@ Then = Callable[[], object]
 
 SAMPLES = 100_000
 """Measured changes that are kept."""
-BUSY_S = 1.0
-"""How long a swap waits for coroutine hooks of the old instance."""
 LAST_S = 2.0
 """How long the end of the rack waits for the change that is being made."""
 
@@ -301,7 +300,7 @@ class Changes:
         check_rates(rack.document, rack.setup, plan.slots)
         await self._fill_lanes(plan)
         for old in plan.heirs.values():
-            await _pause(old)
+            await pause(old)
         self._committing = True
         try:
             await self._put_in_force(plan)
@@ -316,12 +315,12 @@ class Changes:
             check_latency(rack.document, rack, prepared)
             rack.coming = tuple(plan.things)
             started = time.perf_counter_ns()
-            _start(plan.fresh)
+            start(plan.fresh)
             started = time.perf_counter_ns() - started
             await asyncio.sleep(0)  # on_start may have taken long, and others have hooks too
             self._check_running()
             begun = time.perf_counter_ns()  # from here on without a pause
-            _hand_over(plan)
+            hand_over(plan)
         except BaseException:
             self._let_go(prepared)
             raise
@@ -354,9 +353,9 @@ class Changes:
         rack = self._rack
         plan.committed = True
         for new, old in plan.heirs.items():
-            _take_place(new, old, drain=plan.drain)
+            take_place(new, old, drain=plan.drain)
         for thing in prepared.gone if not plan.drain else ():
-            _cut_off(thing)
+            cut_off(thing)
         serial = rack.publish(prepared)
         for thing in plan.fresh:
             if rack.idle:
@@ -435,59 +434,6 @@ class Changes:
             plan.signals.append(signal)
             if old:
                 plan.heirs[signal] = old
-
-
-async def _pause(thing: Thing) -> None:
-    """Wait for the coroutine hook that runs, and let no other begin. Raises ConfigError if it does not end."""
-    if thing.hooked is None:
-        return
-    thing.hooked.pause()
-    stop = time.monotonic() + BUSY_S
-    while thing.hooked.busy:
-        if time.monotonic() > stop:
-            raise ConfigError(f"{thing.name}: a coroutine hook did not end within {BUSY_S:g} s")
-        await asyncio.sleep(0.001)
-
-
-def _start(things: Sequence[Thing]) -> None:
-    """Start what is new; what it asks for waits until it is in the rack. Raises RackError."""
-    for thing in things:
-        if isinstance(thing, Slot):
-            if thing.context:
-                thing.context.hold()
-            thing.start()
-
-
-def _hand_over(plan: Plan) -> None:
-    """Hand the states over, start threads: the last that may be refused. Raises RackError; then the old ones go on."""
-    for thing in plan.fresh:
-        if isinstance(thing, Slot) and isinstance(old := plan.heirs.get(thing), Slot):
-            thing.inherit(old)
-        thing.begin()
-
-
-def _take_place(new: Thing, old: Thing, *, drain: bool) -> None:
-    """Let an instance follow an old one. `drain`: what the old one has not delivered comes first, its blocks to the new one."""
-    if isinstance(new, Slot) and isinstance(old, Slot):
-        new.replace(old, drain=drain)
-    if drain and new.source and old.source:
-        new.source.after = old.source
-    if drain and new.hook_tap and new.hooked and isinstance(new, Slot) and isinstance(old, Slot) and new.follows(old):
-        new.hook_tap.after = way = old.hook_tap
-        while way:  # it may still wait for what it has itself replaced
-            way.hooked, way = new.hooked, way.after
-
-
-def _cut_off(thing: Thing) -> None:
-    """Let nothing more come of a thing: what waits is stale."""
-    if thing.source:
-        thing.source.ring.shut()
-        thing.source.ring.discard()
-        thing.source.gone = True
-    if thing.hook_tap:
-        thing.hook_tap.gone = True
-    if thing.hooked:
-        thing.hooked.drop_waiting()
 
 
 def _changed(old: Thing, given: dict[str, Any]) -> SlotTable | SignalTable:
