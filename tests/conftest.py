@@ -38,6 +38,13 @@ def runtime(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture
+def heirs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """What the environment of all processes of this test holds."""
+    monkeypatch.setenv("SIGRACK_TEST", str(tmp_path))
+    return f"SIGRACK_TEST={tmp_path}"
+
+
+@pytest.fixture
 def cc(tmp_path: Path) -> Compile:
     """The system's C compiler."""
     compiler = shutil.which(os.environ.get("CC") or "cc")

@@ -5,6 +5,7 @@ __all__ = ["RISKY"]
 RISKY = r"""
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -12,12 +13,15 @@ RISKY = r"""
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 
 #include "sigrack_signal.h"
 
 /* The configuration names the harm done at a place: {"create": "segv"}; places: create, data, thread, poll, destroy.
-   data and thread: when the trade number "poison" comes, or each one from it on with "again"; create: only if the file "mark" is
-   there, which harm in data makes. "flood": a thread posts without a pause; "ticks": so many, one each 0.1 ms. "eager": the
+   data and thread: when the trade number "poison" comes, and each "every"th after it; create: only if the file "mark" is there,
+   which harm in data makes. "flood": a thread posts without a pause; "ticks": so many, one each 0.1 ms. "eager": the
    registration takes until so many are posted. */
 struct engine {
     signal_callback callback;
@@ -26,13 +30,26 @@ struct engine {
     int threaded;
     _Atomic int ending, harmed, posted;
     char create[16], data[16], own[16], poll[16], destroy[16], mark[256];
-    int poison, again, flood, ticks, eager;
+    int poison, every, flood, ticks, eager;
 };
 
 static int deep(int depth) {
     volatile char room[4096];
     room[depth % 4096] = 1;
     return depth ? deep(depth + 1) + room[0] : 0;
+}
+
+static void *rest(void *argument) {
+    for (;;)
+        sleep(1000);
+    return argument;
+}
+
+static void start_threads(void) {
+    pthread_t thread;
+    for (int i = 0; i < 4; i++)
+        if (!pthread_create(&thread, NULL, rest, NULL))
+            pthread_detach(thread);
 }
 
 static void harm(const char *what) {
@@ -42,6 +59,8 @@ static void harm(const char *what) {
         abort();
     if (!strcmp(what, "exit"))
         _exit(3);
+    if (!strcmp(what, "quit"))
+        exit(5);
     if (!strcmp(what, "fpe"))
         raise(SIGFPE);
     if (!strcmp(what, "kill"))
@@ -54,18 +73,39 @@ static void harm(const char *what) {
         free(memory);
         abort();
     }
+    if (!strcmp(what, "past"))
+        for (volatile char *end = malloc(32);; end++)
+            *end = (char)0xff;
     while (!strcmp(what, "spin"))
         ;
-    while (!strcmp(what, "sleep"))
-        sleep(1000);
+    if (!strcmp(what, "deaf"))
+        signal(SIGABRT, SIG_IGN), signal(SIGTERM, SIG_IGN), rest(NULL);
+    if (!strcmp(what, "sleep"))
+        rest(NULL);
     if (!strcmp(what, "close"))
         for (int descriptor = 0; descriptor < 1024; descriptor++)
             close(descriptor);
     while (!strcmp(what, "leak"))
         memset(malloc(1 << 20), 1, 1 << 20);
     if (!strcmp(what, "fork") && !fork())
-        for (;;)
-            sleep(1000);
+        rest(NULL);
+    if (!strcmp(what, "threads"))
+        start_threads();
+#if defined(__x86_64__)
+    if (!strcmp(what, "rounding"))
+        _mm_setcsr(0x3f80); /* towards negative infinity, denormals kept */
+#endif
+}
+
+/* Post what no engine should. */
+static void post_badly(struct engine *engine, const char *what, long long ts_ns) {
+    const double odd[] = {NAN, INFINITY, -INFINITY, 1e-310, 1e34}, many[17] = {0};
+    if (!strcmp(what, "odd"))
+        engine->callback("PRICE", ts_ns, odd, 5, engine->user);
+    if (!strcmp(what, "long"))
+        engine->callback("PRICE", ts_ns, many, 17, engine->user);
+    if (!strcmp(what, "unknown"))
+        engine->callback("NOBODY", ts_ns, odd, 1, engine->user);
 }
 
 static void text(const char *config, const char *key, char *into, size_t size) {
@@ -110,7 +150,7 @@ void *signal_create(const char *config) {
     text(config, "destroy", engine->destroy, sizeof engine->destroy);
     text(config, "mark", engine->mark, sizeof engine->mark);
     engine->poison = number(config, "poison");
-    engine->again = number(config, "again");
+    engine->every = number(config, "every");
     engine->flood = number(config, "flood");
     engine->ticks = number(config, "ticks");
     engine->eager = number(config, "eager");
@@ -135,11 +175,12 @@ void signal_on_data(void *handle, int type, const void *data) {
     const struct signal_trade *trade = data;
     if (type != SIGNAL_TRADE)
         return;
-    int id = (int)trade->trade_id;
-    if (engine->poison && (engine->again ? id >= engine->poison : id == engine->poison)) {
+    int since = (int)trade->trade_id - engine->poison;
+    if (engine->poison && since >= 0 && (engine->every ? since % engine->every : since) == 0) {
         if (*engine->mark)
             close(open(engine->mark, O_CREAT | O_WRONLY, 0600));
         harm(engine->data);
+        post_badly(engine, engine->data, trade->ts_ns);
         atomic_store(&engine->harmed, 1);
     }
     engine->callback("PRICE", trade->ts_ns, &trade->price, 1, engine->user);

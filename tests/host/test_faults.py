@@ -88,13 +88,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(policy, "MOST_S", 0.01)
 
 
-@pytest.fixture
-def heirs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """What the environment of all processes of this test holds."""
-    monkeypatch.setenv("SIGRACK_TEST", str(tmp_path))
-    return f"SIGRACK_TEST={tmp_path}"
-
-
 def schedule(kinds: list[str]) -> tuple[list[tuple[str, int]], int]:
     """Return at which frame each fault happens, and how long the file is."""
     faults, at = [], FIRST

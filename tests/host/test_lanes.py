@@ -35,13 +35,6 @@ BOTH = pytest.mark.parametrize("language", ["native", "python"])
 Beside = Callable[[Session], Awaitable[None]]
 
 
-@pytest.fixture
-def heirs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """What the environment of all processes of this test holds."""
-    monkeypatch.setenv("SIGRACK_TEST", str(tmp_path))
-    return f"SIGRACK_TEST={tmp_path}"
-
-
 def python(folder: Path, body: str, head: str = "", rest: str = "") -> str:
     """Write own.py: a processor that passes its input on, with this body in its class; return the table of a slot `risky`."""
     (folder / "own.py").write_text(

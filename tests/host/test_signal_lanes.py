@@ -16,11 +16,13 @@ import pytest
 
 from director import DIRECTOR
 from factories import Compile
+from laned import conduct, living
+from laned import run as conducted
 from racks import freewheel, noise, write
 from risky import RISKY
 from sigrack.config import load
 from sigrack.errors import ConfigError
-from sigrack.lanes import EngineOrders, engine, lives
+from sigrack.lanes import EngineOrders, engine, lives, policy
 from sigrack.quarantine import Quarantine, QuarantinedError
 from sigrack.session import Session
 from sigrack.signals import SignalEngine
@@ -199,7 +201,7 @@ def test_its_code_runs_in_another_process(tmp_path: Path, risky: Path, lane: str
     assert PostCounts(100, 100, 0, 0, 0, 0) == one.ring.counts
 
 
-# Deaths
+# Faults
 
 DEATHS = {
     "segv": "SIGSEGV",
@@ -207,53 +209,154 @@ DEATHS = {
     "fpe": "SIGFPE",
     "kill": "SIGKILL",
     "exit": "exit code 3",
+    "quit": "exit code 5",
     "stack": "SIGSEGV",
     "heap": "SIGABRT",
+    "past": "SIGSEGV",
     "spin": "no answer",
     "sleep": "no answer",
+    "deaf": "no answer",
     "close": "exit code 71",
     "leak": "memory limit of 64 MiB",
 }
+ODD = [np.nan, np.inf, -np.inf, 1e-310, 1e34]
+HARMLESS: dict[str, tuple[list[list[float]], int]] = {
+    "rounding": ([], 0),
+    "threads": ([], 0),
+    "fork": ([], 0),
+    "odd": ([ODD], 0),
+    "long": ([], 1),
+    "unknown": ([], 1),
+}
+"""What is delivered beside, and how many records are refused, each time."""
+POISON, EVERY = 1500, 2 * SLICE
+"""Which trade does harm, and how many come until the next."""
 
 
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever hangs is waited for a moment only."""
+    """Whoever hangs is waited for a moment only, and who has died begins again soon."""
     monkeypatch.setattr(engine, "DATA_S", 0.05)  # ten times as long where the engine may wait for room
     monkeypatch.setattr(lives, "END_S", 0.5)
+    monkeypatch.setattr(policy, "FIRST_S", 0.01)
+    monkeypatch.setattr(policy, "MOST_S", 0.01)
+
+
+def strike(folder: Path, library: Path, what: str, times: int) -> tuple[SignalEngine, list[Record], list[tuple[str, Any]]]:
+    """Let an engine do the same harm so many times in one replay, beside one that does none, whose factors are checked; return
+    it, its factors, and the events of its lane."""
+    config = f'memory_mb = 64\ncrash_budget = 0\nconfig = {{ data = "{what}", poison = {POISON}, every = {EVERY} }}'
+    run = replay(folder, table(library, config) + table(library, name="calm", lane="inline"), records=(times + 1) * EVERY)
+    collector, one = plugin(run), engine_of(run)
+    assert one.lane
+    events: list[tuple[str, Any]] = []
+    one.lane.tell = lambda kind, **data: events.append((kind, data))
+    assert 0 == run.run()
+    assert [("PRICE", 1000 * n, [float(n)]) for n in range(1, (times + 1) * EVERY + 1)] == heard(collector, "calm")
+    assert [] == run.rack.left_behind
+    return one, heard(collector), events
+
+
+def check_death(folder: Path, library: Path, what: str, times: int, said: pytest.LogCaptureFixture) -> None:
+    """The child dies of a record so many times: the host lives, only what was handed over with it is lost, and counted; the next
+    child has the same configuration; cause and event name it."""
+    one, found, events = strike(folder, library, what, times)
+    answered, counts, told, records = prices(found), one.ring.counts, facts(one), (times + 1) * EVERY
+    parts = [(POISON - 1 + n * EVERY) // SLICE * SLICE for n in range(times)]  # each that was handed over with one, from 0
+    lost = {number for first in parts for number in range(first + 1, first + SLICE + 1)}
+
+    assert [number for number in range(1, records + 1) if number not in lost] == [n for n in answered if n not in lost]
+    assert all(number % EVERY < POISON % EVERY for number in answered if number in lost) or what == "close"
+    assert sorted(set(answered)) == answered
+    assert settled(counts)
+    assert (len(answered), told["lost_records"]) == (counts.delivered, counts.dropped)
+    assert one.data
+    assert DataCounts(records, records - times * SLICE, times * SLICE, 0) == one.data.counts
+    assert ({DEATHS[what]: times}, times + 1) == (told["deaths"], told["lives"])
+    assert [("lane", "died", DEATHS[what]), ("lane", "running", None)] * times == [
+        (kind, data["state"], data.get("cause")) for kind, data in events
+    ]
+    assert {"risky"} == {data["signal"] for _, data in events}
+    assert times == said.text.count(f"risky: its child died: {DEATHS[what]}")
+
+
+def check_harmless(folder: Path, library: Path, what: str, times: int) -> None:
+    """Nobody dies: all that can be delivered is, as it was posted, and the rest is refused and counted."""
+    one, found, events = strike(folder, library, what, times)
+    records = (times + 1) * EVERY
+    more, refused = HARMLESS[what]
+    struck = {POISON + n * EVERY for n in range(times)}
+    expected = [row for n in range(1, records + 1) for row in [*(more if n in struck else []), [float(n)]]]
+    delivered = len(expected)
+
+    assert [] == events
+    np.testing.assert_equal([values for _, _, values in found], expected)
+    assert PostCounts(delivered + times * refused, delivered, 0, times * refused, 0, 0) == one.ring.counts
+    assert one.data
+    assert DataCounts(records, records, 0, 0) == one.data.counts
+    assert ({}, 1) == (facts(one)["deaths"], facts(one)["lives"])
 
 
 @pytest.mark.usefixtures("impatience")
 @pytest.mark.parametrize("what", DEATHS)
 def test_a_death_in_on_data(tmp_path: Path, risky: Path, what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """The child dies of one record: the host lives, only what was handed over with it is lost, and counted; another source's
-    factors are those of a run without it; the next child has the same configuration; cause and event name it."""
-    poison = 1500
-    config = f'memory_mb = 64\nconfig = {{ data = "{what}", poison = {poison} }}'
-    run = replay(tmp_path, table(risky, config) + table(risky, name="calm", lane="inline"))
-    collector, one = plugin(run), engine_of(run)
-    assert one.lane
-    assert one.data
-    events: list[tuple[str, dict[str, Any]]] = []
-    one.lane.tell = lambda kind, **data: events.append((kind, data))
-    assert 0 == run.run()
-    answered, counts, told = prices(heard(collector)), one.ring.counts, facts(one)
-    first = (poison - 1) // SLICE * SLICE  # of the part that was handed over with it, from 0
-    lost = set(range(first + 1, first + SLICE + 1))
+    """The child dies of one record."""
+    check_death(tmp_path, risky, what, 1, caplog)
 
-    assert list(range(1, TRADES + 1)) == prices(heard(collector, "calm"))
-    assert [number for number in range(1, TRADES + 1) if number not in lost] == [n for n in answered if n not in lost]
-    assert all(number < poison for number in answered if number in lost) or what == "close"
-    assert sorted(answered) == answered
-    assert settled(counts)
-    assert (len(answered), told["lost_records"]) == (counts.delivered, counts.dropped)
-    assert DataCounts(TRADES, TRADES - SLICE, SLICE, 0) == one.data.counts
-    assert ({DEATHS[what]: 1}, 2) == (told["deaths"], told["lives"])
-    assert [("lane", "died", DEATHS[what]), ("lane", "running", None)] == [
-        (kind, data["state"], data.get("cause")) for kind, data in events
-    ]
-    assert {"risky"} == {data["signal"] for _, data in events}
-    assert any(f"risky: its child died: {DEATHS[what]}" in record.message for record in caplog.records)
+
+@pytest.mark.parametrize("what", HARMLESS)
+def test_harm_that_nobody_dies_of(tmp_path: Path, risky: Path, what: str, heirs: str) -> None:
+    """Rounding is changed, threads and a forked process are left running, values are odd, too many or of nobody."""
+    check_harmless(tmp_path, risky, what, 1)
+
+    wait_until(lambda: not living(heirs), what="the end of all processes")
+
+
+@pytest.mark.soak
+@pytest.mark.usefixtures("impatience")
+@pytest.mark.parametrize("what", [*DEATHS, *HARMLESS])
+def test_fifty_faults(tmp_path: Path, risky: Path, what: str, heirs: str, caplog: pytest.LogCaptureFixture) -> None:
+    """The same fault fifty times in one replay."""
+    if what in DEATHS:
+        check_death(tmp_path, risky, what, 50, caplog)
+    else:
+        check_harmless(tmp_path, risky, what, 50)
+
+    wait_until(lambda: not living(heirs), what="the end of all processes")
+
+
+@pytest.mark.soak
+def test_fifty_ends_that_hang(
+    tmp_path: Path, risky: Path, heirs: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine is swapped fifty times, and its end hangs each time: each child is ended and told, what it has posted is delivered,
+    another engine loses nothing, and the sound is as it was."""
+    monkeypatch.setattr(lives, "END_S", 0.2)
+    sound = noise(60 * 1024)
+    hanging = table(risky, 'config = { destroy = "sleep", ticks = 20 }', feed='"none"')
+    calm = table(risky, "config = { ticks = 2000 }", name="calm", feed='"none"')
+    run = conduct(tmp_path, COLLECTOR + hanging + calm, sound)
+    collector = plugin(run)
+
+    def swap(ctx: Any) -> Callable[[], bool]:
+        done = len(set(pids()))
+        future = ctx.swap("risky")
+        return lambda: future.done() and len(set(pids())) > done
+
+    def pids() -> list[float]:
+        return [values[0] for _, _, values in heard(collector)]
+
+    played = conducted(tmp_path, run, {(n + 5) * 1024: swap for n in range(50)})
+
+    np.testing.assert_array_equal(sound, played)
+    assert 51 == caplog.text.count("risky: at its end: end did not return within 0.2 s")
+    assert 51 == len(set(pids()))
+    assert list(range(2000)) == [tick for _, tick, _ in heard(collector, "calm")]
+    assert [] == run.rack.left_behind
+    wait_until(lambda: not living(heirs), what="the end of all processes")
+
+
+# Deaths elsewhere
 
 
 def test_inline_the_same_death_takes_the_host_along(tmp_path: Path, risky: Path) -> None:
@@ -333,7 +436,7 @@ def test_a_next_life_that_does_not_begin(tmp_path: Path, risky: Path) -> None:
 @pytest.mark.parametrize(("budget", "deaths"), [(2, 2), (4, 4)])
 def test_the_budget(tmp_path: Path, risky: Path, budget: int, deaths: int, caplog: pytest.LogCaptureFixture) -> None:
     """After so many deaths within a minute there is no other child: a replay goes on without it, and the log says so."""
-    config = f'crash_budget = {budget}\nconfig = {{ data = "segv", poison = 1, again = 1 }}'
+    config = f'crash_budget = {budget}\nconfig = {{ data = "segv", poison = 1, every = 1 }}'
     run = replay(tmp_path, table(risky, config))
     one = engine_of(run)
     states: list[str] = []
@@ -355,7 +458,7 @@ def test_the_budget(tmp_path: Path, risky: Path, budget: int, deaths: int, caplo
 
 def test_without_a_budget_it_is_always_started_again(tmp_path: Path, risky: Path) -> None:
     """`crash_budget = 0`: each part of the data costs a child."""
-    run = replay(tmp_path, table(risky, 'crash_budget = 0\nconfig = { data = "exit", poison = 1, again = 1 }'), records=4 * SLICE)
+    run = replay(tmp_path, table(risky, 'crash_budget = 0\nconfig = { data = "exit", poison = 1, every = 1 }'), records=4 * SLICE)
     one = engine_of(run)
     assert 0 == run.run()
 
