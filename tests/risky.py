@@ -85,8 +85,11 @@ static void harm(const char *what) {
     if (!strcmp(what, "close"))
         for (int descriptor = 0; descriptor < 1024; descriptor++)
             close(descriptor);
-    while (!strcmp(what, "leak"))
-        memset(malloc(1 << 20), 1, 1 << 20);
+    while (!strcmp(what, "leak")) {
+        void *memory = malloc(1 << 20);
+        if (memory)
+            memset(memory, 1, 1 << 20);
+    }
     if (!strcmp(what, "fork") && !fork())
         rest(NULL);
     if (!strcmp(what, "threads"))

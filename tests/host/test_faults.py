@@ -16,7 +16,7 @@ import pytest
 
 from laned import BLOCK, FADE, Samples, Steps, conduct, conductor_of, covered, lane_of, living, risky, run
 from racks import noise
-from sigrack.lanes import lane, policy
+from sigrack.lanes import lane, lives, plugin_lane, policy
 from sigrack.lanes.plugin_lane import PluginLane
 from sigrack.session import Session
 from sigrack.soak.faulty import DENORMALS, KINDS, number_of
@@ -70,7 +70,7 @@ FAULTS = {
     "fork": Fault(),
     "threads": Fault(),
 }
-"""The deadlock at the end has a test of its own."""
+"""The deadlock at the end has tests of its own: here, and in test_lanes.py."""
 
 
 def test_every_kind_is_here() -> None:
@@ -229,4 +229,38 @@ def test_fifty_faults(language: str, kind: str, tmp_path: Path, heirs: str) -> N
     """The same fault fifty times: fifty times covered, counted, restarted."""
     suffer(tmp_path, language, [kind] * 50)
 
+    wait_until(lambda: not living(heirs), what="the end of all processes")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("language", ["native", "python"])
+def test_fifty_ends_that_hang(
+    language: str, tmp_path: Path, heirs: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slot is swapped fifty times, and each time its `destroy`, or the saving of its state, does not return: the child is ended
+    and told, the next one plays, and the slot beside it sounds as it does where nothing hangs."""
+    monkeypatch.setattr(lives, "END_S", 0.2)
+    monkeypatch.setattr(plugin_lane, "LOAD_S", 0.2)  # of a save in a render
+    apart, turns = 60 * BLOCK, 50
+    sound = noise(FIRST + turns * apart, 3)
+
+    def swapped(kind: str) -> tuple[Session, Samples]:
+        session = conduct(tmp_path, risky(language, channels='["1", "2"]') + risky("native", "steady", channels='["3"]'), sound)
+        steps: Steps = {}
+        for turn in range(turns):
+            steps[FIRST + turn * apart] = partial(strike, kind=kind, turn=turn)
+            steps[FIRST + turn * apart + 4 * BLOCK] = lambda ctx: ctx.swap("risky")
+        conductor, heard = conductor_of(session), run(tmp_path, session, steps)
+        assert turns == len(conductor.futures)
+        return session, heard
+
+    _, good = swapped("nothing")
+    assert "did not return" not in caplog.text
+    session, heard = swapped("deadlock")
+
+    np.testing.assert_array_equal(good[:, 2], heard[:, 2])
+    for at in range(FIRST, len(sound) + 1, apart):
+        np.testing.assert_array_equal(heard[at - BLOCK : at], np.float32(-0.75) * sound[at - BLOCK : at], f"before {at}")
+    assert turns == caplog.text.count(f"{'end' if language == 'native' else 'save'} did not return within 0.2 s")
+    assert [] == session.rack.left_behind
     wait_until(lambda: not living(heirs), what="the end of all processes")
