@@ -120,7 +120,7 @@ static int biquads_process(void *self, const struct sigrack_block *block) {
 /* Beside the engine denormals would be slow, and not what the engine makes of them. */
 static void biquads_prime(void *self, const float *const *in, uint32_t frames) {
     fpu_state before = fpu_get();
-    fpu_set(before | FPU_FLUSH);
+    fpu_set(FPU_CLEAN);
     for (uint32_t done = 0, part; done < frames; done += part) {
         part = biquads_least(frames - done, BIQUADS_CHUNK);
         run(self, in, done, part);

@@ -67,14 +67,14 @@ static void note(struct core_crash_record *r, const siginfo_t *info) {
     r->where[CRASH_TEXT - 1] = 0;
 }
 
-/* The first thread that dies is the one that is noted. Then the signal comes again, to who had it before: a fault by itself, when the
-   instruction is repeated. */
+/* The first thread that dies is the one that is noted; a process that this one has forked dies without a word. Then the signal comes
+   again, to who had it before: a fault by itself, when the instruction is repeated. */
 static void on_signal(int number, siginfo_t *info, void *context) {
     (void)context;
     int error = errno;
     struct core_crash_record *r = atomic_load(&record);
     int32_t none = 0;
-    if (r && atomic_compare_exchange_strong(&r->signal, &none, number))
+    if (r && r->pid == getpid() && atomic_compare_exchange_strong(&r->signal, &none, number))
         note(r, info);
     for (size_t i = 0; i < HANDLED; i++)
         if (handled[i] == number)

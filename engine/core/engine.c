@@ -249,7 +249,7 @@ static int run(struct core_engine *engine, struct bus *bus, uint32_t frames) {
 
 void core_engine_block(struct core_engine *engine, const float *const *in, float *const *out, uint32_t frames) {
     fpu_state before = fpu_get();
-    fpu_set(before | FPU_FLUSH);
+    fpu_set(FPU_CLEAN); /* whatever a hook has left there, where it runs on this thread */
     look_for_next(engine);
     struct bus bus;
     begin(engine, &bus, in);

@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import logging
+import os
 import threading
 import time
 import traceback
@@ -12,7 +13,8 @@ from contextlib import contextmanager
 from types import coroutine
 from typing import Any
 
-from sigrack.errors import words
+from sigrack.errors import FORCED, words
+from sigrack.leftovers import forks
 from sigrack.watch import HookTimeout, HookWatch
 from sigrack_plugins import Plugin
 
@@ -137,7 +139,7 @@ class Hooked:
 
     def _watched(self, name: str, method: Callable[..., Any], *arguments: Any) -> Any:
         """The last thing before the call and the first after it is the flag that lets the watch interrupt."""
-        begun = time.perf_counter_ns()
+        begun, before = time.perf_counter_ns(), forks()
         self._watch.current = (self, name, begun)
         self._watch.mark[0] = self.number
         try:
@@ -147,9 +149,16 @@ class Hooked:
             finally:
                 self.inside = False
         finally:
+            if forks() != before:
+                self._end_fork(name)
             self._watch.mark[0] = 0
             self._watch.current = None
             self._account(time.perf_counter_ns() - begun)
+
+    def _end_fork(self, name: str) -> None:
+        """End this process, which is not the host but what a hook has forked: there must not be two hosts."""
+        log.error("%s: the process %d that %s has forked came back from it and was ended", self.name, os.getpid(), name)
+        os._exit(FORCED)
 
     def _account(self, spent: int) -> None:
         self.spent_ns += spent

@@ -129,7 +129,10 @@ def check_socket_free(endpoint: str, table: str = "control") -> None:
 
 
 class RackLock:
-    """One host per rack: a locked file with the host's pid, released by the kernel whatever the host dies of."""
+    """One host per rack: a locked file with the host's pid, released by the kernel whatever the host dies of.
+
+    The lock is the process's own: what it forks does not hold it.
+    """
 
     def __init__(self, name: str) -> None:
         """Take the lock. Raises EngineError if another host has it. [main]"""
@@ -150,7 +153,7 @@ class RackLock:
     def _locked(self, name: str) -> bool:
         """Lock the open file; False if it is no longer the one that others would find."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             holder = os.read(self._file, 32).decode().strip() or "unknown"
             os.close(self._file)

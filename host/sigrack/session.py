@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sigrack import leftovers
 from sigrack.config import Document, load
 from sigrack.crash import CrashLog
 from sigrack.drivers import make_driver
@@ -342,7 +343,8 @@ class Session:
     def _force(self) -> None:
         """End the process: the stop has taken too long. [any]"""
         current = self.rack.watch.current
-        culprit = f"a hook of {current[0].name}" if current else self.rack.control.busy_with or "something"
+        hook = f"a hook of {current[0].name}" if current else None
+        culprit = hook or self.rack.control.busy_with or ", ".join(leftovers.threads()) or "something"
         log.error("%s did not return within %g s: ending by force", culprit, self.stop_limit_s)
         logging.shutdown()
         if self._crashes:
@@ -409,10 +411,12 @@ def run_rack(path: Path, play: Path | None = None, *, fresh: bool = False) -> in
     `fresh`: as the file says, whatever is kept; and nothing is kept of this run.
     When something did not stop in time, the process ends here and now (103). Raises ConfigError, EngineError. [main]
     """
+    leftovers.end_with_host()
     with outlast_start() as end:
         document = load(path, play)
         lock = RackLock(document.name)
         crashes = CrashLog(document)
+        unforeseen = False
         try:
             desired = open_desired(document, fresh=fresh)
             try:
@@ -420,8 +424,12 @@ def run_rack(path: Path, play: Path | None = None, *, fresh: bool = False) -> in
             finally:
                 desired.close()
             end.at_once = session.interrupted
+        except Exception as error:
+            unforeseen = not isinstance(error, RackError)
+            raise
         finally:
-            crashes.close()
+            if not unforeseen:  # else the next host tells that this one did not end in order
+                crashes.close()
             lock.close()
     if code == FORCED:  # what has not stopped would keep the interpreter from ending, or crash it on its way out
         logging.shutdown()

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from sigrack.errors import FORCED, ConfigError, EngineError, RackError, nearest
+from sigrack.leftovers import limit_end
 from sigrack_engine.errors import CoreError
 
 __all__ = ["main"]
@@ -74,6 +75,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    finally:
+        if argv is None:
+            limit_end()
 
 
 def _end(error: Exception, code: int) -> int:
