@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from factories import Compile
+from laned import living
 from plugin_source import plugin_source
 from racks import Host, answers, noise, request, write
 from waiting import wait_until
@@ -111,6 +112,24 @@ def test_a_kill_blames_nobody_and_an_end_in_order_leaves_nothing(tmp_path: Path)
 
     assert (pid, "", "", "", None) == tuple(death[key] for key in ("pid", "signal", "thread", "where", "ran_s"))
     assert last_death(tmp_path) is None
+
+
+def test_what_a_hook_has_forked_is_not_the_host(tmp_path: Path, heirs: str) -> None:
+    """One process that it has forked crashes, another lives on. The host is killed later: nobody is blamed, the other one is gone
+    with it, and nothing keeps the next host from starting."""
+    body = "block.frame == 2048 and [os.fork() or os.abort(), os.fork() or signal.pause()]"
+    (tmp_path / "bad.py").write_text(PYTHON.format(body=body))
+    with Host(write(tmp_path, LIVE + '[[slot]]\nname = "bad"\nplugin = "./bad.py"\n', noise(1000))) as host:
+        wait_until(answers)
+        wait_until(lambda: "Fatal Python error: Aborted" in host.log, what="the end of the one")
+        wait_until(lambda: host.process.pid in living(heirs) and len(living(heirs)) > 1, what="the other")
+        host.process.kill()
+        host.process.wait()
+    (tmp_path / "rack.log").unlink()
+
+    wait_until(lambda: not living(heirs), what="the end of the other")
+    death = last_death(tmp_path)
+    assert (host.process.pid, "", "", "") == tuple(death[key] for key in ("pid", "signal", "thread", "where"))
 
 
 def test_an_exit_while_something_is_loaded_names_it(tmp_path: Path, cc: Compile) -> None:

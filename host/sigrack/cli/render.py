@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sigrack.errors import CLEAN, ConfigError, RackError
+from sigrack.leftovers import end_with_host
 from sigrack.rendering import RenderResult, render, render_files
 
 __all__ = ["arguments", "run"]
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("give IN and OUT, or FILE... and -o FOLDER; see `sigrack render --help`")
     if options.into is None and options.type:
         raise ConfigError("--type is for -o FOLDER: OUT's extension tells its type")
+    end_with_host()
     bar = None if options.quiet or not sys.stderr.isatty() else _Bar()
     try:
         return _one(options, bar) if options.into is None else _many(options, bar)

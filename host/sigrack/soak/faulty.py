@@ -13,7 +13,7 @@ import numpy as np
 
 from sigrack_plugins import AudioBlock, Param, Plugin
 
-__all__ = ["KINDS", "Faulty", "number_of"]
+__all__ = ["HARMS", "KINDS", "LEAKED", "Faulty", "number_of"]
 
 KINDS = (
     *("nothing", "mark", "null write", "heap smash", "stack overflow", "abort", "exit", "quit", "loop", "sleep", "NaN flood"),
@@ -82,6 +82,26 @@ def _refuse() -> None:
     raise ValueError("it was struck")
 
 
+HARMS: dict[str, Callable[[], object]] = {
+    "null write": lambda: ctypes.memset(0, 1, 4),
+    "heap smash": _smash_heap,
+    "stack overflow": _overflow_stack,
+    "abort": os.abort,
+    "exit": lambda: os._exit(7),
+    "quit": lambda: sys.exit(5),
+    "loop": _spin,
+    "sleep": _rest,
+    "division": lambda: signal.raise_signal(signal.SIGFPE),
+    "closed files": lambda: os.closerange(0, 4096),
+    "rounding": lambda: ctypes.CDLL("libm.so.6").fesetround(0x400),
+    "refusal": _refuse,
+    "fork": _fork,
+    "threads": _start_threads,
+    "ignored signals": _ignore_signals,
+}
+"""What can be done without a block."""
+
+
 class Faulty(Plugin):
     """Multiplies, until it is struck."""
 
@@ -109,25 +129,10 @@ class Faulty(Plugin):
         size = block.input.itemsize * len(block.input)
         first, given = block.output.ctypes.data, block.input.ctypes.data
         last = block.output[:, -1:].ctypes.data + size
-        bad: dict[str, Callable[[], Any]] = {
-            "null write": lambda: ctypes.memset(0, 1, 4),
-            "heap smash": _smash_heap,
-            "stack overflow": _overflow_stack,
-            "abort": os.abort,
-            "exit": lambda: os._exit(7),
-            "quit": lambda: sys.exit(5),
-            "loop": _spin,
-            "sleep": _rest,
-            "division": lambda: signal.raise_signal(signal.SIGFPE),
+        bad: dict[str, Callable[[], object]] = HARMS | {
             "past output": lambda: ctypes.memset(last, 0xFF, 1 << 40),
             "before output": lambda: [ctypes.memset(at, 0xFF, 4096) for at in range((first & ~4095) - 4096, 0, -4096)],
             "input write": lambda: ctypes.memset(given, 0, 4),
-            "closed files": lambda: os.closerange(0, 4096),
-            "rounding": lambda: ctypes.CDLL("libm.so.6").fesetround(0x400),
-            "refusal": _refuse,
-            "fork": _fork,
-            "threads": _start_threads,
-            "ignored signals": _ignore_signals,
         }
         if kind == "mark":
             self.marks += 1
