@@ -209,6 +209,26 @@ def test_a_hook_over_the_hard_limit_is_interrupted_and_its_plugin_bypassed(tmp_p
         assert 0 == stats["driver"]["source_underrun_frames"]
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("name", HANGS)
+def test_fifty_hangs(tmp_path: Path, name: str) -> None:
+    """Reloaded each time, it hangs fifty times: each time it is interrupted, counted and bypassed, and the music plays."""
+    plugin(tmp_path, f"    def on_block(self, block):\n        if block.frame > 10_000:\n            {HANGS[name]}")
+    rack = write(tmp_path, "[rack]\nhook_limit_ms = 100\n" + LIVE + SLOW + METER + EARS, noise(48_000))
+    with Host(rack) as host:
+        wait_until(answers)
+        for turn in range(50):
+            if turn:
+                request("RELOAD", name="slow")
+            wait_until(lambda: hooks_of("slow")["resting"], 20)
+        heard = hooks_of("ears")["calls"]
+        wait_until(lambda: hooks_of("ears")["calls"] > heard + 20)
+
+        assert 50 == hooks_of("slow")["errors"]
+        assert 50 == host.log.count("on_block did not return within 0.1 s")
+        assert 0 == request("STATS")["data"]["driver"]["source_underrun_frames"]
+
+
 def test_on_start_that_hangs_in_a_running_rack_fails_the_load(tmp_path: Path) -> None:
     """LOAD of a plugin whose on_start does not return is answered after the limit, and nothing was changed."""
     plugin(tmp_path, "    def on_start(self):\n        time.sleep(600)\n    def on_block(self, block):\n        pass")

@@ -332,8 +332,8 @@ def test_fifty_faults(tmp_path: Path, risky: Path, what: str, heirs: str, caplog
 def test_fifty_ends_that_hang(
     tmp_path: Path, risky: Path, heirs: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An engine is swapped fifty times, and its end hangs each time: each child is ended and told, what it has posted is delivered,
-    another engine loses nothing, and the sound is as it was."""
+    """An engine is swapped fifty times, and its end hangs each time: each child is ended and told, what it has posted is
+    delivered, another engine loses nothing, and the sound is as it was."""
     monkeypatch.setattr(lives, "END_S", 0.2)
     sound = noise(60 * 1024)
     hanging = table(risky, 'config = { destroy = "sleep", ticks = 20 }', feed='"none"')
