@@ -27,6 +27,7 @@ from sigrack.subscriptions import posted
 from sigrack.supervised import outlast_start
 from sigrack.wording import bus, rates
 from sigrack_engine.crash import DUE_BLOCKS, DUE_TURNS, READY
+from sigrack_engine.errors import CoreError
 from sigrack_plugins import Setup
 
 if TYPE_CHECKING:
@@ -425,7 +426,7 @@ def run_rack(path: Path, play: Path | None = None, *, fresh: bool = False) -> in
                 desired.close()
             end.at_once = session.interrupted
         except Exception as error:
-            unforeseen = not isinstance(error, RackError)
+            unforeseen = not isinstance(error, RackError | CoreError)
             raise
         finally:
             if not unforeseen:  # else the next host tells that this one did not end in order
