@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sigrack.rack import Rack
     from sigrack.session import Session
 
-__all__ = ["stats", "status"]
+__all__ = ["lane_name", "stats", "status"]
 
 
 def status(session: "Session") -> dict[str, Any]:
@@ -51,7 +51,7 @@ def status(session: "Session") -> dict[str, Any]:
                 "name": slot.name,
                 "plugin": slot.plugin.id,
                 "version": slot.plugin.version,
-                "lane": _lane_name(slot),
+                "lane": lane_name(slot),
                 "group": slot.group.name if slot.group else None,
                 "in": slot.setup.inputs,
                 "out": slot.written,
@@ -133,8 +133,8 @@ def _lane(slot: Slot) -> Lane | None:
     return slot.lane or (slot.group.lane if slot.group else None)
 
 
-def _lane_name(slot: Slot) -> str | None:
-    """Return what its table may say of it."""
+def lane_name(slot: Slot) -> str | None:
+    """Return what its table may say of where it runs; None: it is hooks alone. [main]"""
     if slot.place:
         return slot.table.lane
     return "process" if _lane(slot) else "inline" if slot.core or slot.is_linear else None

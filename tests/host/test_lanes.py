@@ -1,6 +1,7 @@
 """Processors in processes of their own: heard as if they were in the host, as long as they behave."""
 
 import asyncio
+import json
 import logging
 import os
 import select
@@ -18,6 +19,7 @@ from children import python as in_a_process
 from factories import Compile
 from laned import BLOCK, FADE, PLUGINS, Samples, conduct, conductor_of, covered, lane_of, living, risky, run
 from racks import Host, answers, noise, request, write
+from sigrack.cli import main
 from sigrack.config import load
 from sigrack.errors import ConfigError
 from sigrack.lanes import lane, lives, plugin_lane
@@ -75,7 +77,7 @@ void signal_destroy(void *handle) {}
 """
 
 
-def test_only_what_came_with_the_host_is_trusted(tmp_path: Path, cc: Compile) -> None:
+def test_only_what_came_with_the_host_is_trusted(tmp_path: Path, cc: Compile, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a word a bundled plugin runs inline, and any other library in a process; a word decides."""
     native, engine, own = PLUGINS["native"], cc(ENGINE, "engine"), bundled()["gain"]
     slots = {"named": ("gain", ""), "bundled": (own, ""), "another": (native, ""), "trusted": (native, "inline")}
@@ -86,9 +88,15 @@ def test_only_what_came_with_the_host_is_trusted(tmp_path: Path, cc: Compile) ->
     session = conduct(tmp_path, "".join(tables), noise(BLOCK))
     told, latency_frames = status(session), session.rack.latency_frames
     assert 0 == session.run()
+    assert 0 == main(["info", str(tmp_path / "rack.toml"), "--json"])
+    info = json.loads(capsys.readouterr().out)
+    lanes = ["inline", "inline", "process", "inline", "process", "process"]
 
-    assert ["inline", "inline", "process", "inline", "process", "process"] == [slot["lane"] for slot in told["slots"][1:]]
-    assert ["process", "inline", "process"] == [one["lane"] for one in told["signals"]]
+    assert lanes == [slot["lane"] for slot in told["slots"][1:]]
+    assert ["main loop", *lanes] == [slot["runs"].replace("engine", "inline") for slot in info["slots"]]
+    assert (
+        ["process", "inline", "process"] == [one["lane"] for one in told["signals"]] == [one["runs"] for one in info["signals"]]
+    )
     assert 3 * BLOCK == latency_frames
 
 

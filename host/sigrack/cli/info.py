@@ -14,6 +14,7 @@ from sigrack.errors import ConfigError
 from sigrack.loading import NativePlugin, PythonPlugin, find_plugin, load_plugin
 from sigrack.rack import Rack
 from sigrack.slot import Slot
+from sigrack.status import lane_name
 from sigrack.wording import bus, rates
 
 __all__ = ["arguments", "run"]
@@ -92,7 +93,7 @@ def _rack(path: Path, *, measured: bool) -> dict[str, Any]:
             "slots": _slots(rack),
             "groups": groups(rack, measured=measured),
             **levels(rack),
-            "signals": [signal.table.name for signal in rack.signals],
+            "signals": [{"name": signal.name, "runs": signal.table.lane} for signal in rack.signals],
         }
 
 
@@ -118,10 +119,8 @@ def _channels(slot: dict[str, Any]) -> str:
 
 
 def _runs(slot: Slot) -> str:
-    parts = ["engine"] if slot.controls or slot.is_linear else []
-    parts += (
-        ["main loop"] if slot.hooked and slot.hooked.methods - {"fir", "ratio", "latency_frames", "recursive", "work"} else []
-    )
+    parts = [] if (lane := lane_name(slot)) is None else ["engine" if lane == "inline" else lane]
+    parts += ["main loop"] if slot.hooked and slot.hooked.methods - WORKERS else []
     return ", ".join([*parts, "worker"] if slot.worker_tap else parts)
 
 
@@ -156,4 +155,4 @@ def _show_rack(rack: dict[str, Any], *, as_json: bool) -> None:
     if rack["levels"]:
         print(f"\n{levels_table(rack)}")
     if rack["signals"]:
-        print(f"\nsignal engines: {', '.join(rack['signals'])}")
+        print("\nsignal engines: " + ", ".join(f"{signal['name']} ({signal['runs']})" for signal in rack["signals"]))
