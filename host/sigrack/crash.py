@@ -100,7 +100,8 @@ class CrashLog:
         self.custody = Custody(book_path(document.name), document, self.last)
         self._file: CrashFile | None = None
         if sys.__stderr__:
-            faulthandler.enable(sys.__stderr__)  # first: the record's handler lets it write the Python stacks
+            # First: the record's handler lets it write the Python stack. Those of threads that run on cannot be read safely.
+            faulthandler.enable(sys.__stderr__, all_threads=False)
         try:
             self._file = CrashFile(path)
         except CoreError as error:

@@ -282,8 +282,7 @@ def test_a_signal_engine_is_held_back(tmp_path: Path, cc: Compile, fault: str) -
         '[[signal]]\nname = "engine"\nlibrary = "./engine.so"\nlane = "inline"\nsymbols = ["alpha"]\n'
     )
 
-    # Python writes down all stacks before it dies, also of a thread that runs on, and may meet one that has just gone.
-    assert set(run(tmp_path, rack, 2)) <= {-signal.SIGABRT, -signal.SIGSEGV}
+    assert [-signal.SIGABRT] * 2 == run(tmp_path, rack, 2)
     assert [0] == run(tmp_path, rack)
     assert 2 == log(tmp_path).count("died of SIGABRT")
     assert '"engine" is not loaded' in log(tmp_path)

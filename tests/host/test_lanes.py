@@ -402,6 +402,30 @@ def test_too_many_deaths_end_in_quarantine(language: str, tmp_path: Path, heirs:
     assert any("process" in line for line in lane.facts["last_death"]["stack"]) or language == "native"
 
 
+@pytest.mark.parametrize("place", ["process", "on_state_save"])
+def test_the_stack_is_that_of_the_thread_that_hangs(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the audio thread or of the one that does what the host asks: it says where."""
+    monkeypatch.setattr(lane, "QUANTUM_CPU_S", 0.02)
+    monkeypatch.setattr(lane, "SNAPSHOT_S", 0.0)
+    monkeypatch.setattr(plugin_lane, "SAVE_S", 0.2)
+    mark = tmp_path / "hang"
+    spin = f"        while os.path.exists({str(mark)!r}):\n            pass\n"
+    body = "    def on_state_restore(self, state, version):\n        pass\n    def on_state_save(self):\n"
+    body = f"{spin}{body}        return 1\n" if place == "process" else f"{body}{spin}        return 1\n"
+    session = conduct(tmp_path, python(tmp_path, body), noise(FRAMES))
+    own = lane_of(session)
+
+    def back() -> bool:
+        if own.deaths:
+            mark.unlink(missing_ok=True)
+        return bool(own.deaths) and own.state == "running"
+
+    run(tmp_path, session, {20 * BLOCK: lambda ctx: mark.touch(), 60 * BLOCK: lambda ctx: back})
+
+    assert {"hang" if place == "process" else "no answer": 1} == own.deaths
+    assert any("own.py" in line and f" in {place}" in line for line in own.facts["last_death"]["stack"])
+
+
 def test_a_file_that_has_changed_is_not_taken_for_the_old_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A new life that finds another plugin ends; the input is played, nobody is blamed, and it is told what to do."""
     sound = noise(FRAMES)

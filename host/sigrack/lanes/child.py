@@ -13,7 +13,7 @@ from pathlib import Path
 from sigrack.errors import ConfigError
 from sigrack.lanes.messages import Message
 from sigrack.lanes.processors import MemberChannel, NativeProcessor, PluginProcessor, PythonProcessor
-from sigrack.lanes.serving import LOST, Serving, be_real_time
+from sigrack.lanes.serving import LOST, Serving, be_real_time, waiting
 from sigrack.loading import NativePlugin, PythonPlugin, is_native
 from sigrack_engine.chain import Chain
 from sigrack_engine.exchange import ChildExchange, Shape
@@ -130,8 +130,9 @@ class _Child(Serving):
 
     def _flush(self, _: Message) -> None:
         """Process what was given, and send all results."""
-        while not self._exchange.idle:
-            time.sleep(0.001)
+        with waiting():
+            while not self._exchange.idle:
+                time.sleep(0.001)
         self._deliver()
 
     def _save(self, order: Message) -> tuple[str, bytes] | None:
@@ -139,11 +140,12 @@ class _Child(Serving):
 
     def _end(self, _: Message) -> None:
         if self._audio:
-            self._audio.join()
+            with waiting():
+                self._audio.join()
         for member in self._members.values():
             member.destroy()
 
 
 def main(descriptors: list[int], argument: Message) -> None:
-    """Be a child: `descriptors` are its end of the channel, of the exchange, and where stacks are written. [control]"""
+    """Be a child: `descriptors` are its end of the channel, of the exchange, and where a stack is written. [control]"""
     _Child(descriptors, argument).serve()

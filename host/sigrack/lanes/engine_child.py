@@ -113,5 +113,5 @@ class _EngineChild(Serving):
 
 
 def main(descriptors: list[int], argument: Message) -> None:
-    """Be a child: `descriptors` are its end of the channel, its books, and where stacks are written. [control]"""
+    """Be a child: `descriptors` are its end of the channel, its books, and where a stack is written. [control]"""
     _EngineChild(descriptors, argument).serve()

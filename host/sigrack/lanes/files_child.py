@@ -57,5 +57,5 @@ class _FilesChild(Serving):
 
 
 def main(descriptors: list[int], _: Message) -> None:
-    """Be a child: `descriptors` are its end of the channel, and where stacks are written. [control]"""
+    """Be a child: `descriptors` are its end of the channel, and where a stack is written. [control]"""
     _FilesChild(descriptors).serve()

@@ -16,7 +16,7 @@ import numpy as np
 from sigrack.errors import ConfigError
 from sigrack.lanes.device import open_device
 from sigrack.lanes.messages import Message
-from sigrack.lanes.serving import FAILED, LOST, Serving, be_real_time
+from sigrack.lanes.serving import FAILED, LOST, Serving, be_real_time, waiting
 from sigrack_engine.core import lib
 from sigrack_engine.cuda.convolver import CudaConvolver
 from sigrack_engine.cuda.device import Device
@@ -107,7 +107,8 @@ class _GpuChild(Serving):
 
     def _end(self, _: Message) -> None:
         if self._audio:
-            self._audio.join()
+            with waiting():
+                self._audio.join()
         if self._convolver:
             self._convolver.close()
 
@@ -146,5 +147,5 @@ def _taps(order: Message) -> Taps:
 
 
 def main(descriptors: list[int], argument: Message) -> None:
-    """Be a child: `descriptors` are its end of the channel, of the exchange, and where stacks are written. [control]"""
+    """Be a child: `descriptors` are its end of the channel, of the exchange, and where a stack is written. [control]"""
     _GpuChild(descriptors, argument).serve()

@@ -85,7 +85,7 @@ class Life(Generic[Memory]):
         self.detail = ""
         """More about why it was killed."""
         self.stack: list[str] = []
-        """Python's stacks at its death, once it is closed; empty if it died without a word."""
+        """Python's stack at its death, once it is closed; empty if it died without a word."""
         self._stack = stack
         self._kill = kill
         self._asked: dict[int, asyncio.Future[Any]] = {}

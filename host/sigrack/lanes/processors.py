@@ -15,6 +15,7 @@ import numpy.typing as npt
 from sigrack.config import resolved
 from sigrack.errors import ConfigError, said
 from sigrack.lanes.messages import Channel, Message
+from sigrack.lanes.serving import waiting
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack.loading.native import NativeInstance
 from sigrack_engine.bell import Bell
@@ -230,8 +231,12 @@ class PythonProcessor:
     def save(self) -> tuple[str, bytes] | None:
         if "on_state_save" not in self._plugin.methods:
             return None
-        with self._lock:
+        with waiting():
+            self._lock.acquire()
+        try:
             state = self._attempt("on_state_save")
+        finally:
+            self._lock.release()
         try:
             return self._plugin.version, msgspec.msgpack.encode(state)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:

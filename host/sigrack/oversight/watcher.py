@@ -33,8 +33,8 @@ STOP_S = 15.0
 DIE_S = 3.0
 """How long a host that hangs may take to die of SIGABRT."""
 LAST_LINES, STACK_LINES = 5, 15
-"""Of the host's log, that go into a reason; of the stacks that a crash has left there, which are longer."""
-STACKS, STACK = "Fatal Python error", "Current thread"
+"""Of the host's log, that go into a reason; of the stack that a crash has left there, which is longer."""
+STACKS, STACK = "Fatal Python error", "Stack (most recent call first)"
 """How these begin, and the one of the thread that crashed."""
 GIVEN_UP = "given up: "
 """Before the last reason, when supervisord starts the host no more."""
