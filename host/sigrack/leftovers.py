@@ -49,7 +49,9 @@ def limit_end() -> None:
     """Let such threads keep the process no longer than LIMIT_S; then it ends by force. [main]"""
 
     def force() -> None:
-        log.error("%s: threads that a plugin has started did not end within %g s: ending by force", ", ".join(threads()), LIMIT_S)
+        if not (left := threads()):
+            return
+        log.error("%s: threads that a plugin has started did not end within %g s: ending by force", ", ".join(left), LIMIT_S)
         logging.shutdown()
         os._exit(FORCED)
 

@@ -19,7 +19,7 @@ def may_be_one_filter(document: Document) -> bool:
     """Whether it is worth building the rack to ask `only_group`. [any]"""
     config = document.config
     more = config.signal or config.feed or config.own_slots
-    return bool(config.slot) and not more and not any(slot.lane == "process" for slot in config.slot)
+    return bool(config.slot) and not more and not any(slot.lane not in (None, "inline") for slot in config.slot)
 
 
 def only_group(rack: "Rack") -> Group | None:

@@ -97,6 +97,7 @@ class Session:
         """How long a stop by signal may take before the process is ended; None: as long as it needs."""
         self._on_main_thread = threading.current_thread() is threading.main_thread()
         self._timer: asyncio.TimerHandle | None = None
+        self._deadline: threading.Timer | None = None
         self._again: asyncio.Handle | None = None
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -333,13 +334,18 @@ class Session:
             os._exit(FORCED)
         log.info("stopping; a second signal ends it by force")
         if self.stop_limit_s is not None:
-            deadline = threading.Timer(self.stop_limit_s, self._force)
-            deadline.daemon = True
-            deadline.start()
+            self._deadline = threading.Timer(self.stop_limit_s, self._force)
+            self._deadline.daemon = True
+            self._deadline.start()
         if self._loop:
             self._loop.call_soon_threadsafe(self.stop)
         else:
             self.stop()
+
+    def stopped(self) -> None:
+        """Force nothing any more: the run has come to its end, and another host may begin. [main]"""
+        if self._deadline:
+            self._deadline.cancel()
 
     def _force(self) -> None:
         """End the process: the stop has taken too long. [any]"""
@@ -459,3 +465,6 @@ def _run(desired: Desired, crashes: CrashLog) -> tuple[Session, int]:
         except RackError as error:
             if (session and session.state != "starting") or not desired.set_aside(error):
                 raise
+        finally:
+            if session:
+                session.stopped()

@@ -5,6 +5,7 @@ crash record that names who did it, and the next host tells: `test_custody.py` s
 """
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,7 @@ class Striker(Plugin):
             "odd factors": lambda: self.ctx.post("odd", ODD),
             "long factors": lambda: self.ctx.post("odd", [0.0] * 1000),
             "leak": lambda: self.kept.append(b"x" * LEAKED),
+            "abort beside": lambda: threading.Thread(target=os.abort).start(),
             "fork that returns": os.fork,
             "fork that crashes": lambda: os.fork() or os.abort(),
             "threads for ever": lambda: threading.Thread(target=time.sleep, args=(1000,)).start(),
@@ -205,12 +207,12 @@ def test_a_death_is_named(tmp_path: Path, kind: str, slot: str) -> None:
 
 
 def test_three_deaths_of_nobody_end_in_safe_mode(tmp_path: Path) -> None:
-    """A hook that closes all files takes three hosts down; the fourth loads nothing but the volume, and plays."""
-    path = rack(tmp_path, "closed files", 1)
+    """What a hook has started aborts three hosts beside it; the fourth loads nothing but the volume, and plays."""
+    path = rack(tmp_path, "abort beside", 1)
     codes = [python(HOST, "run", path).returncode for _ in range(3)]
     child = python(HOST, "run", path)
 
-    assert 0 not in codes
+    assert [-signal.SIGABRT] * 3 == codes
     assert 0 == child.returncode
     assert "safe mode: no plugin is loaded, dry audio goes out" in child.stderr
     sound = noise((FIRST + APART * 2) * HOOK_FRAMES)
