@@ -1,8 +1,9 @@
-"""A rack on a GPU: misses in real time, how long the CPU plays when its process is killed, and that a render is the CPU's.
+"""A rack on a GPU: misses in real time, how long the CPU plays when its process is killed, what the way there takes, a render.
 
 python benchmarks/gpu_lane.py [--quick] [--json] [--check]; benchmarks/README.md explains the keys.
 """
 
+import ctypes as c
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,14 @@ from harness import Report, finish, machine, options
 from sigrack import render
 from sigrack.control.client import Client
 from sigrack.errors import EngineError
+from sigrack.lanes import Minder
+from sigrack.lanes.gpu import GpuLane, Room
+from sigrack.lanes.lane import Orders
 from sigrack.places import default_endpoint
+from sigrack_engine.core import lib
+from sigrack_engine.cover import Cover
+from sigrack_engine.exchange import Shape
+from sigrack_plugins import abi
 
 __all__ = ["main"]
 
@@ -49,6 +58,11 @@ RATE_HZ = 44_100
 BLOCK = 512
 LOOK_S = 0.02
 PATIENCE_S = 120.0
+CHANNELS = 2
+TRIPS = {"640k_b4096": (640_000, 4096, 705_600), "64k_b64": (65_536, 64, 48_000)}
+"""Taps, frames of a block, rate."""
+PAUSE_S = 0.0005
+"""Between blocks: the child goes to sleep."""
 
 
 class _Live:
@@ -137,6 +151,50 @@ def _played(report: Report, rack: Path, seconds: float) -> None:
         live.end()
 
 
+def _trips_us(taps: int, frames: int, rate_hz: int, count: int) -> list[tuple[float, float]]:
+    """Send blocks through a lane; return for each how long it was away, and of that with the GPU, as its process says."""
+    minder, shape = Minder(), Shape(CHANNELS, CHANNELS, 1, frames, 16)
+    orders = Orders("trip", shape, rate_hz, 0, 0, 0, patient=True, soundless_blocks=1_000_000)
+    noise = np.random.default_rng(1).uniform(-1.0, 1.0, (CHANNELS, CHANNELS, taps)).astype(np.float32) / taps
+    lane = GpuLane(minder, orders, noise, Room(taps, True, frames), covered=False)
+    minder.call(lane.open())
+    cover = Cover(shape, max_frames=frames, latency_frames=frames, late_frames=0, fade_frames=frames, patient=True, silent=True)
+    minder.call(lane.run(cover))
+    sound = np.random.default_rng(2).uniform(-0.5, 0.5, (2 * CHANNELS, frames)).astype(np.float32)
+    rows = [row.ctypes.data for row in sound]
+    given, made = (c.c_void_p * CHANNELS)(*rows[:CHANNELS]), (c.c_void_p * CHANNELS)(*rows[CHANNELS:])
+    block = abi.Block(c.sizeof(abi.Block), frames, 0, c.addressof(given), c.addressof(made), CHANNELS, 0)
+    process = c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(abi.Block))(Cover.process_address)
+    life, tick_us, took, before = lane._life, lib.core_tick_ns() / 1e3, [], 0
+    assert life
+    for number in range(count):
+        block.frame = number * frames
+        begun = time.perf_counter()
+        process(cover.pointer, block)
+        while (progress := life.exchange.progress).done < (number + 1) * frames:
+            pass
+        away = (time.perf_counter() - begun) * 1e6
+        took.append((away, (progress.ticks - before) * tick_us))
+        before = progress.ticks
+        time.sleep(PAUSE_S)
+    minder.call(lane.end())
+    minder.close()
+    return took[count // 10 :]
+
+
+def _exchanged(report: Report, *, quick: bool) -> None:
+    """Tell what a block takes with the GPU, and the way there and back."""
+    for name, (taps, frames, rate_hz) in TRIPS.items():
+        took = _trips_us(2_000 if quick else taps, frames, rate_hz, 50 if quick else 3000)
+        device = [inside for _, inside in took]
+        ways = [away - inside for away, inside in took]
+        about = f"{frames} frames with the GPU, as the lane's process sees it, one every {1e3 * PAUSE_S:g} ms"
+        report.add(f"{name}_us_p50", median(device), "us", about, samples=device[:500])
+        report.add(f"{name}_us_p99", float(np.quantile(device, 0.99)), "us", "... the 99th percentile")
+        report.add(f"{name}_exchange_us_p50", median(ways), "us", "... from the host to it and back", samples=ways[:500])
+        report.add(f"{name}_exchange_us_p99", float(np.quantile(ways, 0.99)), "us", "... the 99th percentile")
+
+
 def main() -> int:
     """Measure, print, return the exit code."""
     chosen = options(__doc__ or "")
@@ -149,6 +207,7 @@ def main() -> int:
         soundfile.write(folder / "in.wav", sound, RATE_HZ, subtype="FLOAT")
         _rendered(report, _rack(folder, "gpu-lane-render", "file", taps, ratio))
         _played(report, _rack(folder, "gpu-lane", "clock", taps, ratio), seconds)
+    _exchanged(report, quick=chosen.quick)
     return finish(report, place, chosen)
 
 

@@ -70,6 +70,8 @@ def test_the_gpu_lanes_benchmark_prints_its_figures(tmp_path: Path) -> None:
     report = json.loads(done.stdout.splitlines()[-1])
 
     assert report["error_db"] < -120.0
+    assert 0.0 < report["64k_b64_us_p50"]
+    assert 0.0 < report["64k_b64_exchange_us_p50"]
     for name in ("render_cpu_rtf", "render_cuda_rtf", "misses", "dry_ms", "engine_load", "again_ms", "heard_ms"):
         assert math.isfinite(report[name]), name
 

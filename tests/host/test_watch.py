@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +20,9 @@ from factories import Compile
 from plugin_source import plugin_source
 from sigrack.kept import peek
 from sigrack.oversight.ledger import LEDGER, Ledger
+from sigrack.oversight.processes import facts
 from sigrack.oversight.remote import SOCKET, Remote
+from sigrack.oversight.watcher import Event, Limits, Watcher
 from supervised import CLOCK, CONF, Up
 from waiting import wait_until
 
@@ -280,6 +284,33 @@ def test_a_watch_that_dies_takes_nothing_with_it(tmp_path: Path, begin: Begin) -
     (tmp_path / "fault").touch()
     wait_until(lambda: ledger(tmp_path).restarts == 2, LONG_S, "the second restart")
     assert [first, second] == [reason.pid for reason in ledger(tmp_path).reasons]
+
+
+def test_a_watch_ends_between_two_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it writes when it is told to end is written whole, and nothing after that: no half file is left."""
+    supervisor = facts(os.getpid())
+    assert supervisor
+    watcher = Watcher("rack", "sigrack", tmp_path, Remote("http://127.0.0.1:1"), Limits(), supervisor)
+    begun, go_on, replace = threading.Event(), threading.Event(), Path.replace
+
+    def slow(path: Path, target: Path) -> Path:
+        begun.set()
+        assert go_on.wait(LONG_S)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", slow)
+    for _ in range(2):
+        watcher.tell(Event("EXITED"))
+    threading.Thread(target=watcher.run, daemon=True).start()
+    assert begun.wait(LONG_S)
+    assert ["watch.json", "watch.json.new"] == sorted(path.name for path in tmp_path.iterdir())
+    threading.Timer(0.1, go_on.set).start()
+    watcher.close()
+
+    assert ["watch.json"] == [path.name for path in tmp_path.iterdir()]
+    (tmp_path / LEDGER).unlink()
+    time.sleep(0.1)  # the second event's time
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_restart_logs_and_ps(tmp_path: Path, begin: Begin) -> None:

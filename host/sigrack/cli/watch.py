@@ -59,8 +59,11 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("`sigrack watch` is for supervisord, which starts it as an event listener: see supervisord.conf")
     watcher = Watcher(_name(options.rack), options.program, options.folder, Remote(url), limits, supervisor)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    threading.Thread(target=watcher.run, name="sigrack-watch", daemon=True).start()
-    listen(options.program, watcher.tell, sys.stdin.buffer, sys.stdout.buffer)
+    try:
+        threading.Thread(target=watcher.run, name="sigrack-watch", daemon=True).start()
+        listen(options.program, watcher.tell, sys.stdin.buffer, sys.stdout.buffer)
+    finally:
+        watcher.close()
     return 0
 
 

@@ -86,6 +86,7 @@ class Watcher:
         """Why the host is being ended by the watch; empty: it is not."""
         self._memory_mb = 0.0
         """Of the host, at the last look."""
+        self._writing = threading.Lock()
         self._save()
 
     def tell(self, event: Event) -> None:
@@ -104,6 +105,10 @@ class Watcher:
                 log.exception("a look failed")
             if self.woken.wait(LOOK_S):
                 self.woken.clear()
+
+    def close(self) -> None:
+        """Write nothing any more: the process may end. [listener]"""
+        self._writing.acquire()
 
     def look(self) -> None:
         """Do what is due: events first, then the host as it is. Raises OSError if supervisord does not answer. [timer]"""
@@ -261,7 +266,8 @@ class Watcher:
             self._renew(why)
 
     def _save(self) -> None:
-        kept.save(self._path, self._ledger)
+        with self._writing:
+            kept.save(self._path, self._ledger)
 
 
 def _abort(pid: int, thread: int) -> None:
