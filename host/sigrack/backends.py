@@ -4,7 +4,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from sigrack.errors import RackError
-from sigrack.lanes.gpu import BUDGET, GpuGroup, NoGpuError, Room
+from sigrack.lanes.gpu import GpuGroup, NoGpuError, Room
 from sigrack.lanes.lane import Orders
 from sigrack.lanes.plugin import extent
 from sigrack.measuring import ns_per_frame
@@ -100,7 +100,7 @@ class Backends:
             shape=Shape(setup.channels, setup.out_channels, ratio, quantum, quanta),
             rate_hz=setup.rate_hz,
             memory_mb=0,
-            budget=BUDGET,
+            budget=0,
             priority=max(rack.document.config.rack.priority - 1, 0) if rack.live else 0,
             patient=not rack.live,
             soundless_blocks=max(setup.rate_hz // frames, 1),

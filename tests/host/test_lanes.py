@@ -363,6 +363,11 @@ def test_policy() -> None:
     assert 0.0 == free.died(12.0, lived_s=1.0)
     assert 0.05 == free.died(13.0, lived_s=0.9)
 
+    patient = Policy(0, long_s=60.0, most_s=60.0)
+    assert [0.05 * 2**n for n in range(11)] == pytest.approx([patient.died(now_s=n, lived_s=59.0) for n in range(11)])
+    assert 60.0 == patient.died(11.0, lived_s=59.0)
+    assert 0.0 == patient.died(12.0, lived_s=60.0)
+
     tight = Policy(5)
     assert [0.0, 0.0, 0.0, 0.0, None] == [tight.died(n * 10.0, lived_s=9.0) for n in range(5)]
     assert 5 == tight.recent

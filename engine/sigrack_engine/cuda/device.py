@@ -107,6 +107,8 @@ class Cuda:
             reason = str(why).partition("\n")[0]
             raise CudaError(f"no CuPy ({reason}); pip install 'sigrack[gpu]'") from why
         self._cupy, self._runtime = cupy, cupy.cuda.runtime
+        # CuPy looks at both at the end of a stream that could not be made, and has not set them.
+        self._stream = type("Stream", (cupy.cuda.Stream,), {"ptr": 0, "_foreign_stream_ref": None})
         with self._checked("no GPU"):
             properties = self._runtime.getDeviceProperties(0)
             self._runtime.free(0)
@@ -182,7 +184,7 @@ class Cuda:
     def stream(self, *, urgent: bool = False) -> Stream:
         """Return a queue for work."""
         with self._checked(self.name):
-            return self._cupy.cuda.Stream(non_blocking=True, priority=-1 if urgent else 0)
+            return self._stream(non_blocking=True, priority=-1 if urgent else 0)
 
     def event(self) -> Event:
         """Return a mark in a queue."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from sigrack.lanes.lives import Lives
 from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
+from sigrack.lanes.policy import Policy
 from sigrack.quarantine import Quarantine, content_hash
 from sigrack_engine.data import Records
 from sigrack_engine.keeping import Death
@@ -60,7 +61,7 @@ class EngineLane(Lives[SharedBooks]):
     given_up = "it is fed no more"
 
     def __init__(self, minder: Minder, orders: EngineOrders, ring: RemoteRing, tell: Callable[..., object]) -> None:
-        super().__init__(minder, orders.name, str(orders.path), orders.budget)
+        super().__init__(minder, orders.name, str(orders.path), Policy(orders.budget))
         self.tell = tell
         self._orders, self._ring = orders, ring
         self._lives = 0

@@ -15,6 +15,7 @@ from sigrack.errors import ConfigError
 from sigrack.lanes.lane import Lane, Orders
 from sigrack.lanes.messages import Message
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
+from sigrack.lanes.policy import Policy
 from sigrack.lanes.serving import FAILED
 from sigrack_engine.cover import Cover
 from sigrack_engine.exchange import Exchange
@@ -23,11 +24,11 @@ from sigrack_engine.group import GroupCore
 from sigrack_engine.keeping import Death
 from sigrack_engine.slot import Processor
 
-__all__ = ["BUDGET", "GpuGroup", "GpuLane", "NoGpuError", "Room"]
+__all__ = ["GpuGroup", "GpuLane", "NoGpuError", "Room"]
 
 CHILD = "sigrack.lanes.gpu_child:main"
-BUDGET = 5
-"""Deaths within a minute after which a group stays on the CPU."""
+LONG_S = MOST_S = 60.0
+"""Of a good life; of the longest pause, so late at most a device is found that is healthy again."""
 BUILD_S = 120.0
 """What a child may take to open the device and to compile its kernels, which it does once on each machine."""
 CAUSE_S = 2.0
@@ -56,12 +57,10 @@ class GpuLane(Lane):
 
     table = "group"
     more = ""
-    last = "given up"
 
     def __init__(self, minder: Minder, orders: Orders, taps: Taps, room: Room, *, covered: bool) -> None:
-        super().__init__(minder, orders, "the GPU")
+        super().__init__(minder, orders, "the GPU", Policy(0, long_s=LONG_S, most_s=MOST_S))
         self.meanwhile = "the CPU plays meanwhile" if covered else "silence is played meanwhile"
-        self.given_up = "it stays on the CPU" if covered else "it stays silent"
         self._taps, self._room = taps, room
         self.device = ""
         self.device_bytes = 0
@@ -126,9 +125,6 @@ class GpuLane(Lane):
         if said:
             cause, detail, stack = _cause(said), said, ()
         super()._note(cause, detail, stack, pid=pid, core=core)
-
-    def _quarantine(self, why: str) -> None:
-        """Nothing: a GPU is no plugin."""
 
     async def cause(self) -> str:
         """Return why there is no output."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from sigrack.lanes.lives import LOAD_S, Lives
 from sigrack.lanes.minder import EndedError, Life, Minder, RefusedError
+from sigrack.lanes.policy import Policy
 from sigrack_engine.core import CoverStats
 from sigrack_engine.cover import Cover
 from sigrack_engine.exchange import Exchange, Shape
@@ -53,8 +54,9 @@ class Orders:
 class Lane(Lives[Exchange]):
     """Gives lives to the engine, ends what hangs, and counts. All on the minder's loop but what says otherwise."""
 
-    def __init__(self, minder: Minder, orders: Orders, target: str) -> None:
-        super().__init__(minder, orders.name, target, orders.budget)
+    def __init__(self, minder: Minder, orders: Orders, target: str, policy: Policy | None = None) -> None:
+        """`policy`: if not that of `orders`."""
+        super().__init__(minder, orders.name, target, policy or Policy(orders.budget))
         self._orders = orders
         self._cover: Cover | None = None
         self.said = ""

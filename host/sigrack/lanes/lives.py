@@ -33,21 +33,19 @@ class Lives(ABC, Generic[Memory]):
     """`slot`, `lane`, `group` or `signal`: of what, for events."""
     meanwhile: str
     """What is while there is no child, for the log."""
-    given_up: str
-    """What is from then on, for the log."""
+    given_up = ""
+    """What is when it has been given up, for the log."""
     more = "; `sigrack quarantine` tells more"
-    last = "quarantined"
-    """The state from then on."""
 
-    def __init__(self, minder: Minder, name: str, target: str, budget: int) -> None:
-        """`target`: what a child loads; `budget`: deaths within a minute after which it is given up, 0: never."""
+    def __init__(self, minder: Minder, name: str, target: str, policy: Policy) -> None:
+        """`target`: what a child loads."""
         self._minder, self._name, self._target = minder, name, target
-        self._policy = Policy(budget)
+        self._policy = policy
         self._life: Life[Memory] | None = None
         """The last that has begun."""
         self._task: asyncio.Task[None] | None = None
         self.state = "loading"
-        """loading, running, restarting, changed, `last`, ended."""
+        """loading, running, restarting, changed, quarantined, ended."""
         self.deaths: dict[str, int] = {}
         """How many lives ended of what."""
         self.last_death: dict[str, Any] | None = None
@@ -62,9 +60,8 @@ class Lives(ABC, Generic[Memory]):
     async def _live(self, life: Life[Memory]) -> Death:
         """Use a life until it ends."""
 
-    @abstractmethod
     def _quarantine(self, why: str) -> None:
-        """Keep what has died so often out of every rack. Raises ConfigError, EngineError."""
+        """Keep what has died so often out of every rack: what has a budget. Raises ConfigError, EngineError."""
 
     @property
     def _load_s(self) -> float:
@@ -153,7 +150,7 @@ class Lives(ABC, Generic[Memory]):
 
     def _give_up(self) -> None:
         assert self.last_death
-        self.state = self.last
+        self.state = "quarantined"
         why = f"{self._policy.recent} deaths in {WINDOW_S:g} s, the last: {self.last_death['cause']}"
         log.error("%s: %s: %s%s", self._name, why, self.given_up, self.more)
         try:

@@ -14,9 +14,9 @@ FIRST_S, MOST_S = 0.05, 5.0
 class Policy:
     """Exponential back-off, and a budget of deaths that no restart gives back. Its times are the caller's. [minder]"""
 
-    def __init__(self, budget: int) -> None:
-        """`budget`: deaths within WINDOW_S that end it; 0: none does."""
-        self._budget = budget
+    def __init__(self, budget: int, *, long_s: float = LONG_S, most_s: float = MOST_S) -> None:
+        """`budget`: deaths within WINDOW_S that end it; 0: none does. `long_s`: of a good life. `most_s`: the longest pause."""
+        self._budget, self._long_s, self._most_s = budget, long_s, most_s
         self._deaths: deque[float] = deque()
         self._delay_s = 0.0
 
@@ -32,5 +32,5 @@ class Policy:
             self._deaths.popleft()
         if self._budget and len(self._deaths) >= self._budget:
             return None
-        self._delay_s = 0.0 if lived_s >= LONG_S else min(max(2 * self._delay_s, FIRST_S), MOST_S)
+        self._delay_s = 0.0 if lived_s >= self._long_s else min(max(2 * self._delay_s, FIRST_S), self._most_s)
         return self._delay_s
