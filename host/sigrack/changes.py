@@ -1,6 +1,7 @@
 """Every change of a running rack: load, unload, swap, reload, and a whole new configuration."""
 
 import asyncio
+import datetime
 import logging
 import time
 from collections import deque
@@ -11,7 +12,7 @@ import msgspec
 
 from sigrack.beside import Beside
 from sigrack.checks import check_signals
-from sigrack.config import Document
+from sigrack.config import Document, signal_table, slot_table
 from sigrack.errors import ConfigError, nearest
 from sigrack.handover import cut_off, hand_over, pause, start, take_place
 from sigrack.hooks import nothing
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["Changes"]
 
 log = logging.getLogger("sigrack")
+
+DATES = datetime.date, datetime.datetime, datetime.time
+"""TOML has them, so a plugin's configuration may."""
 
 Result = TypeVar("Result")
 Then = Callable[[], object]
@@ -114,10 +118,11 @@ class Changes:
         config: dict[str, Any] | None = None,
         params: dict[str, Any] | None = None,
         *,
+        lane: str | None = None,
         drain: bool = True,
         then: Then = nothing,
     ) -> None:
-        """Put a new instance into the place of `name`: of its own plugin, as its file is now, or of another one.
+        """Put a new instance into the place of `name`: of its own plugin, as its file is now, or of another one, in a `lane`.
 
         Its parameters, its bypass and, for the same plugin id, its state are handed over. `drain`: what the old one has posted
         is delivered, and audio that still waits for its hooks goes to the new one. On failure the old one plays on.
@@ -126,10 +131,11 @@ class Changes:
 
         async def make(plan: Plan) -> None:
             old = self._find(name)
-            if plugin is not None:
+            if plugin is not None or lane is not None:
                 self._check_own(name, "become another plugin")
             plan.drain = drain
-            given = {"config": config, "params": params, ("plugin" if isinstance(old, Slot) else "library"): plugin}
+            target = "plugin" if isinstance(old, Slot) else "library"
+            given = {"config": config, "params": params, "lane": lane, target: plugin}
             table = _changed(old, {key: value for key, value in given.items() if value is not None})
             new = await self._build(plan, table, old, (old.setup if isinstance(old, Slot) else self._rack.out_setup).rate_hz)
             plan.heirs[new] = old
@@ -437,11 +443,11 @@ class Changes:
 
 
 def _changed(old: Thing, given: dict[str, Any]) -> SlotTable | SignalTable:
-    """Return the table of `old` with `given` in it. Raises ConfigError for what such a table does not have."""
+    """Return the table of `old` with `given` in it. Raises ConfigError for what such a table cannot have."""
     if isinstance(old, SignalEngine) and "params" in given:
         raise ConfigError(f'"{old.name}" is a signal engine: it has no parameters')
     if isinstance(old, Slot):  # others are carried over, as far as the new plugin takes them; who is held back has none to carry
         here = old.table.params if old.held and "plugin" not in given else {}
         given = given | {"params": here | given.get("params", {})}
-    table: SlotTable | SignalTable = msgspec.structs.replace(old.table, **given)
-    return table
+    values = msgspec.to_builtins(msgspec.structs.replace(old.table, **given), builtin_types=DATES)
+    return slot_table(values) if isinstance(old, Slot) else signal_table(values)

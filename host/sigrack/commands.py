@@ -301,7 +301,8 @@ class Commands:
             table = next(thing.table for thing in self._session.rack.things if thing.name == name)
             desired.put(desired.settings.replaced(table), f"swapped {name}", call, names=(name,))
 
-        await self._changes.swap(name, command.plugin, command.config, command.params, drain=command.drain, then=note)
+        given = command.plugin, command.config, command.params
+        await self._changes.swap(name, *given, lane=command.lane, drain=command.drain, then=note)
 
     async def _turn_back(self, call: Call, *, back: bool) -> None:
         """Take a step back, or make it again."""

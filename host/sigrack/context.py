@@ -269,7 +269,8 @@ class PluginContext:
         plugin: str | None = None,
         config: Mapping[str, Any] | None = None,
         params: Mapping[str, float] | None = None,
+        lane: str | None = None,
     ) -> "Future[None]":
         """Ask for a new instance in the place of `name`. [any]"""
         given = None if config is None else dict(config), None if params is None else dict(params)
-        return self._request(lambda: self._rack.changes.swap(name, plugin, *given))
+        return self._request(lambda: self._rack.changes.swap(name, plugin, *given, lane=lane))

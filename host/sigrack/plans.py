@@ -109,9 +109,12 @@ def check_latency(document: Document, before: Late, after: Late) -> None:
     """Raise ConfigError if the latency changes where the head of the output was trimmed by it: with a file source. [main]"""
     if document.config.source.driver != "file" or _latency(before) == _latency(after):
         return
-    why = "" if len(before.groups) == len(after.groups) else ", and there would be other groups with a GPU's latency each"
-    why = why if any(group.lane for group in (*before.groups, *after.groups)) else ""
-    raise ConfigError(f"{document.path}: the latency cannot change while a file source runs{why}; start again")
+    why = "start again"
+    if len(before.groups) != len(after.groups) and any(group.lane for group in (*before.groups, *after.groups)):
+        why = "there would be other groups with a GPU's latency each"
+    elif sum(slot.lane is not None for slot in before.slots) != sum(slot.lane is not None for slot in after.slots):
+        why = 'a process of its own takes a block of it, lane = "inline" does not'
+    raise ConfigError(f"{document.path}: the latency cannot change while a file source runs: {why}")
 
 
 def _latency(rack: Late) -> Fraction:

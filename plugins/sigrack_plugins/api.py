@@ -327,8 +327,12 @@ class Context(Protocol):
         plugin: str | None = None,
         config: Mapping[str, Any] | None = None,
         params: Mapping[str, float] | None = None,
+        lane: str | None = None,
     ) -> "Future[None]":
-        """Ask for a new instance in the place of `name`: of its plugin's file as it is now, or of another plugin. [any]"""
+        """Ask for a new instance in the place of `name`: of its plugin's file as it is now, or of another plugin. [any]
+
+        `lane`: as for `load`; None: as it is written for the one that is there.
+        """
 
 
 class Plugin:

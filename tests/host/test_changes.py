@@ -646,6 +646,27 @@ def test_the_latency_cannot_change_under_a_file(folder: Path, cc: Compile) -> No
     assert "the latency cannot change while a file source runs" in str(said)
 
 
+def test_a_library_can_take_the_place_of_a_bundled_plugin_under_a_file(folder: Path, cc: Compile) -> None:
+    """In the host's process, if it is trusted: one of its own takes latency, and the refusal tells the way out."""
+    library = str(cc(plugin_source(), "own"))
+    session = freewheel(folder, DIRECT + '[[slot]]\nname = "volume"\nplugin = "gain"\n', noise(FRAMES))
+    lanes: list[Any] = []
+    refused, wrong, done = play(
+        session,
+        {
+            8192: lambda ctx: ctx.swap("volume", library),
+            16_384: lambda ctx: ctx.swap("volume", library, lane="elsewhere"),
+            24_576: lambda ctx: ctx.swap("volume", library, lane="inline"),
+            40_960: lambda ctx: lanes.append(session.rack.slot("volume").table.lane),
+        },
+    )
+
+    assert 'a process of its own takes a block of it, lane = "inline" does not' in str(refused)
+    assert "lane must be inline, process, or process:NAME" in str(wrong)
+    assert done is None
+    assert ["inline"] == lanes
+
+
 def test_a_hook_cannot_wait_for_a_change(folder: Path) -> None:
     """result() in a plain hook says why it would wait for ever; the change is made all the same."""
     session = freewheel(folder, DIRECT + COUNT, noise(FRAMES))

@@ -61,7 +61,7 @@ def slots() -> dict[str, Any]:
 
 
 def test_every_kind_of_change_is_there_after_a_kill(tmp_path: Path) -> None:
-    """Parameter, bypass, channel, load, unload, swap: what was acknowledged is in force in the next host, in the same order."""
+    """Parameter, bypass, channel, load, unload, swap, lane: what was acknowledged is in force in the next host, in the same order."""
     rack = rack_of(tmp_path)
     with hosted(rack) as host:
         request("PARAM_SET", slot="volume", param="gain_db", value=-9)
@@ -73,15 +73,17 @@ def test_every_kind_of_change_is_there_after_a_kill(tmp_path: Path) -> None:
         request("CHANNEL_SET", name="2", mute=False, gain_db=-3)
         request("LOAD", name="last", plugin="gain")
         request("SWAP", name="last", plugin="level")
+        request("SWAP", name="volume", lane="process")
         before, channels = slots(), request("STATS")["data"]["channels"]
         host.process.kill()
     with hosted(rack):
-        after, channels_after = slots(), request("STATS")["data"]["channels"]
+        after, stats = slots(), request("STATS")["data"]
 
     assert ["first", "volume", "second", "last"] == list(before)
     assert list(before) == list(after)
     assert before == after
-    assert channels == channels_after
+    assert channels == stats["channels"]
+    assert ["volume"] == [slot["name"] for slot in stats["slots"] if slot.get("lane")]
     assert (False, -3.0) == (channels[1]["mute"], channels[1]["gain_db"])
 
 

@@ -162,10 +162,11 @@ class Unload(Change, frozen=True, kw_only=True):
 
 class Swap(Change, frozen=True, kw_only=True):
     """Puts a new instance into a slot's place, of the same plugin as its file is now or of another one, and hands its state over.
-    On failure the old one plays on."""
+    lane as in its table; null: as it says. On failure the old one plays on."""
 
     name: str
     plugin: str | None = None
+    lane: str | None = None
     params: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     drain: bool = True
