@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ LIMIT_DB = -120.0
 BLOCK = 64
 FADE = 48
 """Frames, of `fade_ms = 1`."""
-STEPS_MOST = 40_000
+LONG_S, PAUSE_S = 60.0, 0.0005
+"""A new process may take long; steps need not be as fast as they can meanwhile."""
 
 METER = slot("listener", "level")
 """Makes a rack more than one filter, so that its engine runs in a render as well."""
@@ -225,11 +227,11 @@ class Stepped:
             self.step()
 
     def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(STEPS_MOST):
-            if condition():
-                return
+        stop = time.monotonic() + LONG_S
+        while not condition():
+            assert time.monotonic() < stop, "it did not come"
             self.step()
-        raise AssertionError("it did not come")
+            time.sleep(PAUSE_S)
 
     def end(self) -> None:
         OPEN.remove(self)

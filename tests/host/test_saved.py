@@ -61,7 +61,7 @@ def slots() -> dict[str, Any]:
 
 
 def test_every_kind_of_change_is_there_after_a_kill(tmp_path: Path) -> None:
-    """Parameter, bypass, channel, load, unload, swap, lane: what was acknowledged is in force in the next host, in the same order."""
+    """Parameter, bypass, channel, load, unload, swap, lane: what was acknowledged is in force in the next host, in order."""
     rack = rack_of(tmp_path)
     with hosted(rack) as host:
         request("PARAM_SET", slot="volume", param="gain_db", value=-9)
