@@ -410,7 +410,8 @@ def test_a_keeper_that_cannot_start_is_no_plugins_fault(cc: Compile, tmp_path: P
     (tmp_path / "sitecustomize.py").write_text("import os, sys\nif '-P' in sys.orig_argv:\n    os._exit(1)\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
-    assert "the keeper of the plugins' processes died" in refused(102, "scan", path)
+    said = refused(102, "scan", path)
+    assert "the keeper of the plugins' processes died" in said or "the keeper of lanes is gone" in said  # before it was asked
     assert () == Quarantine.open().entries()
 
 
