@@ -4,7 +4,7 @@ It is started with the number of a socket and the modules that its children need
 closes, and no child outlives it. Messages are JSON, one per packet:
 
     {"start": number, "entry": "module:function", "argument": ..., "memory_mb": 0}, with descriptors
-    {"kill": number, "why": text, "signal": 9}
+    {"kill": number, "why": text, "signal": 9, "thread": 0}
     {"started": number, "pid": pid}
     {"ended": number, "signal": 11, "code": null, "core": false, "why": text, "rss_kb": ..., "cpu_s": ...}
 """
@@ -36,7 +36,7 @@ LOOK_MS = 100
 """How often the memory of limited children is looked at."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
-_prctl = ctypes.CDLL(None).prctl
+_libc = ctypes.CDLL(None)
 
 
 @dataclass(slots=True)
@@ -57,7 +57,7 @@ class _Keeper:
         self._bell, bell = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(bell, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)  # what children leave behind comes here
+        _libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # what children leave behind comes here
 
     def serve(self) -> None:
         poll = select.poll()
@@ -86,7 +86,7 @@ class _Keeper:
         if "start" in message:
             self._start(message, descriptors)
         else:
-            self._kill(message["kill"], message["why"], message["signal"])
+            self._kill(message["kill"], message["why"], message["signal"], message["thread"])
         return True
 
     def _start(self, message: dict[str, Any], descriptors: list[int]) -> None:
@@ -121,12 +121,13 @@ class _Keeper:
                 sys.stderr.flush()
             os._exit(code & 0xFF)
 
-    def _kill(self, number: int, why: str, by: int = signal.SIGKILL) -> None:
+    def _kill(self, number: int, why: str, by: int = signal.SIGKILL, thread: int = 0) -> None:
         for pid, child in self._children.items():
             if child.number == number:
                 child.why = child.why or why
                 child.by.add(by)
-                os.kill(pid, by)
+                if thread <= 0 or _libc.tgkill(pid, thread, by):  # it has no such thread
+                    os.kill(pid, by)
 
     def _reap(self) -> None:
         while True:
@@ -184,7 +185,7 @@ def _ended(child: _Child, status: int, usage: resource.struct_rusage) -> dict[st
 
 def _become_child(keeper: int, descriptors: list[int], memory_mb: int) -> None:
     os.setsid()
-    _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != keeper:
         os._exit(CHILD_FAILED)  # it died before the prctl
     signal.set_wakeup_fd(-1)

@@ -85,9 +85,12 @@ class Keeper:
         message = {"start": number, "entry": entry, "argument": argument, "memory_mb": memory_mb}
         self._send(message, descriptors)
 
-    def kill(self, number: int, why: str, by: int = signal.SIGKILL) -> None:
-        """Kill a child by a signal; its death will say why. Nothing, if it is gone. Raises KeeperError. [any]"""
-        self._send({"kill": number, "why": why, "signal": by})
+    def kill(self, number: int, why: str, by: int = signal.SIGKILL, thread: int = 0) -> None:
+        """Kill a child by a signal, which goes to one of its threads, if it has that; its death will say why.
+
+        Nothing, if it is gone. Raises KeeperError. [any]
+        """
+        self._send({"kill": number, "why": why, "signal": by, "thread": thread})
 
     def _send(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
         packet = json.dumps(message).encode()

@@ -409,7 +409,7 @@ def test_too_many_deaths_end_in_quarantine(language: str, tmp_path: Path, heirs:
 
 @pytest.mark.parametrize("place", ["process", "on_state_save"])
 def test_the_stack_is_that_of_the_thread_that_hangs(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the audio thread or of the one that does what the host asks: it says where."""
+    """Of the audio thread or of the one that does what the host asks, whatever threads the plugin has: it says where."""
     if place == "process":
         monkeypatch.setattr(lane, "QUANTUM_CPU_S", 0.02)
     else:
@@ -417,9 +417,11 @@ def test_the_stack_is_that_of_the_thread_that_hangs(place: str, tmp_path: Path, 
         monkeypatch.setattr(plugin_lane, "SAVE_S", 0.2)
     mark = tmp_path / "hang"
     spin = f"        while os.path.exists({str(mark)!r}):\n            pass\n"
+    begin = "    def activate(self, setup):\n        import threading\n        for _ in range(4):\n"
+    begin += "            threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
     body = "    def on_state_restore(self, state, version):\n        pass\n    def on_state_save(self):\n"
     body = f"{spin}{body}        return 1\n" if place == "process" else f"{body}{spin}        return 1\n"
-    session = conduct(tmp_path, python(tmp_path, body), noise(FRAMES))
+    session = conduct(tmp_path, python(tmp_path, body + begin), noise(FRAMES))
     own = lane_of(session)
 
     def back() -> bool:

@@ -238,7 +238,7 @@ POISON, EVERY = 1500, 2 * SLICE
 @pytest.fixture
 def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever hangs is waited for a moment only, and who has died begins again soon."""
-    monkeypatch.setattr(engine, "DATA_S", 0.05)  # ten times as long where the engine may wait for room
+    monkeypatch.setattr(engine, "DATA_S", 0.2)  # ten times as long where the engine may wait for room
     monkeypatch.setattr(lives, "END_S", 0.5)
     monkeypatch.setattr(policy, "FIRST_S", 0.01)
     monkeypatch.setattr(policy, "MOST_S", 0.01)

@@ -13,7 +13,7 @@ from pathlib import Path
 from sigrack.errors import ConfigError
 from sigrack.lanes.messages import Message
 from sigrack.lanes.processors import MemberChannel, NativeProcessor, PluginProcessor, PythonProcessor
-from sigrack.lanes.serving import LOST, Serving, be_real_time, waiting
+from sigrack.lanes.serving import LOST, Serving, be_real_time
 from sigrack.loading import NativePlugin, PythonPlugin, is_native
 from sigrack_engine.chain import Chain
 from sigrack_engine.exchange import ChildExchange, Shape
@@ -86,7 +86,7 @@ class _Child(Serving):
             plugin = PythonPlugin(target)
             if not plugin.processes:
                 raise ConfigError(f"{target}: has no process: only processors have a process of their own")
-            member = PythonProcessor(plugin, self._exchange, channel, order["name"])
+            member = PythonProcessor(plugin, self._exchange, channel, order["name"], self.waiting)
         self._members[order["member"]] = member
         return {
             "kind": plugin.kind,
@@ -116,6 +116,7 @@ class _Child(Serving):
         native = all(isinstance(member, NativeProcessor) for member in members)
         self._audio = threading.Thread(target=self._run, args=(run,), kwargs={"native": native}, name="audio", daemon=True)
         self._audio.start()
+        self._worker = self._audio.native_id or 0
 
     def _run(self, run: Callable[[], None], *, native: bool) -> None:
         if native:
@@ -130,7 +131,7 @@ class _Child(Serving):
 
     def _flush(self, _: Message) -> None:
         """Process what was given, and send all results."""
-        with waiting():
+        with self.waiting():
             while not self._exchange.idle:
                 time.sleep(0.001)
         self._deliver()
@@ -140,7 +141,7 @@ class _Child(Serving):
 
     def _end(self, _: Message) -> None:
         if self._audio:
-            with waiting():
+            with self.waiting():
                 self._audio.join()
         for member in self._members.values():
             member.destroy()

@@ -40,7 +40,9 @@ class _EngineChild(Serving):
         self._most = TURN_RECORDS
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._answers: deque[tuple[Message, Message]] = deque()
-        threading.Thread(target=self._feed, name="feeder", daemon=True).start()
+        feeder = threading.Thread(target=self._feed, name="feeder", daemon=True)
+        feeder.start()
+        self._worker = feeder.native_id or 0
 
     def _take_up(self, order: Message) -> None:
         if order["do"] in ("ping", "hurry"):

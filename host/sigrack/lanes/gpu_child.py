@@ -16,7 +16,7 @@ import numpy as np
 from sigrack.errors import ConfigError
 from sigrack.lanes.device import open_device
 from sigrack.lanes.messages import Message
-from sigrack.lanes.serving import FAILED, LOST, Serving, be_real_time, waiting
+from sigrack.lanes.serving import FAILED, LOST, Serving, be_real_time
 from sigrack_engine.core import lib
 from sigrack_engine.cuda.convolver import CudaConvolver
 from sigrack_engine.cuda.device import Device
@@ -79,6 +79,7 @@ class _GpuChild(Serving):
             raise ConfigError(str(error)) from None
         self._audio = threading.Thread(target=self._run, args=(self._convolver,), name="audio", daemon=True)
         self._audio.start()
+        self._worker = self._audio.native_id or 0
         return {"device_bytes": self._convolver.bytes}
 
     def _change(self, order: Message) -> None:
@@ -107,7 +108,7 @@ class _GpuChild(Serving):
 
     def _end(self, _: Message) -> None:
         if self._audio:
-            with waiting():
+            with self.waiting():
                 self._audio.join()
         if self._convolver:
             self._convolver.close()

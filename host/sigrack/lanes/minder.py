@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from typing import Any, Generic, Protocol, TypeVar
 
 from sigrack.errors import EngineError, said
+from sigrack.lanes.lastwords import last_words, stack_of, thread_at_work
 from sigrack.lanes.messages import Message, receive, send
 from sigrack_engine.errors import CoreError
 from sigrack_engine.keeping import Death, Keeper, KeeperError
@@ -25,11 +26,10 @@ Result = TypeVar("Result")
 
 CHILDREN = ["sigrack.lanes.child", "sigrack.lanes.engine_child"]
 """What the keeper imports, for its children."""
-ABORT_S = 0.1
+ABORT_S = 0.5
 """How long a child that is aborted, so that its stack is known, may take."""
 HEAR_S = 1.0
 """How long what a dead child has sent may take: what it has forked may hold the way open."""
-STACK_BYTES = 16_384
 TURN_MESSAGES, TURN_S = 64, 0.001
 """After how many messages of one child all others have their turn, and the host's other threads."""
 SILENT_S = 1.0
@@ -72,7 +72,7 @@ Memory = TypeVar("Memory", bound=Shared)
 class Life(Generic[Memory]):
     """One child, from fork to death. [minder]"""
 
-    def __init__(self, number: int, exchange: Memory, stack: int, kill: Callable[["Life[Any]", str, int], None]) -> None:
+    def __init__(self, number: int, exchange: Memory, stack: int, kill: Callable[["Life[Any]", str, int, int], None]) -> None:
         self.number, self.exchange = number, exchange
         self.pid = 0
         loop = asyncio.get_running_loop()
@@ -163,13 +163,13 @@ class Life(Generic[Memory]):
         send(self._writer, {"do": what, "id": next(self._numbers)})
 
     def kill(self, cause: str, detail: str = "") -> None:
-        """Abort it, so that its stack is written; kill it soon if that does not help. [minder]
+        """Abort it, so that the stack of the thread at work is written; kill it soon if that does not help. [minder]
 
         `cause` is one of few, for deaths are counted by it; `detail` may be anything.
         """
         self.detail = self.detail or detail
-        self._kill(self, cause, signal.SIGABRT)
-        asyncio.get_running_loop().call_later(ABORT_S, self._kill, self, cause, signal.SIGKILL)
+        self._kill(self, cause, signal.SIGABRT, thread_at_work(self._stack) if self._stack >= 0 else 0)
+        asyncio.get_running_loop().call_later(ABORT_S, self._kill, self, cause, signal.SIGKILL, 0)
 
     def died(self, death: Death) -> None:
         """Note its end. [minder]"""
@@ -184,7 +184,7 @@ class Life(Generic[Memory]):
         if self._writer:
             self._writer.close()
         if self._stack >= 0:
-            self.stack = os.pread(self._stack, STACK_BYTES, 0).decode(errors="replace").splitlines()
+            self.stack = stack_of(self._stack)
             os.close(self._stack)
             self._stack = -1
 
@@ -228,7 +228,7 @@ class Minder:
         try:
             with theirs:
                 exchange = make()
-                stack = os.memfd_create("sigrack-stack", os.MFD_CLOEXEC)
+                stack = last_words()
                 life = Life(next(self._numbers), exchange, stack, self._kill)
                 await life.open(ours)
                 self._lives[life.number] = life
@@ -268,10 +268,10 @@ class Minder:
         if life := self._lives.pop(number, None):
             life.died(death)
 
-    def _kill(self, life: Life[Any], why: str, by: int) -> None:
+    def _kill(self, life: Life[Any], why: str, by: int, thread: int) -> None:
         if self._keeper and life.number in self._lives:
             with contextlib.suppress(KeeperError):  # it takes its children along
-                self._keeper.kill(life.number, why, by)
+                self._keeper.kill(life.number, why, by, thread)
 
     @property
     def keeper_pid(self) -> int | None:

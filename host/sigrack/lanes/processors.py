@@ -3,8 +3,8 @@
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,6 @@ import numpy.typing as npt
 from sigrack.config import resolved
 from sigrack.errors import ConfigError, said
 from sigrack.lanes.messages import Channel, Message
-from sigrack.lanes.serving import waiting
 from sigrack.loading import NativePlugin, PythonPlugin
 from sigrack.loading.native import NativeInstance
 from sigrack_engine.bell import Bell
@@ -153,8 +152,17 @@ class _Context:
 class PythonProcessor:
     """Calls `process` of an object, one call at a time."""
 
-    def __init__(self, plugin: PythonPlugin, exchange: ChildExchange, channel: MemberChannel, name: str) -> None:
+    def __init__(
+        self,
+        plugin: PythonPlugin,
+        exchange: ChildExchange,
+        channel: MemberChannel,
+        name: str,
+        waiting: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        """`waiting`: the control thread enters it while it waits for `process`. [control]"""
         self._plugin, self._exchange, self._channel, self._name = plugin, exchange, channel, name
+        self._waiting = waiting
         self._lock = threading.Lock()
         """Methods of the plugin run one at a time."""
         self._said = ""
@@ -231,7 +239,7 @@ class PythonProcessor:
     def save(self) -> tuple[str, bytes] | None:
         if "on_state_save" not in self._plugin.methods:
             return None
-        with waiting():
+        with self._waiting():
             self._lock.acquire()
         try:
             state = self._attempt("on_state_save")

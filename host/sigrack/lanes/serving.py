@@ -4,16 +4,16 @@ import faulthandler
 import os
 import resource
 import select
-import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sigrack.errors import ConfigError, RackError
+from sigrack.lanes.lastwords import AtWork
 from sigrack.lanes.messages import Channel, Message
 from sigrack_engine.bell import Bell
 
-__all__ = ["FAILED", "LOST", "Serving", "be_real_time", "waiting"]
+__all__ = ["FAILED", "LOST", "Serving", "be_real_time"]
 
 LOST = 71
 """Exit code of a child whose files were closed under it."""
@@ -34,22 +34,15 @@ def be_real_time(priority: int) -> None:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
 
 
-@contextmanager
-def waiting() -> Iterator[None]:
-    """A child that hangs is aborted, and tells where: let that meet another thread than this one, which only waits. [control]"""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGABRT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGABRT})
-
-
 class Serving:
     """Carries out orders, one after the other: the method `_NAME` for the order NAME. What it returns is the answer."""
 
     def __init__(self, end: int, stack: int) -> None:
         """`end`: of the channel to the host; `stack`: where Python's stack of who dies is written. [control]"""
         faulthandler.enable(stack, all_threads=False)  # those of threads that run on cannot be read safely
+        self._at_work = AtWork(stack)
+        self._worker = 0
+        """The kernel's number of the thread for which this one waits; 0: there is none yet."""
         self._channel = Channel(socket.socket(fileno=end))
         self._bell = Bell()
         """Rings when there is something to deliver."""
@@ -76,9 +69,18 @@ class Serving:
 
     def _ordered(self) -> bool:
         """Wait for an order, or for the bell, or a while."""
-        with waiting():
+        with self.waiting():
             ready, _, _ = select.select([self._channel.descriptor, self._bell.descriptor], [], [], LOOK_S)
         return self._channel.descriptor in ready
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """If the child hangs meanwhile, the worker does. [control]"""
+        self._at_work.tell(self._worker)
+        try:
+            yield
+        finally:
+            self._at_work.tell(os.getpid())
 
     def _take_up(self, order: Message) -> None:
         self._answer(order, self._carried_out(order))
