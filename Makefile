@@ -27,8 +27,9 @@ build: setup
 run: build
 	@$(BIN)/sigrack up examples/demo.toml $${INPUT:+--input "$$INPUT"}
 
+# JOBS=3 runs as many tests side by side: most of them wait for sound or processes, so that two cores take half the time.
 test: build
-	$(BIN)/pytest
+	$(BIN)/pytest $${JOBS:+-n "$$JOBS" --dist worksteal}
 
 # The core's own tests in C; `make asan` and `make tsan` run them under sanitizers.
 ctest asan tsan: setup
