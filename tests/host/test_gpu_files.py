@@ -221,7 +221,7 @@ def children(pid: int) -> list[int]:
 
 def test_who_asks_for_the_end_gets_it(folder: Path) -> None:
     """At once: no half of a file is left, whole ones stay, and the child is gone."""
-    rack, paths = rack_of(folder, filtered("a", taps=500)), sounds(folder, (400_000, 100))
+    rack, paths = rack_of(folder, filtered("a", taps=500)), sounds(folder, (2_000_000, 100))
     pids: list[int] = []
 
     def interrupt(_: float, __: float) -> None:
