@@ -14,9 +14,10 @@ FIRST_S, MOST_S = 0.05, 5.0
 class Policy:
     """Exponential back-off, and a budget of deaths that no restart gives back. Its times are the caller's. [minder]"""
 
-    def __init__(self, budget: int, *, long_s: float = LONG_S, most_s: float = MOST_S) -> None:
+    def __init__(self, budget: int, *, long_s: float | None = None, most_s: float | None = None) -> None:
         """`budget`: deaths within WINDOW_S that end it; 0: none does. `long_s`: of a good life. `most_s`: the longest pause."""
-        self._budget, self._long_s, self._most_s = budget, long_s, most_s
+        self._budget = budget
+        self._long_s, self._most_s = long_s or LONG_S, most_s or MOST_S
         self._deaths: deque[float] = deque()
         self._delay_s = 0.0
 
