@@ -132,7 +132,7 @@ class Changes:
         async def make(plan: Plan) -> None:
             old = self._find(name)
             if plugin is not None or lane is not None:
-                self._check_own(name, "become another plugin")
+                self._check_own(name, "become another plugin" if plugin is not None else "get a lane")
             plan.drain = drain
             target = "plugin" if isinstance(old, Slot) else "library"
             given = {"config": config, "params": params, "lane": lane, target: plugin}
