@@ -3,7 +3,6 @@
 python benchmarks/gpu_lane.py [--quick] [--json] [--check]; benchmarks/README.md explains the keys.
 """
 
-import ctypes as c
 import os
 import signal
 import subprocess
@@ -25,10 +24,9 @@ from sigrack.lanes import Minder
 from sigrack.lanes.gpu import GpuLane, Room
 from sigrack.lanes.lane import Orders
 from sigrack.places import default_endpoint
-from sigrack_engine.core import lib
 from sigrack_engine.cover import Cover
 from sigrack_engine.exchange import Shape
-from sigrack_plugins import abi
+from trips import PAUSE_S, trips_us
 
 __all__ = ["main"]
 
@@ -61,8 +59,6 @@ PATIENCE_S = 120.0
 CHANNELS = 2
 TRIPS = {"640k_b4096": (640_000, 4096, 705_600), "64k_b64": (65_536, 64, 48_000)}
 """Taps, frames of a block, rate."""
-PAUSE_S = 0.0005
-"""Between blocks: the child goes to sleep."""
 
 
 class _Live:
@@ -160,26 +156,12 @@ def _trips_us(taps: int, frames: int, rate_hz: int, count: int) -> list[tuple[fl
     minder.call(lane.open())
     cover = Cover(shape, max_frames=frames, latency_frames=frames, late_frames=0, fade_frames=frames, patient=True, silent=True)
     minder.call(lane.run(cover))
-    sound = np.random.default_rng(2).uniform(-0.5, 0.5, (2 * CHANNELS, frames)).astype(np.float32)
-    rows = [row.ctypes.data for row in sound]
-    given, made = (c.c_void_p * CHANNELS)(*rows[:CHANNELS]), (c.c_void_p * CHANNELS)(*rows[CHANNELS:])
-    block = abi.Block(c.sizeof(abi.Block), frames, 0, c.addressof(given), c.addressof(made), CHANNELS, 0)
-    process = c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(abi.Block))(Cover.process_address)
-    life, tick_us, took, before = lane._life, lib.core_tick_ns() / 1e3, [], 0
+    life = lane._life
     assert life
-    for number in range(count):
-        block.frame = number * frames
-        begun = time.perf_counter()
-        process(cover.pointer, block)
-        while (progress := life.exchange.progress).done < (number + 1) * frames:
-            pass
-        away = (time.perf_counter() - begun) * 1e6
-        took.append((away, (progress.ticks - before) * tick_us))
-        before = progress.ticks
-        time.sleep(PAUSE_S)
+    took = trips_us(Cover.process_address, cover.pointer, life.exchange, frames, count)
     minder.call(lane.end())
     minder.close()
-    return took[count // 10 :]
+    return took
 
 
 def _exchanged(report: Report, *, quick: bool) -> None:

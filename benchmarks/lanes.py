@@ -4,19 +4,17 @@ python benchmarks/lanes.py [--quick] [--json] [--check]; benchmarks/README.md ex
 """
 
 import asyncio
-import ctypes as c
 import operator
 import os
 import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from statistics import median
-
-import numpy as np
+from typing import Any
 
 from harness import Report, finish, interleave, machine, options, paired
 from sigrack.config import parse
@@ -28,7 +26,8 @@ from sigrack.session import Session
 from sigrack.soak import faulty
 from sigrack_engine.exchange import Shape
 from sigrack_engine.results import POST_ADDRESS
-from sigrack_plugins import abi, native
+from sigrack_plugins import native
+from trips import trips_us
 
 __all__ = ["main"]
 
@@ -50,25 +49,12 @@ def _round_trips_us(language: str, frames: int, blocks: int) -> list[float]:
     instance = LanePlugin(home, MemberOrders("trip", target, True, "bench.toml", names, names)).create({}, 0, POST_ADDRESS)
     instance.activate(rate_hz=RATE_HZ, max_frames=frames, channels=CHANNELS, values=[-0.75, 0.0])
     instance.run({"gain": -0.75, "strike": 0.0})
-    sound = np.random.default_rng(1).uniform(-0.5, 0.5, (2 * CHANNELS, frames)).astype(np.float32)
-    rows = [row.ctypes.data for row in sound]
-    given, made = (c.c_void_p * CHANNELS)(*rows[:CHANNELS]), (c.c_void_p * CHANNELS)(*rows[CHANNELS:])
-    block = abi.Block(c.sizeof(abi.Block), frames, 0, c.addressof(given), c.addressof(made), CHANNELS, 0)
-    process = c.CFUNCTYPE(c.c_int, c.c_void_p, c.POINTER(abi.Block))(instance.process_address)
     life = instance.lane._life
     assert life
-    took = []
-    for number in range(blocks):
-        block.frame = number * frames
-        begun = time.perf_counter_ns()
-        process(instance.pointer, block)
-        while life.exchange.progress.done < (number + 1) * frames:
-            pass
-        took.append((time.perf_counter_ns() - begun) / 1000)
-        time.sleep(0.0005)  # the child goes to sleep, as it does between blocks
+    took = trips_us(instance.process_address, instance.pointer, life.exchange, frames, blocks)
     instance.destroy()
     minder.close()
-    return took[blocks // 10 :]
+    return [away for away, _ in took]
 
 
 def _quantile(values: list[float], share: float) -> float:
@@ -89,12 +75,12 @@ def _slots(lane: str, count: int, plugin: Path, rest: str = "") -> str:
     return "".join(slot.format(number, plugin, lane, rest) for number in range(count))
 
 
-def _play(tables: str, work: Callable[[Session], "asyncio.Future[None]"]) -> None:
+def _play(tables: str, work: Callable[[Session], Coroutine[Any, Any, None]]) -> None:
     """Play silence by the clock through a rack as long as `work` lasts."""
     head = f'[rack]\nblock_frames = 256\n[source]\ndriver = "none"\nrate_hz = {RATE_HZ}\n[control]\nenabled = false\n'
     with tempfile.TemporaryDirectory() as folder:
         session = Session(parse(Path(folder) / "bench.toml", head + tables))
-        if session.run(lambda: work(session)) or session.interrupted:  # type: ignore[arg-type,return-value]
+        if session.run(lambda: work(session)) or session.interrupted:
             raise RuntimeError("the rack failed, or was stopped")
 
 
@@ -126,7 +112,7 @@ def _load(lane: str, count: int, seconds: float) -> float:
         await asyncio.sleep(seconds)
         found.append((_cpu_s(session) - cpu_s) / (time.monotonic() - begun))
 
-    _play(_slots(lane, count, PLUGINS["native"]), work)  # type: ignore[arg-type]
+    _play(_slots(lane, count, PLUGINS["native"]), work)
     return found[0]
 
 
@@ -199,7 +185,7 @@ def _measure_deaths(report: Report, *, quick: bool) -> None:
             report.add(f"pss_mb_{language}", _pss_mb(lane.pid or 0), "MB", "memory of a child, its share of what is shared")
             await _deaths(session, report, language, 2 if quick else 20)
 
-        _play(_slots("process", 1, plugin, "crash_budget = 0"), work)  # type: ignore[arg-type]
+        _play(_slots("process", 1, plugin, "crash_budget = 0"), work)
 
 
 def _pss_mb(pid: int) -> float:
