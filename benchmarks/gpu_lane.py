@@ -21,7 +21,7 @@ from sigrack import render
 from sigrack.control.client import Client
 from sigrack.errors import EngineError
 from sigrack.lanes import Minder
-from sigrack.lanes.gpu import GpuLane, Room
+from sigrack.lanes.gpu import GpuLane, NoGpuError, Room
 from sigrack.lanes.lane import Orders
 from sigrack.places import default_endpoint
 from sigrack_engine.cover import Cover
@@ -153,14 +153,18 @@ def _trips_us(taps: int, frames: int, rate_hz: int, count: int) -> list[tuple[fl
     orders = Orders("trip", shape, rate_hz, 0, 0, 0, patient=True, soundless_blocks=1_000_000)
     noise = np.random.default_rng(1).uniform(-1.0, 1.0, (CHANNELS, CHANNELS, taps)).astype(np.float32) / taps
     lane = GpuLane(minder, orders, noise, Room(taps, True, frames), covered=False)
-    minder.call(lane.open())
-    cover = Cover(shape, max_frames=frames, latency_frames=frames, late_frames=0, fade_frames=frames, patient=True, silent=True)
-    minder.call(lane.run(cover))
-    life = lane._life
-    assert life
-    took = trips_us(Cover.process_address, cover.pointer, life.exchange, frames, count)
-    minder.call(lane.end())
-    minder.close()
+    try:
+        minder.call(lane.open())
+        cover = Cover(
+            shape, max_frames=frames, latency_frames=frames, late_frames=0, fade_frames=frames, patient=True, silent=True
+        )
+        minder.call(lane.run(cover))
+        life = lane._life
+        assert life
+        took = trips_us(Cover.process_address, cover.pointer, life.exchange, frames, count)
+        minder.call(lane.end())
+    finally:
+        minder.close()
     return took
 
 
@@ -182,6 +186,11 @@ def main() -> int:
     chosen = options(__doc__ or "")
     taps, ratio, seconds = (2_000, 1, 3.0) if chosen.quick else (640_000, 16, 20.0)
     place, report = machine(), Report(details={"taps": taps, "ratio": ratio, "block": BLOCK})
+    try:
+        _exchanged(report, quick=chosen.quick)
+    except NoGpuError as why:
+        print(why, file=sys.stderr)
+        return 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "filter.py").write_text(PLUGIN)
@@ -189,7 +198,6 @@ def main() -> int:
         soundfile.write(folder / "in.wav", sound, RATE_HZ, subtype="FLOAT")
         _rendered(report, _rack(folder, "gpu-lane-render", "file", taps, ratio))
         _played(report, _rack(folder, "gpu-lane", "clock", taps, ratio), seconds)
-    _exchanged(report, quick=chosen.quick)
     return finish(report, place, chosen)
 
 
